@@ -1,0 +1,239 @@
+"""A run is a directory, and its state is derived: from the files in it and from locks that the
+kernel frees when their holder dies. Nothing here imports torch.
+
+    settings.yaml   command.json    what was asked for
+    waiting                         its place in the queue, until a watcher starts it
+    metrics.jsonl   log.txt         what it logs, what it prints
+    checkpoints/                    what it can resume from
+    stop                            a request to write a checkpoint and end
+    exit.json       result.json     how the command ended; what a finished training says
+    job.lock        train.lock      held by the watcher that started it; held by the trainer
+"""
+
+import fcntl
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_PATIENCE = 2.0  # seconds; whoever only asks whether a lock is held holds it for microseconds
+_held: set[int] = set()  # descriptors of the locks this process holds
+
+
+class BusyError(ValueError):
+    """A lock is held by another live process."""
+
+
+def _close_in_child() -> None:
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)  # a loader's worker must not keep our locks
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write the file whole or not at all, and have it on disk when this returns."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".tmp")
+    try:
+        with open(draft, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`; it then names our process. Neither exec nor fork passes it on.
+
+    Raises BusyError where another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    _held.add(descriptor)
+    try:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise BusyError(f"{path} is held by process {holder(path)}") from None
+                time.sleep(0.005)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        if descriptor in _held:  # else we are a forked child, and it is closed
+            _held.remove(descriptor)
+            os.close(descriptor)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a live process holds this lock. A lock file left by a power cut is not held."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def holder(path: Path) -> int | None:
+    """The process id that the holder of this lock wrote into it; None before it did."""
+    with suppress(FileNotFoundError, ValueError):
+        return int(path.read_text())
+    return None
+
+
+class Run:
+    """One training run: a directory, created by the first write."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.name = self.path.name
+        self.settings_file = self.path / "settings.yaml"
+        self.command_file = self.path / "command.json"
+        self.waiting_file = self.path / "waiting"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.log_file = self.path / "log.txt"
+        self.stop_file = self.path / "stop"
+        self.exit_file = self.path / "exit.json"
+        self.result_file = self.path / "result.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.job_lock = self.path / "job.lock"
+        self.train_lock = self.path / "train.lock"
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def state(self) -> str:
+        """new, waiting, running, stopping, done, stopped or failed."""
+        was_live = self.is_live()
+        state = self._state_at_rest()
+        if was_live or self.is_live():  # asked twice: it may start while we read the files
+            return "stopping" if self.stop_requested() else "running"
+        return state
+
+    def _state_at_rest(self) -> str:
+        if self.waiting_file.exists():
+            return "waiting"
+        is_stopped = self.stop_requested()
+        if self.exit_code not in (None, 0):
+            return "stopped" if is_stopped else "failed"
+        if self.result_file.exists():
+            return "done"
+        if is_stopped:
+            return "stopped"
+        return "failed" if self.has_started() else "new"
+
+    def is_live(self) -> bool:
+        """Whether a watcher or a trainer works on it now."""
+        return is_locked(self.train_lock) or is_locked(self.job_lock)
+
+    def has_started(self) -> bool:
+        return self.job_lock.exists() or self.train_lock.exists()
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the command last ended (-9: killed by signal 9); None if no watcher saw it end."""
+        with suppress(FileNotFoundError):
+            return json.loads(self.exit_file.read_bytes())["code"]
+        return None
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """The trainer's own lock, so that a dead watcher does not make a live run look dead.
+
+        Typed in a terminal, it forgets how the run ended before; under a watcher it does not,
+        for a stop asked for since then must be heeded. Raises BusyError if held.
+        """
+        with locked(self.train_lock):
+            if not is_locked(self.job_lock):
+                self.forget_end()
+            yield
+
+    def forget_end(self) -> None:
+        """Before it starts again: it waits no more, and how it ended before says nothing now."""
+        for path in (self.waiting_file, self.exit_file, self.stop_file):
+            path.unlink(missing_ok=True)
+
+    def log(self, step: int, **values: float) -> None:
+        """Append one line of metrics.jsonl; a value that is not finite is written as null."""
+        numbers = {name: _finite(value) for name, value in values.items()}
+        line = json.dumps({"step": int(step), "time": round(time.time(), 3)} | numbers)
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.metrics_file, "ab") as file:
+            file.write(line.encode() + b"\n")
+
+    def metrics(self, after: int = -1) -> list[dict]:
+        """The logged lines of later steps than `after`."""
+        return [row for row in self.read_metrics()[0] if row["step"] > after]
+
+    def read_metrics(self, offset: int = 0) -> tuple[list[dict], int]:
+        """The whole lines beyond a byte offset, and the offset where the next reading goes on."""
+        try:
+            with open(self.metrics_file, "rb") as file:
+                file.seek(offset)
+                text = file.read()
+        except FileNotFoundError:
+            return [], 0
+        text = text[: text.rfind(b"\n") + 1]  # the last line may still be being written
+        return [json.loads(line) for line in text.splitlines()], offset + len(text)
+
+    def cut_back(self, step: int) -> None:
+        """Drop the lines beyond a step, and a torn last one: training resumes from there."""
+        rows = [json.dumps(row) + "\n" for row in self.metrics() if row["step"] <= step]
+        if self.metrics_file.exists():
+            write_whole(self.metrics_file, "".join(rows))
+
+    def finish(self, result: dict) -> None:
+        """result.json: the run is done."""
+        write_whole(self.result_file, json.dumps(result, indent=1))
+
+    def request_stop(self) -> None:
+        write_whole(self.stop_file, str(time.time()))
+
+    def stop_requested(self) -> bool:
+        return self.stop_file.exists()
+
+    def clear_stop(self) -> None:
+        self.stop_file.unlink(missing_ok=True)
+
+    def log_tail(self, num_lines: int = 12) -> list[str]:
+        """The last lines printed; of a progress bar, which rewrites its line, the last state."""
+        try:
+            with open(self.log_file, "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - 64_000))
+                text = file.read().decode(errors="replace")
+        except FileNotFoundError:
+            return []
+        lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n")]
+        return [line for line in lines if line.strip()][-num_lines:]
+
+
+def _finite(value: float) -> float | int | None:
+    number = value if isinstance(value, int) else float(value)
+    return number if math.isfinite(number) else None
