@@ -25,3 +25,34 @@ function wordColor(index, total) { // index 0..total-1 -> "#rrggbb"
   const part = total > 1 ? index / (total - 1) : 0;
   return oklch(0.6 + 0.05 * part, 0.18, (205 + 225 * part) % 360);
 }
+
+const VIRIDIS = [
+  "#440154", "#482878", "#3e4a89", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b",
+  "#fde725",
+]; // van der Walt and Smith, matplotlib: rising lightness, read alike by color-blind people
+
+function wordRamp(color) { // the same rise in lightness, in one word's hue -> 10 colors
+  const [r, g, b] = [1, 3, 5].map((i) => (parseInt(color.slice(i, i + 2), 16) / 255) ** 2.2);
+  const l = Math.cbrt(0.4122214708 * r + 0.5363325363 * g + 0.0514459929 * b);
+  const m = Math.cbrt(0.2119034982 * r + 0.6806995451 * g + 0.1073969566 * b);
+  const s = Math.cbrt(0.0883024619 * r + 0.2817188376 * g + 0.6299787005 * b);
+  const hue = Math.atan2(
+    0.0259040371 * l + 0.7827717662 * m - 0.808675766 * s,
+    1.9779984951 * l - 2.428592205 * m + 0.4505937099 * s,
+  ) * 180 / Math.PI;
+  return Array.from({ length: 10 }, (_, i) =>
+    oklch(0.22 + 0.73 * i / 9, 0.04 + 0.18 * Math.sin(Math.PI * i / 9) ** 0.8, hue));
+}
+
+function lookup(colors, alphaOf) { // hex colors, alphaOf(0..1) -> 0..1; gives 256 x RGBA bytes
+  const table = new Uint8ClampedArray(1024);
+  const rgb = colors.map((c) => [1, 3, 5].map((i) => parseInt(c.slice(i, i + 2), 16)));
+  for (let i = 0; i < 256; i++) {
+    const at = i / 255 * (rgb.length - 1), low = Math.min(rgb.length - 2, Math.floor(at));
+    for (let k = 0; k < 3; k++) {
+      table[4 * i + k] = rgb[low][k] + (at - low) * (rgb[low + 1][k] - rgb[low][k]);
+    }
+    table[4 * i + 3] = 255 * alphaOf(i / 255);
+  }
+  return table;
+}
