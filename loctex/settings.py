@@ -6,8 +6,8 @@ known ones. A command-line value wins over `--settings FILE`, which wins over `-
 """
 
 import argparse
-import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -63,7 +63,9 @@ class ModelSettings:
         10_000, "Most words of the byte-pair encoding trained on the captions.", 300, 200_000
     )
     embedding: int = setting(1024, "Size of the joint image-text embedding.", 8, 8192)
-    attention: int = setting(1024, "Size of the space where words are compared with cells.", 8, 8192)
+    attention: int = setting(
+        1024, "Size of the space where words are compared with cells.", 8, 8192
+    )
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,13 @@ class LossSettings:
         1.0, "Weight of following the mouse trace; 0 freezes the maps it would train.", 0, 100
     )
     localization: str = setting(
-        "ce", "Form of the localization loss: cross-entropy or squared distance.",
+        "ce",
+        "Form of the localization loss: cross-entropy or squared distance.",
         choices=("ce", "l2"),
     )
-    temperature: float = setting(0.07, "Temperature of the contrastive loss (at the start).", 1e-3, 1)
+    temperature: float = setting(
+        0.07, "Temperature of the contrastive loss (at the start).", 1e-3, 1
+    )
     learn_temperature: bool = setting(True, "Learn the temperature, within [.01, .5].")
 
 
@@ -93,7 +98,9 @@ class TrainSettings:
     text_learning_rate: float = setting(1e-3, "Highest learning rate of the text side.", 0, 10)
     momentum: float = setting(0.9, "Momentum of SGD, first beta of AdamW.", 0, 1)
     weight_decay: float = setting(1e-4, "Weight decay (not on norms and biases).", 0, 1)
-    warmup_steps: int = setting(2000, "Steps of linear warm-up; a cosine to 0 follows.", 0, 1_000_000)
+    warmup_steps: int = setting(
+        2000, "Steps of linear warm-up; a cosine to 0 follows.", 0, 1_000_000
+    )
     clip: float = setting(10.0, "Largest norm of the gradient; 0 never clips.", 0, 1e6)
     precision: str = setting(
         "bf16", "Arithmetic of the forward pass where the device has it.", choices=("bf16", "fp32")
@@ -103,8 +110,12 @@ class TrainSettings:
     device: str = setting("auto", "auto, cpu, cuda, cuda:1 ...")
     seed: int = setting(0, "Seed of weights, data order and augmentation.", 0, 2**31 - 1)
     log_every: int = setting(20, "Steps between lines of metrics.jsonl.", 1, 100_000)
-    evaluate_every: int = setting(2000, "Steps between validations; 0: only at the end.", 0, 1_000_000)
-    evaluate_images: int = setting(1000, "Most validation images used while training.", 1, 1_000_000)
+    evaluate_every: int = setting(
+        2000, "Steps between validations; 0: only at the end.", 0, 1_000_000
+    )
+    evaluate_images: int = setting(
+        1000, "Most validation images used while training.", 1, 1_000_000
+    )
     checkpoint_every: int = setting(1000, "Steps between checkpoints.", 1, 1_000_000)
 
 
@@ -157,35 +168,17 @@ def convert(kind: Any, path: str, value: Any) -> Any:
     if get_origin(kind) is tuple:
         parts = [value] if isinstance(value, str) else list(value)
         return tuple(convert(get_args(kind)[0], path, part) for part in parts)
-    if get_origin(kind) is dict and isinstance(value, Mapping):
-        return dict(value)
     if kind is str and isinstance(value, (str, Path)):
         return str(value)
-    parsed = value
-    if isinstance(value, str):
-        try:
-            parsed = json.loads(value)
-        except ValueError:
-            parsed = float(value) if kind in (int, float) and _is_number(value) else value
-    if kind is float and isinstance(parsed, (int, float)) and not isinstance(parsed, bool):
-        return float(parsed)
-    if kind is int and isinstance(parsed, (int, float)) and not isinstance(parsed, bool):
-        if int(parsed) == parsed:
-            return int(parsed)
-    if kind is bool and isinstance(parsed, bool):
-        return parsed
-    if get_origin(kind) is dict and isinstance(parsed, dict):
+    parsed = yaml.safe_load(value) if isinstance(value, str) else value
+    if kind in (int, float) and isinstance(parsed, (str, int, float)) and parsed is not True:
+        with suppress(ValueError, OverflowError):  # YAML reads "1e3" as text
+            if float(parsed) == kind(float(parsed)):
+                return kind(float(parsed))
+    if isinstance(parsed, get_origin(kind) or kind):
         return parsed
     wanted = "a JSON object" if get_origin(kind) is dict else kind.__name__
     raise ValueError(f"{path} must be of type {wanted}, got {value!r}")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def to_dict(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -201,7 +194,7 @@ def from_dict(values: Mapping[str, Mapping[str, Any]]) -> Settings:
 
 
 def load(path: Path | str, base: Settings | None = None) -> Settings:
-    """Settings of a YAML file over `base` (the defaults); ValueError names the file and the way out."""
+    """Settings of a YAML file over `base` (the defaults); ValueError names the file."""
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:

@@ -1,0 +1,48 @@
+"""Visual backbones: any timm model that returns feature maps, behind one interface."""
+
+import timm
+import torch
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module):
+    """The last feature maps of a timm model, finest first.
+
+    name: a timm model. num_scales: 1 gives the last stage, 2 also the stage before it.
+    options: more arguments for `timm.create_model`. pretrained: load timm's weights.
+    Parameters of a ResNet are named as torchvision's, below `stages.`.
+    """
+
+    def __init__(
+        self, *, name: str, num_scales: int, options: dict | None = None, pretrained: bool = False
+    ) -> None:
+        super().__init__()
+        if not timm.is_model(name):
+            close = (
+                ", ".join(timm.list_models(f"*{name}*")[:5]) or "resnet50, vit_small_patch16_224"
+            )
+            raise ValueError(f"model.backbone: timm has no model {name!r}; it has {close}")
+        self.stages = timm.create_model(
+            name,
+            pretrained=pretrained,
+            features_only=True,
+            out_indices=tuple(range(-num_scales, 0)),
+            **(options or {}),
+        )
+        self.channels: list[int] = self.stages.feature_info.channels()
+        self.strides: list[int] = self.stages.feature_info.reduction()
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) normalised -> per scale, finest first, (B, C, h, w)."""
+        return self.stages(images)
+
+
+def grids(backbone: Backbone, image_size: int) -> list[tuple[int, int]]:
+    """Height and width of each feature map for a square image, measured on an empty one."""
+    was_training = backbone.training
+    backbone.eval()
+    with torch.no_grad():
+        parameter = next(backbone.parameters())
+        maps = backbone(parameter.new_zeros(1, 3, image_size, image_size))
+    backbone.train(was_training)
+    return [tuple(part.shape[-2:]) for part in maps]

@@ -1,0 +1,218 @@
+"""From snapshots to batches: threads decode, crop and resize; words follow in the collate.
+
+What a batch holds is a function of (seed, step) alone, so stopping and resuming, or another
+number of threads, changes nothing.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+
+import cv2
+import numpy as np
+import simplejpeg
+import torch
+from loctex.narrative import Narrative
+from loctex.snapshot import Split
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from loctex import augment, trace, words
+from loctex.augment import Augmentation
+from loctex.settings import DataSettings
+from loctex.tokenizer import encode
+
+
+@dataclass(frozen=True)
+class Example:
+    """One pair before the collate. image: encoded JPEG. key: the image's number in the data."""
+
+    image: bytes
+    narrative: Narrative
+    key: int
+    augmentation: Augmentation
+
+
+@dataclass
+class Batch:
+    """B pairs; T tokens; (h, w) the finest attention grid."""
+
+    image: Tensor  # (B, H, W, 3) uint8, cropped and resized, not yet flipped or colored
+    tokens: Tensor  # (B, T) int64
+    offsets: Tensor  # (B, T, 2) int64 caption characters; (0, 0) for start, end and padding
+    target: Tensor  # (B, T, h, w) float32 trace counts of each token's time window
+    flip: Tensor  # (B,) bool
+    color: Tensor  # (B, 3, 3) float32
+    contrast: Tensor  # (B,) float32
+    key: Tensor  # (B,) int64
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """All tensors on `device`."""
+        parts = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
+        return Batch(**parts)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Training splits of several snapshots, each seen `weight` times an epoch.
+
+    An epoch shows images; of an image with several narratives it shows one, drawn anew.
+    """
+
+    splits: Sequence[Split]
+    weights: Sequence[float]
+    seed: int
+
+    def order(self, epoch: int) -> np.ndarray:
+        """(N, 2) split and image of each place of an epoch, shuffled by (seed, epoch)."""
+        random = np.random.default_rng((self.seed, epoch))
+        rows = []
+        for number, (split, weight) in enumerate(zip(self.splits, self.weights, strict=True)):
+            whole, part = divmod(round(weight * len(split)), len(split))
+            turns = [np.arange(len(split))] * whole + [random.permutation(len(split))[:part]]
+            images = np.concatenate(turns)
+            rows.append(np.stack((np.full_like(images, number), images), axis=1))
+        return random.permutation(np.concatenate(rows))
+
+    def num_places(self) -> int:
+        """Images an epoch shows."""
+        return sum(round(w * len(s)) for s, w in zip(self.splits, self.weights, strict=True))
+
+    def example(
+        self, place: Sequence[int], random: np.random.Generator, settings: DataSettings
+    ) -> Example:
+        """The image at `place`, one of its narratives, and how it is distorted."""
+        split, row = (int(part) for part in place)
+        item = self.splits[split][row]
+        narrative = item.narratives[random.integers(len(item.narratives))]
+        drawn = augment.draw(random, settings, item.width, item.height)
+        key = sum(len(s) for s in self.splits[:split]) + row
+        return Example(item.image, narrative, key, drawn)
+
+
+class Collate:
+    """Examples -> Batch; the one place where padding happens."""
+
+    def __init__(
+        self,
+        *,
+        tokenizer: PreTrainedTokenizerFast,
+        image_size: int,
+        max_tokens: int,
+        word_margin: float,
+        grid: tuple[int, int],
+        pool: ThreadPoolExecutor,
+        is_pinned: bool = False,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.image_size = image_size
+        self.max_tokens = max_tokens
+        self.word_margin = word_margin
+        self.grid = grid
+        self.pool = pool
+        self.is_pinned = is_pinned
+
+    def __call__(self, examples: Sequence[Example]) -> Batch:
+        size = self.image_size
+        images = torch.empty(
+            (len(examples), size, size, 3), dtype=torch.uint8, pin_memory=self.is_pinned
+        )
+        decoded = self.pool.map(lambda e, out: decode_into(e.image, e.augmentation.box, out),
+                                examples, images.numpy())  # fmt: skip
+        tokens, offsets, target = self.words(examples)
+        deque(decoded, maxlen=0)  # wait, and raise what a thread raised
+        drawn = [example.augmentation for example in examples]
+        eye = np.eye(3)
+        return Batch(
+            image=images,
+            tokens=torch.from_numpy(tokens),
+            offsets=torch.from_numpy(offsets),
+            target=torch.from_numpy(target),
+            flip=torch.tensor([a.is_flipped for a in drawn]),
+            color=torch.from_numpy(
+                np.stack([eye if a.color is None else a.color for a in drawn]).astype(np.float32)
+            ),
+            contrast=torch.tensor([a.contrast for a in drawn], dtype=torch.float32),
+            key=torch.tensor([example.key for example in examples]),
+        )
+
+    def words(self, examples: Sequence[Example]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Tokens (B, T), their characters (B, T, 2) and their trace maps (B, T, h, w)."""
+        captions, all_spans = [], []
+        for example in examples:
+            narrative = example.narrative
+            spans = words.spans(narrative.caption, narrative.words) if narrative.strokes else []
+            caption, spans = augment.apply_to_caption(
+                narrative.caption, spans, example.augmentation
+            )
+            captions.append(caption)
+            all_spans.append(spans)
+        tokens, offsets = encode(self.tokenizer, captions, self.max_tokens)
+        strokes, windows = [], []
+        for example, spans, place in zip(examples, all_spans, offsets, strict=True):
+            narrative = example.narrative
+            strokes.append(augment.apply_to_trace(narrative.strokes, example.augmentation))
+            seconds = words.windows(narrative.words if spans else (), self.word_margin)
+            windows.append(words.token_windows(place, spans, seconds))
+        maps = trace.rasterize_batch(strokes, windows, self.grid)
+        return tokens, offsets, np.stack(maps)
+
+
+def decode_into(data: bytes, box: Sequence[float], out: np.ndarray) -> None:
+    """Decodes a JPEG and resizes its `box` (fractions) into `out`, (size, size, 3) uint8."""
+    image = simplejpeg.decode_jpeg(data)
+    height, width = image.shape[:2]
+    x0, x1 = (round(x * width) for x in (box[0], box[2]))
+    y0, y1 = (round(y * height) for y in (box[1], box[3]))
+    part = image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+    shrinks = part.shape[0] > out.shape[0] or part.shape[1] > out.shape[1]
+    cv2.resize(
+        part,
+        out.shape[1::-1],
+        dst=out,
+        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+    )
+
+
+def batches(
+    mixture: Mixture,
+    collate: Collate,
+    settings: DataSettings,
+    *,
+    batch_size: int,
+    start: int,
+    rank: int = 0,
+    num_ranks: int = 1,
+) -> Iterator[Batch]:
+    """The batches of steps `start`, `start` + 1, ... for this process, without end.
+
+    batch_size: pairs over all processes; each takes its slice. The last incomplete batch of an
+    epoch is dropped. Two batches are made ahead.
+    """
+    per_epoch = mixture.num_places() // batch_size
+    mine = slice(rank * batch_size // num_ranks, (rank + 1) * batch_size // num_ranks)
+    orders: dict[int, np.ndarray] = {}
+
+    def make(step: int) -> Batch:
+        epoch, number = divmod(step, per_epoch)
+        if epoch not in orders:
+            orders.clear()
+            orders[epoch] = mixture.order(epoch)
+        first = number * batch_size
+        examples = [
+            mixture.example(
+                place, np.random.default_rng((mixture.seed, epoch, first + i)), settings
+            )
+            for i, place in list(enumerate(orders[epoch][first : first + batch_size]))[mine]
+        ]
+        return collate(examples)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="batch") as ahead:
+        waiting = deque(ahead.submit(make, start + i) for i in range(2))
+        step = start + 2
+        while True:
+            batch = waiting.popleft().result()
+            waiting.append(ahead.submit(make, step))
+            step += 1
+            yield batch

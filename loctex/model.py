@@ -1,0 +1,273 @@
+"""LocTex: image encoder, text encoder, contrastive head, image-caption attention.
+
+Liu et al., "LocTex", ICCV 2021; METHOD section 1 says what is sourced and what is ours.
+B pairs, T tokens, C channels, N cells of a feature map, D embedding size.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel, PretrainedConfig, PreTrainedModel
+
+from loctex.backbones import Backbone, grids
+from loctex.losses import ATTENTION
+from loctex.settings import Settings
+
+
+class LocTexConfig(PretrainedConfig):
+    """All that is needed to build the model and to feed it; see `loctex.settings` for the terms."""
+
+    model_type = "loctex"
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "resnet50",
+        backbone_options: dict | None = None,
+        attention_scales: int = 1,
+        text_layers: int = 4,
+        text_width: int = 1024,
+        text_heads: int = 16,
+        text_dropout: float = 0.1,
+        vocab_size: int = 10_000,
+        pad_token_id: int = 0,
+        embedding: int = 1024,
+        attention: int = 1024,
+        localization: str = "ce",
+        localized: bool = True,
+        temperature: float = 0.07,
+        learn_temperature: bool = True,
+        image_size: int = 224,
+        max_tokens: int = 64,
+        word_margin: float = 0.2,
+        **rest,
+    ) -> None:
+        self.backbone = backbone
+        self.backbone_options = backbone_options or {}
+        self.attention_scales = attention_scales
+        self.text_layers = text_layers
+        self.text_width = text_width
+        self.text_heads = text_heads
+        self.text_dropout = text_dropout
+        self.vocab_size = vocab_size
+        self.embedding = embedding
+        self.attention = attention
+        self.localization = localization
+        self.localized = localized  # False: no loss trained the attention maps
+        self.temperature = temperature
+        self.learn_temperature = learn_temperature
+        self.image_size = image_size
+        self.max_tokens = max_tokens
+        self.word_margin = word_margin
+        super().__init__(pad_token_id=pad_token_id, **rest)
+
+
+@dataclass
+class ImageFeatures:
+    """What an image is to any caption; computed once."""
+
+    embedding: Tensor  # (B, D), l2-normalised
+    cells: list[Tensor]  # per scale, finest first: (B, N, A), l2-normalised
+    grids: list[tuple[int, int]]
+    pooled: Tensor  # (B, C) of the last stage
+    last: Tensor  # (B, C, h, w)
+
+
+@dataclass
+class TextFeatures:
+    """What a caption is to any image."""
+
+    embedding: Tensor  # (B, D), l2-normalised
+    tokens: list[Tensor]  # per scale: (B, T, A), l2-normalised
+    hidden: Tensor  # (B, T, width)
+
+
+@dataclass
+class Output:
+    """image, text: (B, D), l2-normalised. cosine: per scale, finest first, (B, T, N)."""
+
+    image: Tensor
+    text: Tensor
+    cosine: list[Tensor]
+
+
+class AttentionMap(nn.Module):
+    """Linear maps of cells and tokens to one space, where their cosine is the attention.
+
+    The scale sharpens the softmax over cells (`ce`); it is learned and clamped to [1, 100].
+    """
+
+    def __init__(self, *, channels: int, width: int, size: int) -> None:
+        super().__init__()
+        self.cell = nn.Linear(channels, size)
+        self.token = nn.Linear(width, size)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+
+    @property
+    def scale(self) -> Tensor:
+        return self.log_scale.clamp(0.0, math.log(100.0)).exp()
+
+
+class LocTexModel(PreTrainedModel):
+    """Image encoder, text encoder and the two heads; see `build` for the way from settings."""
+
+    config_class = LocTexConfig
+    main_input_name = "images"
+    _no_split_modules = ["BertLayer"]
+
+    def __init__(self, config: LocTexConfig) -> None:
+        super().__init__(config)
+        self.backbone = Backbone(
+            name=config.backbone,
+            num_scales=config.attention_scales,
+            options=config.backbone_options,
+        )
+        self.text_encoder = BertModel(_bert_config(config), add_pooling_layer=False)
+        self.image_projection = nn.Linear(self.backbone.channels[-1], config.embedding)
+        self.text_projection = nn.Linear(config.text_width, config.embedding)
+        self.log_scale = nn.Parameter(
+            torch.tensor(-math.log(config.temperature)), requires_grad=config.learn_temperature
+        )
+        self.attention = nn.ModuleList(
+            AttentionMap(channels=channels, width=config.text_width, size=config.attention)
+            for channels in self.backbone.channels
+        )
+        self.attention.requires_grad_(config.localized)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """timm and Bert start their own weights; the heads keep PyTorch's."""
+
+    @property
+    def scale(self) -> Tensor:
+        """1 / temperature of the contrastive loss, the temperature clamped to [.01, .5]."""
+        return self.log_scale.clamp(math.log(2.0), math.log(100.0)).exp()
+
+    def grids(self) -> list[tuple[int, int]]:
+        """Height and width of each attention map, finest first."""
+        return grids(self.backbone, self.config.image_size)
+
+    def encode_image(self, images: Tensor) -> ImageFeatures:
+        """(B, 3, H, W) normalised pixels -> features."""
+        maps = self.backbone(images)
+        pooled = maps[-1].mean(dim=(2, 3))
+        cells = [
+            F.normalize(head.cell(part.flatten(2).transpose(1, 2)), dim=-1)
+            for head, part in zip(self.attention, maps, strict=True)
+        ]
+        return ImageFeatures(
+            embedding=F.normalize(self.image_projection(pooled), dim=-1),
+            cells=cells,
+            grids=[tuple(part.shape[-2:]) for part in maps],
+            pooled=pooled,
+            last=maps[-1],
+        )
+
+    def encode_text(self, tokens: Tensor) -> TextFeatures:
+        """(B, T) token numbers, padded with the config's pad_token_id -> features."""
+        mask = tokens != self.config.pad_token_id
+        hidden = self.text_encoder(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
+        weight = mask.to(hidden.dtype)[..., None]
+        pooled = (hidden * weight).sum(1) / weight.sum(1)
+        return TextFeatures(
+            embedding=F.normalize(self.text_projection(pooled), dim=-1),
+            tokens=[F.normalize(head.token(hidden), dim=-1) for head in self.attention],
+            hidden=hidden,
+        )
+
+    def forward(self, images: Tensor, tokens: Tensor) -> Output:
+        image, text = self.encode_image(images), self.encode_text(tokens)
+        return Output(image=image.embedding, text=text.embedding, cosine=cosines(image, text))
+
+    def attend(self, image: ImageFeatures, text: TextFeatures) -> list[Tensor]:
+        """Per scale, finest first: (B, T, N) attention of each token, of mass 1."""
+        form = ATTENTION[self.config.localization]
+        return [
+            form(cosine, head.scale)
+            for cosine, head in zip(cosines(image, text), self.attention, strict=True)
+        ]
+
+    def attend_contrastive(self, image: ImageFeatures, text: TextFeatures) -> Tensor:
+        """(B, T, N) map of the contrastive head alone, of mass 1 (METHOD 3).
+
+        Its linear layers, applied to each cell and token before pooling, with which they commute.
+        """
+        cells = self.image_projection(image.last.flatten(2).transpose(1, 2))
+        tokens = self.text_projection(text.hidden)
+        cosine = F.normalize(tokens, dim=-1) @ F.normalize(cells, dim=-1).transpose(1, 2)
+        return ATTENTION["ce"](cosine, self.scale)
+
+
+def cosines(image: ImageFeatures, text: TextFeatures) -> list[Tensor]:
+    """Per scale: (B, T, N) cosine of each token with each cell."""
+    pairs = zip(text.tokens, image.cells, strict=True)
+    return [tokens @ cells.transpose(1, 2) for tokens, cells in pairs]
+
+
+def _bert_config(config: LocTexConfig) -> BertConfig:
+    return BertConfig(
+        vocab_size=config.vocab_size,
+        hidden_size=config.text_width,
+        num_hidden_layers=config.text_layers,
+        num_attention_heads=config.text_heads,
+        intermediate_size=4 * config.text_width,
+        hidden_dropout_prob=config.text_dropout,
+        attention_probs_dropout_prob=config.text_dropout,
+        max_position_embeddings=config.max_tokens,
+        type_vocab_size=1,
+        pad_token_id=config.pad_token_id,
+    )
+
+
+def build(settings: Settings, vocab_size: int, pad_token_id: int) -> LocTexModel:
+    """A model from settings, started as `model.init` says for random and timm."""
+    model, loss, data = settings.model, settings.loss, settings.data
+    config = LocTexConfig(
+        backbone=model.backbone,
+        backbone_options=model.backbone_options,
+        attention_scales=model.attention_scales,
+        text_layers=model.text_layers,
+        text_width=model.text_width,
+        text_heads=model.text_heads,
+        text_dropout=model.text_dropout,
+        vocab_size=vocab_size,
+        pad_token_id=pad_token_id,
+        embedding=model.embedding,
+        attention=model.attention,
+        localization=loss.localization,
+        localized=loss.localization_weight > 0,
+        temperature=loss.temperature,
+        learn_temperature=loss.learn_temperature,
+        image_size=data.image_size,
+        max_tokens=data.max_tokens,
+        word_margin=data.word_margin,
+    )
+    result = LocTexModel(config)
+    if model.init == "timm":
+        pretrained = Backbone(
+            name=model.backbone,
+            num_scales=model.attention_scales,
+            options=model.backbone_options,
+            pretrained=True,
+        )
+        result.backbone.load_state_dict(pretrained.state_dict())
+    return result
+
+
+def load(folder: Path | str) -> LocTexModel:
+    """A model saved with `save_pretrained`; ValueError says what the folder lacks."""
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"{folder} holds no saved model (config.json is missing); name a run that has written "
+            "a checkpoint, or a folder of save_pretrained"
+        )
+    model, loading = LocTexModel.from_pretrained(folder, output_loading_info=True)
+    wrong = {k: sorted(v) for k, v in loading.items() if k != "error_msgs" and v}
+    if wrong:
+        raise ValueError(f"{folder}: the weights do not fit its config.json: {wrong!r:.300}")
+    return model

@@ -1,0 +1,67 @@
+"""The byte-pair encoding of a run: trained on its captions, saved beside its weights."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "mask_token": "<mask>"}
+
+
+def train(captions: Iterable[str], size: int, max_tokens: int) -> PreTrainedTokenizerFast:
+    """Lower-cased byte-level BPE of at most `size` words (METHOD 1); no text is unknown to it."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=2,
+        special_tokens=list(SPECIAL.values()),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(captions, trainer)
+    start, end = (
+        (SPECIAL[n], tokenizer.token_to_id(SPECIAL[n])) for n in ("bos_token", "eos_token")
+    )
+    tokenizer.post_processor = processors.RobertaProcessing(sep=end, cls=start)  # trims offsets
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=max_tokens, padding_side="right", **SPECIAL
+    )
+
+
+def load(folder: Path | str) -> PreTrainedTokenizerFast:
+    """The tokenizer saved in `folder`."""
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerFast, captions: Sequence[str], max_tokens: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Captions -> (B, T) int64 token numbers, padded to the longest, and (B, T, 2) characters.
+
+    The characters of start, end and padding tokens are (0, 0): they stand for no word. Captions
+    are cut at `max_tokens`, the end token kept.
+    """
+    backend = tokenizer.backend_tokenizer
+    backend.enable_truncation(max_tokens)
+    backend.no_padding()
+    rows = backend.encode_batch(list(captions))
+    length = max(len(row.ids) for row in rows)
+    tokens = np.full((len(rows), length), tokenizer.pad_token_id, dtype=np.int64)
+    offsets = np.zeros((len(rows), length, 2), dtype=np.int64)
+    for i, row in enumerate(rows):
+        tokens[i, : len(row.ids)] = row.ids
+        offsets[i, : len(row.ids)] = row.offsets
+    return tokens, offsets

@@ -1,0 +1,161 @@
+"""Mouse traces: strokes in, cut, mirrored, cropped and counted on a grid. Numpy only.
+
+A stroke is a (P, 3) float64 array of x, y (fractions of the image, origin top left) and t
+(seconds from the start of the recording). A trace is a sequence of strokes; a new one starts
+each time the pointer re-enters the image. Points may lie outside 0..1 (a border is recorded).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+Strokes = Sequence[np.ndarray]
+
+
+def microseconds(seconds: np.ndarray) -> np.ndarray:
+    """Times as int64 microseconds: equal times stay equal in every array type."""
+    return np.rint(np.asarray(seconds, dtype=np.float64) * 1e6).astype(np.int64)
+
+
+def cut(strokes: Strokes, start: float, end: float) -> tuple[np.ndarray, ...]:
+    """The parts of each stroke recorded in [start, end] seconds; empty parts are left out."""
+    first, last = microseconds([start, end])
+    parts = []
+    for stroke in strokes:
+        t = microseconds(stroke[:, 2])
+        part = stroke[(t >= first) & (t <= last)]
+        if len(part):
+            parts.append(part)
+    return tuple(parts)
+
+
+def flip(strokes: Strokes) -> tuple[np.ndarray, ...]:
+    """The trace on the mirrored image."""
+    return tuple(np.column_stack((1.0 - s[:, 0], s[:, 1], s[:, 2])) for s in strokes)
+
+
+def crop(strokes: Strokes, box: Sequence[float]) -> tuple[np.ndarray, ...]:
+    """The trace in fractions of `box` (x0, y0, x1, y1); what falls outside stays, beyond 0..1."""
+    x0, y0, x1, y1 = box
+    scale = np.array([1 / (x1 - x0), 1 / (y1 - y0), 1.0])
+    return tuple((s - np.array([x0, y0, 0.0])) * scale for s in strokes)
+
+
+def box(points: np.ndarray) -> np.ndarray:
+    """(P, 2 or 3) points -> (4,) smallest box x0, y0, x1, y1."""
+    return np.concatenate((points[:, :2].min(axis=0), points[:, :2].max(axis=0)))
+
+
+def centroid(maps: np.ndarray) -> np.ndarray:
+    """(..., h, w) maps -> (..., 2) center of mass x, y in fractions; (.5, .5) for an empty map."""
+    h, w = maps.shape[-2:]
+    mass = maps.sum(axis=(-2, -1))
+    x = (maps.sum(axis=-2) * ((np.arange(w) + 0.5) / w)).sum(axis=-1)
+    y = (maps.sum(axis=-1) * ((np.arange(h) + 0.5) / h)).sum(axis=-1)
+    center = np.stack((x, y), axis=-1) / np.where(mass > 0, mass, 1.0)[..., None]
+    return np.where(mass[..., None] > 0, center, 0.5)
+
+
+def mass_box(maps: np.ndarray, share: float = 0.5) -> np.ndarray:
+    """(..., h, w) maps -> (..., 4) box around the strongest cells that together hold `share`.
+
+    Cells are taken from the strongest down until their mass reaches `share` of the map's.
+    """
+    h, w = maps.shape[-2:]
+    flat = maps.reshape(-1, h * w)
+    order = np.argsort(-flat, axis=1, kind="stable")
+    held = np.cumsum(np.take_along_axis(flat, order, axis=1), axis=1)
+    needed = (held < share * held[:, -1:]).sum(axis=1, keepdims=True)
+    chosen = np.zeros(flat.shape, dtype=bool)
+    np.put_along_axis(chosen, order, np.arange(h * w) <= needed, axis=1)
+    chosen = chosen.reshape(-1, h, w)
+    columns, rows = chosen.any(axis=1), chosen.any(axis=2)
+    boxes = np.stack(
+        (
+            columns.argmax(axis=1) / w,
+            rows.argmax(axis=1) / h,
+            1 - columns[:, ::-1].argmax(axis=1) / w,
+            1 - rows[:, ::-1].argmax(axis=1) / h,
+        ),
+        axis=1,
+    )
+    return boxes.reshape(*maps.shape[:-2], 4)
+
+
+def rasterize(strokes: Strokes, windows: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Trace points counted on a grid, one map per time window.
+
+    Each stroke is resampled at a step below half a cell, so the counts follow its polyline and
+    dwell on a place counts too. windows: (T, 2) start and end in seconds, both included; a
+    window with end < start, or NaN, is empty. grid: (h, w). Returns (T, h, w) float32 counts.
+    Points outside the image are dropped; x = 1.0 belongs to the last cell. (Ours; METHOD 1.)
+    """
+    return rasterize_batch([strokes], [np.asarray(windows)], grid)[0]
+
+
+def rasterize_batch(
+    traces: Sequence[Strokes], windows: Sequence[np.ndarray], grid: tuple[int, int]
+) -> list[np.ndarray]:
+    """`rasterize` of many traces at once, equal to one by one; one ragged bincount for all."""
+    h, w = grid
+    counts = [len(part) for part in windows]
+    maps = np.zeros((sum(counts), h * w), dtype=np.float32)
+    strokes = [stroke for trace in traces for stroke in trace if len(stroke)]
+    if strokes and maps.size:
+        owner = np.repeat(np.arange(len(traces)), [sum(len(s) for s in trace) for trace in traces])
+        cells, times, owner = _resample(strokes, owner, grid)
+        _count(cells, times, owner, windows, maps)
+    return [part.reshape(-1, h, w) for part in np.split(maps, np.cumsum(counts)[:-1])]
+
+
+def _resample(
+    strokes: Sequence[np.ndarray], owner: np.ndarray, grid: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Strokes -> flat cell indices, int64 microseconds and owner of points inside the image."""
+    h, w = grid
+    points = np.concatenate(strokes)
+    # Coordinates in half cells; clipped so that a wild point cannot ask for a million samples.
+    xy = np.clip(points[:, :2], -1.0, 2.0) * (2.0 * w, 2.0 * h)
+    t = microseconds(points[:, 2])
+    step = np.diff(xy, axis=0, append=xy[-1:])
+    step[np.cumsum([len(s) for s in strokes]) - 1] = 0.0  # no line from stroke to stroke
+    num = np.floor(np.hypot(step[:, 0], step[:, 1])).astype(np.int64) + 1
+    source = np.repeat(np.arange(len(points)), num)
+    within = np.arange(len(source)) - np.repeat(np.cumsum(num) - num, num)
+    part = within / num[source]
+    xy = xy[source] + step[source] * part[:, None]
+    t = t[source] + np.diff(t, append=t[-1:])[source] * part
+    x, y = xy[:, 0] / (2.0 * w), xy[:, 1] / (2.0 * h)
+    inside = (x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)
+    column = np.minimum((x[inside] * w).astype(np.int64), w - 1)
+    row = np.minimum((y[inside] * h).astype(np.int64), h - 1)
+    return row * w + column, t[inside].astype(np.int64), owner[source[inside]]
+
+
+def _count(
+    cells: np.ndarray,
+    times: np.ndarray,
+    owner: np.ndarray,
+    windows: Sequence[np.ndarray],
+    maps: np.ndarray,
+) -> None:
+    """Adds to `maps` (all windows, N) the points of each window, found by binary search."""
+    bounds = np.concatenate([np.reshape(part, (-1, 2)) for part in windows])
+    used = bounds[:, 1] >= bounds[:, 0]  # False for NaN
+    bounds = np.where(used[:, None], bounds, 0.0)
+    trace = np.repeat(np.arange(len(windows)), [len(part) for part in windows])
+    # One rising key for all points: the trace's number, then the time. Times inside a trace may
+    # step back where strokes overlap; the running maximum puts such points at the last time.
+    keys = np.maximum.accumulate(_key(owner, times))
+    first = np.searchsorted(keys, _key(trace, microseconds(bounds[:, 0])), side="left")
+    last = np.searchsorted(keys, _key(trace, microseconds(bounds[:, 1])), side="right")
+    num = np.where(used, np.maximum(last - first, 0), 0)
+    row = np.repeat(np.arange(len(num)), num)
+    point = np.arange(len(row)) - np.repeat(np.cumsum(num) - num - first, num)
+    size = maps.shape[1]
+    maps += np.bincount(row * size + cells[point], minlength=maps.size).reshape(maps.shape)
+
+
+def _key(owner: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """(trace number, microseconds) as one int64; times are held within +-12 days."""
+    return (owner << 41) + np.clip(times, -(2**40), 2**40 - 1)

@@ -1,0 +1,120 @@
+"""From utterances to caption characters to tokens to time windows. Numpy only.
+
+Public utterances may hold several words ("In this"), may have no length (start == end), and
+concatenate to the caption up to spaces; so they are matched by characters, not by counting.
+"""
+
+import re
+import warnings
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+
+import numpy as np
+from loctex.narrative import Word
+
+Span = tuple[int, int]
+
+SECONDS_PER_WORD = 0.35  # the pace of an estimated clock; people narrate at about 2.5 words/s
+_SIDE = re.compile(
+    r"(?<![\w-])(left|right)(?=(?:-?most|-hand|-sided?|wards?)?(?![\w-]))", re.IGNORECASE
+)
+
+
+def spans(caption: str, words: Sequence[Word]) -> list[Span]:
+    """The caption characters [start, end) of each utterance.
+
+    Where the utterances do not spell the caption, what matches is mapped, the others get an
+    empty span, and a warning names the first one that differs.
+    """
+    position = [i for i, letter in enumerate(caption) if not letter.isspace()]
+    written = "".join(caption[i] for i in position)
+    spoken = ["".join(word.text.split()) for word in words]
+    if "".join(spoken) == written:
+        place = np.arange(len(written))
+    else:
+        place = np.full(sum(map(len, spoken)), -1)
+        matcher = SequenceMatcher(None, "".join(spoken), written, autojunk=False)
+        for block in matcher.get_matching_blocks():
+            place[block.a : block.a + block.size] = block.b + np.arange(block.size)
+        odd = next((w.text for w, s in zip(words, _parts(place, spoken), strict=True)
+                    if (s < 0).any()), "the end")  # fmt: skip
+        warnings.warn(
+            f"utterances differ from the caption {caption!r:.60} at {odd!r}", stacklevel=2
+        )
+    result = []
+    for part in _parts(place, spoken):
+        part = part[part >= 0]
+        result.append((position[part[0]], position[part[-1]] + 1) if len(part) else (0, 0))
+    return result
+
+
+def _parts(place: np.ndarray, texts: Sequence[str]) -> list[np.ndarray]:
+    return np.split(place, np.cumsum([len(text) for text in texts]))[:-1]
+
+
+def windows(words: Sequence[Word], margin: float) -> np.ndarray:
+    """(W, 2) start and end of each utterance in seconds, widened by `margin` on both sides.
+
+    An utterance of no length lasts until the next start.
+    """
+    if not words:
+        return np.zeros((0, 2))
+    result = np.array([(word.start, word.end) for word in words], dtype=np.float64)
+    start = result[:, 0]
+    for i in np.flatnonzero(result[:, 1] <= start):
+        later = start[i + 1 :][start[i + 1 :] > start[i]]
+        result[i, 1] = later[0] if len(later) else start[i]
+    return result + (-margin, margin)
+
+
+def token_windows(
+    offsets: np.ndarray, word_spans: Sequence[Span], word_windows: np.ndarray
+) -> np.ndarray:
+    """(T, 2) caption characters of tokens -> (T, 2) seconds; NaN where no utterance covers one.
+
+    All tokens of an utterance share its window; a token over several takes them all.
+    """
+    covers = overlaps(offsets, word_spans)  # (T, W)
+    start = np.where(covers, word_windows[None, :, 0], np.inf).min(axis=1, initial=np.inf)
+    end = np.where(covers, word_windows[None, :, 1], -np.inf).max(axis=1, initial=-np.inf)
+    result = np.stack((start, end), axis=1)
+    result[~covers.any(axis=1)] = np.nan
+    return result
+
+
+def overlaps(first: np.ndarray | Sequence[Span], second: np.ndarray | Sequence[Span]) -> np.ndarray:
+    """(A, 2) and (B, 2) character spans -> (A, B) bool: do they share a character?"""
+    a, b = (np.asarray(part, dtype=np.int64).reshape(-1, 2) for part in (first, second))
+    return np.minimum(a[:, None, 1], b[None, :, 1]) > np.maximum(a[:, None, 0], b[None, :, 0])
+
+
+def mirror(caption: str, word_spans: Sequence[Span] = ()) -> tuple[str, list[Span]]:
+    """Whole words left and right swapped, as a mirrored image needs; spans follow the text.
+
+    "left-hand", "leftmost", "leftwards" follow; "left-over" and "bright" stay.
+    """
+    if _SIDE.search(caption) is None:
+        return caption, list(word_spans)
+    pieces, new_place, end, length = [], np.zeros(len(caption) + 1, dtype=np.int64), 0, 0
+    for match in _SIDE.finditer(caption):
+        pieces += [caption[end : match.start()], _other_side(match.group())]
+        new_place[end : match.start()] = length + np.arange(match.start() - end)
+        length += match.start() - end
+        new_place[match.start() : match.end()] = length
+        length += len(pieces[-1])
+        end = match.end()
+    pieces.append(caption[end:])
+    new_place[end:] = length + np.arange(len(caption) - end + 1)
+    return "".join(pieces), [(int(new_place[a]), int(new_place[b])) for a, b in word_spans]
+
+
+def _other_side(word: str) -> str:
+    other = "right" if word.lower() == "left" else "left"
+    return other.upper() if word.isupper() else other.title() if word[0].isupper() else other
+
+
+def estimate(caption: str) -> tuple[Word, ...]:
+    """The words of a caption without recording, on a steady clock (ours)."""
+    texts = caption.split()
+    times = [i * SECONDS_PER_WORD for i in range(len(texts) + 1)]
+    return tuple(Word(*parts) for parts in zip(texts, times[:-1], times[1:], strict=True))
