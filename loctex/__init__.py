@@ -1,0 +1,1 @@
+"""LocTex: learn where words are from captions spoken while pointing."""
