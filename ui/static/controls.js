@@ -8,11 +8,12 @@ function arrange() { // the largest pictures that fit: side by side or one below
   PERSON.figure.hidden = isOne || Boolean(item.maps && !item.strokes.length);
   const shownStages = [MODEL, PERSON].filter(({ figure }) => !figure.hidden), num = shownStages.length;
   const box = find(".stages"), isFull = document.fullscreenElement === root || root.matches(".full-page");
-  const limit = Math.max(220, (isFull ? 0.72 : 0.62) * window.innerHeight);
+  const limit = Math.max(220, (isFull ? 0.7 : 0.58) * window.innerHeight);
   const beside = Math.min((box.clientWidth - 16 * (num - 1)) / num, limit * item.aspect);
   const below = Math.min(box.clientWidth, Math.max(200, limit / num) * item.aspect);
-  const width = Math.max(40, Math.floor(Math.max(beside, below)));
-  box.classList.toggle("below", below > beside);
+  const isBelow = below > 1.6 * beside; // side by side reads better, unless it is much smaller
+  const width = Math.max(40, Math.floor(isBelow ? below : beside));
+  box.classList.toggle("below", isBelow);
   box.style.setProperty("--width", width + "px");
   box.style.setProperty("--aspect", item.aspect);
   for (const card of cards) card.style.setProperty("--aspect", item.aspect);

@@ -71,7 +71,15 @@ function draw(now) {
   root.dispatchEvent(new CustomEvent("drawn", { detail: words }));
 }
 
-function mark(words) { // the chips and cards of these words
+function mark(words) { // the chips and cards of these words, and their names under the pictures
+  const names = words.map((i) => item.words[i].text).join(" + ");
+  const shape = item.isStretched ? "(a very long picture, shown shorter) " : "";
+  find(".model .says").textContent = shape + (names && "looks here for “" + names + "”");
+  const isOne = MODEL.layers.person;
+  const isGrounded = words.some((i) => item.strokes.some((s) => cutStroke(s, ...item.windows[i]).length));
+  find(".stage.person .says").textContent = shape + (!names ? "pointed along this path"
+    : isGrounded ? "pointed here" : "did not point while saying this");
+  find(".model .and").hidden = !isOne;
   for (const list of [chips, cards]) {
     list.forEach((chip, i) => chip.classList.toggle("on", words.includes(i)));
   }
@@ -97,7 +105,7 @@ function advance(now) {
 }
 
 function play() {
-  if (state.time === null || state.time >= item.duration) state.time = 0;
+  if (state.time === null || state.time >= item.duration) state.time = item.begin;
   Object.assign(state, { isPlaying: true, pinned: [], hover: null });
   clock = performance.now() - 1000 * state.time;
   if (item.voice) {
@@ -124,17 +132,25 @@ function seek(time) {
 
 function showTime() {
   const text = (seconds) => Math.floor(seconds / 60) + ":" + (seconds % 60).toFixed(1).padStart(4, "0");
-  find(".time").value = state.time ?? 0;
-  find(".clock").textContent = text(state.time ?? 0) + " / " + text(item.duration);
+  const time = state.time ?? item.begin;
+  find(".time").value = time;
+  find(".clock").textContent = text(time) + " / " + text(item.duration);
   const chip = chips[wordAt(item.words, state.time ?? -1)], box = find(".sentence");
   if (!chip || !state.isPlaying || box.scrollHeight <= box.clientHeight) return;
   box.scrollTop = chip.offsetTop - box.offsetTop - box.clientHeight / 2;
 }
 
 function timeline() { // the slider's track: each word's time in the word's color
-  const stops = item.words.flatMap(({ start, end }, i) => [start, Math.max(end, start)].map((t) =>
-    item.colors[i] + " " + (100 * t / item.duration).toFixed(2) + "%"));
-  find(".time").max = item.duration;
+  const length = item.duration - item.begin, stops = [];
+  const stop = (color, time) => stops.push(color + " " + (100 * (time - item.begin) / length).toFixed(2) + "%");
+  let last = item.begin;
+  item.words.forEach(({ start, end }, i) => {
+    if (start > last) { stop("var(--line)", last); stop("var(--line)", start); }
+    stop(item.colors[i], start);
+    stop(item.colors[i], last = Math.max(last, end));
+  });
+  stop("var(--line)", last);
+  Object.assign(find(".time"), { min: item.begin, max: item.duration });
   find(".time").style.setProperty("--track", "linear-gradient(to right, " + stops.join(", ") + ")");
 }
 
@@ -208,8 +224,7 @@ function open() { // props.value: a JSON string, or {"message": ...} when there 
   if (!next.words) { item = null; return; }
   item = readItem(next);
   photo = shown = null;
-  const surest = item.maps ? item.certainty.indexOf(Math.max(...item.certainty)) : -1;
-  Object.assign(state, { hover: null, time: null, cell: null, pinned: surest < 0 ? [] : [surest] });
+  Object.assign(state, { hover: null, time: null, cell: null, pinned: item.maps ? surest() : [] });
   audio.src = item.voice ?? "";
   build();
   const image = new Image();
@@ -219,10 +234,15 @@ function open() { // props.value: a JSON string, or {"message": ...} when there 
   arrange();
 }
 
+function surest() { // what to show first: the word of some length whose place is clearest
+  const weight = item.words.map(({ text }, i) => item.certainty[i] * (text.length > 3 ? 1 : 0.1));
+  return weight.length ? [weight.indexOf(Math.max(...weight))] : [];
+}
+
 function build() { // chips, cards, scores: everything whose number depends on the item
   const isModel = Boolean(item.maps), numWords = item.words.length;
   root.classList.toggle("no-maps", !isModel);
-  root.classList.toggle("no-time", !item.duration);
+  root.classList.toggle("no-time", item.duration <= item.begin);
   root.classList.toggle("one-stage", !isModel || !item.strokes.length);
   chips = item.words.map((_, i) => chip(i, "word"));
   find(".sentence").replaceChildren(...chips);

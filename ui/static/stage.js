@@ -13,6 +13,7 @@ function readItem(payload) { // the payload of ui/inspect.py -> the same with wh
   item.highest = Math.max(0, ...(item.peaks ?? []));
   item.colors = item.words.map((_, i) => wordColor(i, item.words.length));
   item.pieces = item.strokes.flatMap((stroke) => piecesOf(stroke, item.words));
+  item.isStretched = Math.max(item.width / item.height, item.height / item.width) > MAX_ASPECT;
   item.aspect = Math.min(MAX_ASPECT, Math.max(1 / MAX_ASPECT, item.width / item.height));
   return item;
 }
@@ -173,9 +174,11 @@ class Stage {
     }
   }
 
-  drawPredicted(context, item, { chosen, time }) { // the line fades where the model is unsure
+  drawPredicted(context, item, { chosen, time }) { // fades where unsure, and far from the chosen word
     const last = time === null ? item.trace.length - 1 : Math.max(0, wordAt(item.words, time));
-    const alpha = (i) => 0.2 + 0.8 * Math.min(1, 1.5 * item.certainty[i]);
+    const near = (i) => 1 - 0.25 * Math.min(...chosen.map((word) => Math.abs(word - i)));
+    const alpha = (i) => Math.min(1, 0.35 + item.certainty[i])
+      * (chosen.length ? Math.max(0.12, near(i)) : 1);
     for (let i = 1; i <= last; i++) {
       const path = this.path([...item.trace[i - 1], ...item.trace[i]]);
       this.line(context, path, item.colors[i], 2, Math.min(alpha(i - 1), alpha(i)));
