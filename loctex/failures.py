@@ -1,0 +1,73 @@
+"""Why a run failed, in plain words: one line, and what to do about it."""
+
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from loctex.runs import Run
+
+
+@dataclass(frozen=True)
+class Failure:
+    """`what` happened, and the `remedy`: one sentence each."""
+
+    what: str
+    remedy: str
+
+
+_KNOWN = (  # (what the log says, what happened, what to do); the first that fits counts
+    (r"CUDA out of memory|OutOfMemoryError|CUDNN_STATUS_ALLOC_FAILED",
+     "The GPU ran out of memory.",
+     "Use a smaller batch size or image size, or close other programs that use this GPU."),
+    (r"can't allocate memory|MemoryError|Cannot allocate memory",
+     "The computer ran out of memory.",
+     "Use a smaller batch size or image size, or close other programs."),
+    (r"No space left on device|Disk quota exceeded|ENOSPC",
+     "The disk is full.",
+     "Make room on the disk, then resume: the last checkpoint is whole."),
+    (r"Bus error|out of shared memory|DataLoader worker .*(exited|killed)",
+     "A process that loads images died.",
+     "Use fewer threads, and look for little free memory or shared memory; then resume."),
+    (r"not finite|non-finite",
+     "The loss was no longer a finite number.",
+     "Lower the learning rates or lengthen the warm-up, then start a new run."),
+    (r"NCCL|ProcessGroup",
+     "The processes lost each other.",
+     "See which process ended first in the log; check GPUs and network, then resume."),
+    (r"ModuleNotFoundError: No module named '(?P<detail>[^']+)'",
+     "The Python package {detail} is missing.",
+     "Install requirements.txt into the Python that runs this, then start again."),
+    (r"FileNotFoundError: (?P<detail>.+)",
+     "A file is missing: {detail}",
+     "Put it back, or choose other data and start a new run."),
+    (r"^error: (?P<detail>.+)",
+     "{detail}",
+     "Change what it names and start a new run."),
+)  # fmt: skip
+
+
+def explain(run: Run) -> Failure:
+    """Why a failed run failed, from its exit code and the end of its log."""
+    return from_log(run.exit_code, run.log_tail(60))
+
+
+def from_log(code: int | None, lines: Sequence[str]) -> Failure:
+    """The same from an exit code (None: nobody saw it end) and the last lines printed."""
+    starts = [number for number, line in enumerate(lines) if line.startswith("$ ")]
+    lines = lines[starts[-1] + 1 :] if starts else lines  # of the last start only
+    text = "\n".join(lines)
+    for pattern, what, remedy in _KNOWN:
+        if found := re.search(pattern, text, re.MULTILINE):
+            return Failure(what.format(**found.groupdict()), remedy)
+    if code is None:
+        return Failure("It ended without saying how: a power cut, or it was killed.",
+                       "Resume goes on from the last checkpoint.")
+    if code == -signal.SIGKILL:
+        return Failure("The system killed it, most often for want of memory.",
+                       "Use a smaller batch size or image size, then resume.")
+    if code < 0:
+        return Failure(f"It was ended by {signal.Signals(-code).name}.",
+                       "Resume goes on from the last checkpoint.")
+    last = lines[-1].strip() if lines else f"It ended with exit code {code} and said nothing."
+    return Failure(last, "The log below says more.")
