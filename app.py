@@ -1,0 +1,75 @@
+"""LocTex Studio: people point and talk, a model learns where words are, and people see it.
+
+    python app.py [--workspace DIR] [--database URL] [--host H] [--port P] [--users FILE]
+"""
+
+import argparse
+import ipaddress
+import os
+import sys
+from pathlib import Path
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Serve the studio: annotate, train and inspect in the browser."
+    )
+    add = parser.add_argument
+    add("--workspace", type=Path, default=Path("workspace"), help="folder of everything; created")
+    add("--database", help="SQLAlchemy URL; default: SQLite in the workspace")
+    add("--host", default="127.0.0.1", help="address to listen on; default: this machine only")
+    add("--port", type=int, help="default: the first free one from 7860 on")
+    add("--users", type=Path, help="file of logins, see `python -m ui.users --help`")
+    chosen = parser.parse_args(arguments)
+    if not is_loopback(chosen.host) and chosen.users is None:
+        parser.error(
+            f"--host {chosen.host} opens the studio to other machines and demands --users FILE; "
+            "add people with `python -m ui.users FILE NAME`"
+        )
+    return chosen
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def stay_local() -> None:
+    """No request leaves the machine; and a proxy must not get those that stay on it."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    for name in ("NO_PROXY", "no_proxy"):
+        known = [part for part in os.environ.get(name, "").split(",") if part]
+        os.environ[name] = ",".join(dict.fromkeys([*known, "127.0.0.1", "localhost"]))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    chosen = parse(arguments)
+    stay_local()
+    from ui import layout  # after the environment, which Gradio reads when imported
+    from ui.workspace import Workspace, served
+
+    try:
+        login = None
+        if chosen.users is not None:
+            from ui import users
+
+            login = users.login(chosen.users)
+        with served(chosen.workspace):
+            workspace = Workspace(chosen.workspace, chosen.database)
+            layout.build(workspace).launch(
+                **layout.LAUNCH,
+                server_name=chosen.host,
+                server_port=chosen.port,
+                auth=login,
+                allowed_paths=[str(workspace.images_dir)],
+            )
+    except (ValueError, OSError) as error:  # what a person can mend: folder, port, users, database
+        sys.exit(f"studio: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The parts of the page that Gradio does not have: gr.HTML with our own plain JavaScript."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+_STATIC = Path(__file__).parent / "static"
+
+
+def static(*names: str) -> str:
+    """The text of files of ui/static, joined; scripts share one scope in the order given."""
+    return "\n".join((_STATIC / name).read_text(encoding="utf-8") for name in names)
+
+
+class Recorder(gr.HTML):
+    """A photograph on which a person points and types; its value and its prop `answer` are JSON
+    strings, a question to Python and the answer (ui/annotate.py). Events: ask, data."""
+
+    def __init__(self, value: str | None = None, **kwargs: Any) -> None:
+        script = static(
+            "colors.js", "typing.js", "drawing.js", "link.js", "recorder.js", "session.js", "keys.js"
+        )
+        super().__init__(
+            value,
+            html_template=static("recorder.html"),
+            css_template=static("recorder.css"),
+            js_on_load=script + "\n//# sourceURL=ui/static/recorder.js",
+            apply_default_css=False,
+            **{"answer": ""} | kwargs,
+        )
+
+
+class Player(gr.HTML):
+    """A sentence, a photograph, and under each word the place a model looks at, beside the place
+    where a person pointed. Its value is `ui.payload.payload(...)`, or {"message": ...} where there
+    is nothing to show; it crosses to the browser as one JSON string."""
+
+    def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        script = static("colors.js", "stage.js", "player.js", "controls.js")
+        super().__init__(
+            value,
+            html_template=static("player.html"),
+            css_template=static("player.css"),
+            js_on_load=script + "\n//# sourceURL=ui/static/player.js",
+            apply_default_css=False,
+            **kwargs,
+        )
+
+    def preprocess(self, payload: str | None) -> dict[str, Any] | None:
+        return json.loads(payload) if payload else None
+
+    def postprocess(self, value: dict[str, Any] | None) -> str | None:
+        return None if value is None else json.dumps(value, separators=(",", ":"))
+
+    def example_payload(self) -> str:
+        return json.dumps({"message": "Nothing to show yet."})

@@ -1,0 +1,49 @@
+"""The page: one line per tab, and how Gradio serves it."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ui import annotate, data, inspect, train
+from ui.components import static
+from ui.workspace import Workspace
+
+_THEME = gr.themes.Default(
+    primary_hue="indigo",
+    neutral_hue="slate",
+    radius_size="md",
+    font=("system-ui", "sans-serif"),
+    font_mono=("ui-monospace", "monospace"),
+)
+
+LAUNCH: dict[str, Any] = {
+    "theme": _THEME,
+    "css": static("studio.css"),
+    "favicon_path": str(Path(__file__).parent / "static" / "favicon.svg"),
+    "footer_links": [],
+    "run_history": False,
+    "ssr_mode": False,
+    "max_file_size": "200mb",
+}
+
+
+def build(workspace: Workspace) -> gr.Blocks:
+    """The four tabs over one workspace."""
+    with gr.Blocks(
+        title="LocTex Studio", fill_width=True, analytics_enabled=False, delete_cache=(3600, 86400)
+    ) as page:
+        gr.HTML("<b>LocTex</b> Studio", elem_classes="studio-brand", apply_default_css=False)
+        with gr.Tabs() as tabs:
+            with gr.Tab("Annotate", id="annotate"):
+                recorder = annotate.build(workspace)
+            with gr.Tab("Data", id="data"):
+                data.build(workspace)
+            with gr.Tab("Train", id="train"):
+                train.build(workspace)
+            with gr.Tab("Inspect", id="inspect"):
+                inspect.build(workspace)
+        recorder.data(
+            lambda: gr.Tabs(selected="data"), outputs=tabs, api_visibility="private", queue=False
+        )
+    return page

@@ -1,0 +1,73 @@
+// Buttons and keys of the recorder. Continues session.js.
+
+const actions = {
+  toggle: () => (state === "recording" ? finish() : start()),
+  submit, replay, clear,
+  undo: () => undo(false),
+  redo: () => undo(true),
+  previous: async () => { await keep(); go("previous"); },
+  skip: () => { find(".reasons").hidden = !find(".reasons").hidden; },
+  help: () => { find(".help").hidden = !find(".help").hidden; },
+  text: () => caption.focus(),
+};
+const letters = { r: "replay", u: "undo", c: "clear", s: "skip", p: "previous", t: "text" };
+
+function finish() {
+  stop();
+  keep();
+}
+
+for (const button of root.querySelectorAll("[data-do]")) {
+  button.addEventListener("click", () => actions[button.dataset.do]());
+}
+for (const button of root.querySelectorAll("[data-reason]")) {
+  button.addEventListener("click", () => skip(button.dataset.reason));
+}
+find(".note .close").addEventListener("click", () => note());
+
+async function skip(reason) {
+  find(".reasons").hidden = true;
+  if (["recording", "review"].includes(state)) discard();
+  if (await go("skip", { reason })) say("none", "skipped");
+}
+
+function escape() {
+  const sheets = [find(".help"), find(".reasons")].filter((sheet) => !sheet.hidden);
+  for (const sheet of sheets) sheet.hidden = true;
+  if (sheets.length) return;
+  if (state === "recording") finish();
+  else root.focus({ preventScroll: true });
+}
+
+function onKey(event) { // a key nobody wants is left to the browser
+  if (!element.isConnected) return document.removeEventListener("keydown", onKey);
+  if (root.offsetParent === null || state === "sending" || event.isComposing) return;
+  const { target, code, key } = event, isText = target === caption;
+  if (!isText && target.matches?.("input:not([type=range]), textarea, select, [contenteditable]")) return;
+  const action = actionOf(event, isText, target.closest?.("button"));
+  if (!action) return;
+  event.preventDefault();
+  if (!event.repeat) action(code, key);
+}
+
+function actionOf({ code, key, ctrlKey, metaKey, altKey, shiftKey }, isText, button) {
+  if (state === "empty") return null;
+  if (key === "Enter" && (ctrlKey || metaKey)) return submit;
+  if (ctrlKey || metaKey) return null;
+  if (key === "Escape") return escape;
+  if (altKey || !isText) {
+    const letter = altKey ? code.slice(3).toLowerCase() : key.toLowerCase(); // Alt changes `key` on a Mac
+    if (letter === "u" && shiftKey) return actions.redo;
+    if (letters[letter]) return actions[letters[letter]];
+  }
+  if (key === "Enter" && !button) return isText && state === "review" ? () => root.focus() : actions.toggle;
+  if (isText) return null;
+  if (key === "?") return actions.help;
+  const reason = !find(".reasons").hidden && find(".reasons").querySelectorAll("[data-reason]")[key - 1];
+  if (reason) return () => skip(reason.dataset.reason);
+  if (key === " " && !button) return state === "review" ? replay : state === "idle" ? start : null;
+  return null;
+}
+
+document.addEventListener("keydown", onKey);
+setState("empty");

@@ -1,0 +1,53 @@
+// One question at a time to Python, each answered once or given up as lost.
+
+class Link {
+  constructor(props, trigger, watch, patience = 8000) {
+    Object.assign(this, { props, trigger, patience, serial: 0, asked: new Map(), last: Promise.resolve() });
+    watch("answer", () => this.receive(JSON.parse(props.answer || "{}")));
+  }
+
+  ask(action, body = {}, patience = this.patience) { // -> the answer; {isLost: true} without one
+    const answer = this.last.then(() => this.send(action, body, patience));
+    this.last = answer;
+    return answer;
+  }
+
+  send(action, body, patience) {
+    return new Promise((resolve) => {
+      const serial = ++this.serial;
+      const timer = setTimeout(() => this.receive({ serial, isLost: true }), patience);
+      this.asked.set(serial, { resolve, timer });
+      this.props.value = JSON.stringify({ ...body, action, serial });
+      this.trigger("ask");
+    });
+  }
+
+  receive(answer) {
+    const waiting = this.asked.get(answer.serial);
+    if (!waiting) return; // it came after we had given it up
+    clearTimeout(waiting.timer);
+    this.asked.delete(answer.serial);
+    waiting.resolve(answer);
+  }
+}
+
+// Copies of unsent takes in this browser: a crash or a lost network costs at most two seconds.
+const shelf = {
+  prefix: "loctex-take-",
+  put(draft) {
+    try {
+      localStorage.setItem(this.prefix + draft.take_id, JSON.stringify(draft));
+    } catch (error) {
+      if (error.name !== "QuotaExceededError") throw error; // the server's copy is the other one
+    }
+  },
+  drop(takeId) { localStorage.removeItem(this.prefix + takeId); },
+  all() {
+    const keys = Object.keys(localStorage).filter((key) => key.startsWith(this.prefix));
+    return keys.map((key) => JSON.parse(localStorage.getItem(key)));
+  },
+};
+
+function newTakeId() { // 128 random bits; crypto.randomUUID is missing over plain http
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((b) => b.toString(16).padStart(2, "0")).join("");
+}

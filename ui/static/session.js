@@ -1,0 +1,199 @@
+// What goes to Python and comes back: tasks, drafts, submissions. Continues recorder.js.
+
+function record() { // the public Localized Narratives line; Python sets whose it is and of what
+  const { dataset_id, image_id } = task.image;
+  return {
+    dataset_id, image_id, annotator_id: 0, caption: take.typing.text.trim(),
+    timed_caption: take.typing.words().map(({ text, start, end }) => (
+      { utterance: text, start_time: round(start, 3), end_time: round(end, 3) })),
+    traces: take.strokes.map((stroke) => stroke.map(([x, y, t]) => ({ x, y, t }))),
+  };
+}
+
+function message() {
+  return {
+    take_id: take.id, collection: task.collection, image: task.image.id, annotator: task.annotator,
+    record: JSON.stringify(record()),
+  };
+}
+
+function say(kind, text) { // kind: none, saved, unsaved, done
+  find(".saved").dataset.kind = kind;
+  find(".saved").textContent = text;
+}
+
+function time() { return new Date().toLocaleTimeString([], { hourCycle: "h23" }); }
+
+function note(text = "", label = "", act = null, kind = "plain") {
+  find(".note").hidden = !text;
+  find(".note").dataset.kind = kind;
+  find(".note span").textContent = text;
+  find(".note .action").hidden = !label;
+  find(".note .action").textContent = label;
+  find(".note .action").onclick = () => { note(); act(); };
+}
+
+async function keep() { // the draft, here and on the server
+  if (take.version === take.savedVersion || !["recording", "review"].includes(state)) return;
+  const { version } = take, kept = take, draft = { ...message(), saved: time() };
+  shelf.put(draft);
+  const answer = await link.ask("save", draft);
+  if (answer.saved) kept.savedVersion = Math.max(kept.savedVersion, version);
+  if (kept !== take || state === "sending") return;
+  if (answer.saved) say("saved", "draft saved " + time());
+  else say("unsaved", "not saved, retrying");
+  if (answer.problem) note(answer.problem, "", null, "bad");
+}
+
+const saving = setInterval(() => (element.isConnected ? keep() : clearInterval(saving)), 2000);
+
+async function submit() {
+  if (state === "recording") stop();
+  if (state !== "review" || composing !== null) return;
+  pause();
+  setState("sending");
+  say("none", "submitting");
+  const sent = message();
+  shelf.put({ ...sent, saved: time() });
+  let answer = await link.ask("submit", sent);
+  while (answer.isLost && element.isConnected) { // the same take twice is one narrative
+    say("unsaved", "not submitted, retrying");
+    note("The studio does not answer. Your take is kept in this browser; trying again.", "", null, "bad");
+    answer = await link.ask("submit", sent);
+  }
+  if (answer.problem) {
+    setState("review");
+    say("unsaved", "not submitted");
+    return note(answer.problem, "", null, "bad");
+  }
+  shelf.drop(sent.take_id);
+  show(answer);
+  say("done", "submitted " + time());
+}
+
+async function go(action, body = {}, patience) { // to another image, or collection
+  pause();
+  const answer = await link.ask(action, { collection: task.collection, image: task.image?.id, ...body }, patience);
+  if (answer.isLost) return note("The studio does not answer. Try again.", "", null, "bad");
+  if (answer.problem) return note(answer.problem, "", null, "bad");
+  show(answer);
+  return answer;
+}
+
+function discard() {
+  shelf.drop(take.id);
+  link.ask("discard", { take_id: take.id });
+}
+
+function clear() {
+  if (!["recording", "review"].includes(state)) return;
+  cleared = { take, elapsed: clock() };
+  discard();
+  reset();
+  say("none", "");
+  note("Take cleared.", "Bring it back", () => {
+    take = Object.assign(cleared.take, { elapsed: cleared.elapsed, savedVersion: -1 });
+    review();
+  });
+}
+
+function reset() {
+  take = newTake();
+  caption.value = "";
+  position = 0;
+  pause();
+  setState("idle");
+}
+
+function review() {
+  caption.value = take.typing.text;
+  position = take.elapsed;
+  setState("review");
+}
+
+function undo(isRedo) {
+  const [from, to] = isRedo ? [take.undone, take.strokes] : [take.strokes, take.undone];
+  if (!from.length || !["recording", "review"].includes(state)) return;
+  to.push(from.pop());
+  pointer.isNewStroke = true;
+  take.version++;
+  showWords();
+}
+
+// ------------------------------------------------------------------ a new task
+
+function show(answer) { // {collections, collection, progress: [done, total], image, draft, annotator, empty}
+  task = answer;
+  const select = find(".collection");
+  select.replaceChildren(...task.collections.map(({ id, name }) => new Option(name, id)));
+  select.value = task.collection;
+  select.hidden = !task.collections.length;
+  const [done, total] = task.progress ?? [0, 0];
+  find(".count").textContent = total ? done + " of " + total + " narrated" : "";
+  find(".bar .progress").hidden = !total;
+  find(".bar .progress i").style.width = (total ? 100 * done / total : 0) + "%";
+  note();
+  reset();
+  if (!task.image) return showEmpty();
+  root.style.setProperty("--ratio", task.image.width / task.image.height);
+  photo.alt = task.image.name;
+  photo.src = window.gradio_config.root + window.gradio_config.api_prefix + "/file=" + task.image.path;
+  const own = shelf.all().find((draft) => draft.take_id === task.draft?.take_id);
+  if (task.draft) recover(own ?? task.draft);
+  requestAnimationFrame(draw);
+}
+
+photo.addEventListener("error", () => {
+  if (task.image) note("The picture of this image cannot be loaded. Skip it.", "", null, "bad");
+});
+
+function recover({ take_id, record: text, saved }) {
+  const { caption: written, timed_caption: words, traces } = JSON.parse(text);
+  take.id = take_id;
+  take.typing = Typing.from(written, words.map(({ utterance, start_time, end_time }) => (
+    { text: utterance, start: start_time, end: end_time })));
+  take.strokes = traces.map((stroke) => stroke.map(({ x, y, t }) => [x, y, t]));
+  take.elapsed = Math.max(lastTime(), ...words.map((word) => word.end_time), 0);
+  take.version = 1;
+  review();
+  say("saved", "draft saved " + saved);
+  note("This take was not submitted: continue, replay or submit it.", "Discard", () => {
+    discard();
+    reset();
+    say("none", "");
+  });
+}
+
+function showEmpty() {
+  setState("empty");
+  const { title, text, choices } = task.empty;
+  find(".empty h2").textContent = title;
+  find(".empty p").textContent = text;
+  find(".empty .choices").replaceChildren(...choices.map(({ label, action }) => {
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: label });
+    button.onclick = () => choose(action, button);
+    return button;
+  }));
+}
+
+async function choose(action, button) {
+  if (action === "data") return trigger("data");
+  button.disabled = true;
+  find(".waiting").hidden = false;
+  await go(action, {}, 180000);
+  find(".waiting").hidden = true;
+  button.disabled = false;
+}
+
+find(".collection").addEventListener("change", async (event) => {
+  await keep();
+  go("open", { collection: Number(event.target.value), image: null });
+});
+
+// A tab that comes into sight, the first time too, asks what there is to do.
+new IntersectionObserver(([entry]) => {
+  if (!entry.isIntersecting || !["empty", "idle"].includes(state)) return;
+  const drafts = shelf.all().map(({ take_id, image, collection, annotator }) => (
+    { take_id, image, collection, annotator }));
+  go("open", { drafts });
+}).observe(root);

@@ -1,0 +1,53 @@
+"""A workspace: one folder that holds what was recorded, what was frozen and what was trained."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from data_tools.store import Store
+from loctex.runs import BusyError, Run, locked
+
+
+class Workspace:
+    """The folder's paths, its store and its runs. Raises StoreError where a newer version made it."""
+
+    def __init__(self, root: Path | str, database: str | None = None) -> None:
+        self.root = Path(root).expanduser().resolve()
+        self.images_dir = self.root / "images"
+        self.voices_dir = self.root / "voices"
+        self.runs_dir = self.root / "runs"
+        self.snapshots_dir = self.root / "snapshots"
+        for folder in (self.images_dir, self.voices_dir, self.runs_dir, self.snapshots_dir):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.store = Store(database or f"sqlite:///{self.root / 'studio.db'}", self.images_dir)
+
+    def runs(self) -> list[Run]:
+        """Newest first."""
+        paths = [path for path in self.runs_dir.iterdir() if path.is_dir()]
+        return [Run(path) for path in sorted(paths, key=_created, reverse=True)]
+
+    def snapshots(self) -> list[Path]:
+        """The frozen ones, newest first; a folder still being written has no snapshot.json."""
+        found = [path.parent for path in self.snapshots_dir.glob("*/snapshot.json")]
+        return sorted(found, key=_created, reverse=True)
+
+
+def _created(path: Path) -> tuple[float, str]:
+    """Runs and snapshots are written into; their settings and manifest are written once."""
+    first = next((path / n for n in ("command.json", "snapshot.json") if (path / n).exists()), path)
+    return first.stat().st_mtime, path.name
+
+
+@contextmanager
+def served(root: Path | str) -> Iterator[None]:
+    """Hold the workspace for one app. Raises BusyError where another app serves it."""
+    root = Path(root).expanduser().resolve()
+    lock = root / "app.lock"
+    try:
+        with locked(lock):
+            yield
+    except BusyError as error:
+        raise BusyError(
+            f"workspace {root} is open in another studio ({error}); "
+            "use that one, stop it, or name another folder with --workspace"
+        ) from None
