@@ -4,7 +4,7 @@ No person spoke or pointed here: whatever this makes must be labelled as simulat
 imitate what people did in the Video Localized Narratives sample (482 words, 9,749 points) and in
 one Localized Narratives record of COCO ("LN"); `tests/data_tools/test_narrator.py` measures ours:
 
-    measure                                    people                         simulated
+    measure                                    people                         simulated (scenes)
     seconds a word, median                     .42 (LN .27)                   .30
     words per second, pauses included          .7 (LN 3.7)                    2.7
     pauses above .2 s between words            36 %, median 2.3 s (browsing   11 %, median .43 s
@@ -13,7 +13,7 @@ one Localized Narratives record of COCO ("LN"); `tests/data_tools/test_narrator.
     points per second while moving             45 (LN 55)                     48
     speed, fractions of the image per second,  .20 .40 .72 1.12               .15 .31 .64 1.34
       25, 50, 75 and 90 %
-    points inside the box of what is named     55 % (published, METHOD 3)     59 % (scenes)
+    points inside the box of what is named     55 % (published, METHOD 3)     59 %
 
 The people browsed a video's key frames between words; "while moving" leaves out gaps above .1 s.
 """
