@@ -13,14 +13,14 @@ import cv2
 import numpy as np
 import simplejpeg
 import torch
-from loctex.narrative import Narrative
-from loctex.snapshot import Split
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from loctex import augment, trace, words
 from loctex.augment import Augmentation
+from loctex.narrative import Narrative
 from loctex.settings import DataSettings
+from loctex.snapshot import Split
 from loctex.tokenizer import encode
 
 

@@ -5,8 +5,10 @@ B pairs, T tokens, C channels, N cells of a feature map, D embedding size.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -75,6 +77,16 @@ class ImageFeatures:
     grids: list[tuple[int, int]]
     pooled: Tensor  # (B, C) of the last stage
     last: Tensor  # (B, C, h, w)
+
+    def take(self, rows: Sequence[int]) -> "ImageFeatures":
+        """The features of these images, in this order, repeated where named twice."""
+        return ImageFeatures(
+            embedding=self.embedding[rows],
+            cells=[part[rows] for part in self.cells],
+            grids=self.grids,
+            pooled=self.pooled[rows],
+            last=self.last[rows],
+        )
 
 
 @dataclass
@@ -224,8 +236,8 @@ def _bert_config(config: LocTexConfig) -> BertConfig:
 
 
 def build(settings: Settings, vocab_size: int, pad_token_id: int) -> LocTexModel:
-    """A model from settings, started as `model.init` says for random and timm."""
-    model, loss, data = settings.model, settings.loss, settings.data
+    """A model from settings; `model.init` says whether timm's weights are put into its backbone."""
+    model, data = settings.model, settings.data
     config = LocTexConfig(
         backbone=model.backbone,
         backbone_options=model.backbone_options,
@@ -238,13 +250,10 @@ def build(settings: Settings, vocab_size: int, pad_token_id: int) -> LocTexModel
         pad_token_id=pad_token_id,
         embedding=model.embedding,
         attention=model.attention,
-        localization=loss.localization,
-        localized=loss.localization_weight > 0,
-        temperature=loss.temperature,
-        learn_temperature=loss.learn_temperature,
         image_size=data.image_size,
         max_tokens=data.max_tokens,
-        word_margin=data.word_margin,
+        temperature=settings.loss.temperature,
+        **overrides(settings),
     )
     result = LocTexModel(config)
     if model.init == "timm":
@@ -258,16 +267,30 @@ def build(settings: Settings, vocab_size: int, pad_token_id: int) -> LocTexModel
     return result
 
 
-def load(folder: Path | str) -> LocTexModel:
-    """A model saved with `save_pretrained`; ValueError says what the folder lacks."""
+def overrides(settings: Settings) -> dict[str, Any]:
+    """What a run may set anew in a model that it starts from."""
+    return {
+        "localization": settings.loss.localization,
+        "localized": settings.loss.localization_weight > 0,
+        "learn_temperature": settings.loss.learn_temperature,
+        "word_margin": settings.data.word_margin,
+    }
+
+
+def load(folder: Path | str, changes: dict[str, Any] | None = None) -> LocTexModel:
+    """A model saved with `save_pretrained`, with `changes` to its config.
+
+    ValueError says what the folder lacks.
+    """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise ValueError(
             f"{folder} holds no saved model (config.json is missing); name a run that has written "
             "a checkpoint, or a folder of save_pretrained"
         )
-    model, loading = LocTexModel.from_pretrained(folder, output_loading_info=True)
-    wrong = {k: sorted(v) for k, v in loading.items() if k != "error_msgs" and v}
+    config = LocTexConfig.from_pretrained(folder, **(changes or {}))
+    model, loading = LocTexModel.from_pretrained(folder, config=config, output_loading_info=True)
+    wrong = {k: sorted(map(str, v)) for k, v in loading.items() if v}
     if wrong:
         raise ValueError(f"{folder}: the weights do not fit its config.json: {wrong!r:.300}")
     return model

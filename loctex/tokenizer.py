@@ -35,7 +35,7 @@ def train(captions: Iterable[str], size: int, max_tokens: int) -> PreTrainedToke
     start, end = (
         (SPECIAL[n], tokenizer.token_to_id(SPECIAL[n])) for n in ("bos_token", "eos_token")
     )
-    tokenizer.post_processor = processors.RobertaProcessing(sep=end, cls=start)  # trims offsets
+    tokenizer.post_processor = processors.RobertaProcessing(end, start)  # trims offsets
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_max_length=max_tokens, padding_side="right", **SPECIAL
     )

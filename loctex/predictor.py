@@ -1,0 +1,167 @@
+"""Where the model looks for each word of a caption: numpy in, numpy out.
+
+    python -m loctex.predictor --run RUN --image FILE --caption "a red circle" --to OUT.json
+
+`Predictor.set_image` computes an image once; `attend` then answers captions cheaply.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from loctex import augment, checkpoint, tokenizer, trace, words
+from loctex import model as models
+from loctex.model import ImageFeatures, LocTexModel, TextFeatures
+from loctex.narrative import Word
+from loctex.runs import write_whole
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What `attend` answers for W words on a grid of h x w cells."""
+
+    caption: str
+    words: tuple[Word, ...]  # W utterances, times in seconds
+    spans: tuple[words.Span, ...]  # caption characters of each
+    maps: np.ndarray  # (W, h, w) float32, each of mass 1; 0 where the caption was cut before it
+    trace: np.ndarray  # (W, 3) x, y (fractions), t (s): the map's center in the middle of the word
+    boxes: np.ndarray  # (W, 4) x0, y0, x1, y1: around the strongest cells that hold half the mass
+    score: float  # cosine of image and caption
+
+
+class Predictor:
+    """A trained model that answers for one image at a time."""
+
+    def __init__(self, model: LocTexModel, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self._image: ImageFeatures | None = None
+
+    @classmethod
+    def load(
+        cls, run: Path | str, checkpoint_name: str = "best", device: str | None = None
+    ) -> "Predictor":
+        """From a run's checkpoint ("best", "last") or a folder of save_pretrained."""
+        folder = checkpoint.find(run, checkpoint_name)
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(models.load(folder).to(device), tokenizer.load(folder))
+
+    @torch.inference_mode()
+    def set_image(self, image: np.ndarray) -> None:
+        """(H, W, 3) uint8 RGB of any size; the whole image is stretched to the model's square."""
+        pixels = torch.from_numpy(square(image, self.model.config.image_size)[None])
+        self._image = self.model.encode_image(normalise(pixels.to(self.model.device)))
+
+    @torch.inference_mode()
+    def attend(self, caption: str, recorded: Sequence[Word] | None = None) -> Attention:
+        """The attention of each word of `caption` on the image set before.
+
+        recorded: the caption's utterances; None splits it at spaces on an estimated clock.
+        Raises ValueError for an empty caption or where no image was set.
+        """
+        if self._image is None:
+            raise ValueError("no image yet; call set_image first")
+        if not caption.strip():
+            raise ValueError("the caption is empty; type what to look for in the image")
+        utterances = words.estimate(caption) if recorded is None else tuple(recorded)
+        spans = words.spans(caption, utterances)
+        tokens, offsets = tokenizer.encode(self.tokenizer, [caption], self.model.config.max_tokens)
+        text = self.model.encode_text(torch.from_numpy(tokens).to(self.model.device))
+        maps = word_maps(token_maps(self.model, self._image, text)[0], offsets[0], spans)
+        middle = np.array([(word.start + word.end) / 2 for word in utterances])
+        return Attention(
+            caption=caption,
+            words=utterances,
+            spans=tuple(spans),
+            maps=maps,
+            trace=np.column_stack((trace.centroid(maps), middle)),
+            boxes=trace.mass_box(maps),
+            score=float((self._image.embedding * text.embedding).sum()),
+        )
+
+
+def square(image: np.ndarray, size: int) -> np.ndarray:
+    """(H, W, 3) uint8 -> (size, size, 3): the whole image, stretched (METHOD 3)."""
+    shrinks = max(image.shape[:2]) > size
+    return cv2.resize(
+        image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
+
+
+def normalise(images: torch.Tensor) -> torch.Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) as the model sees images that are not distorted."""
+    return augment.apply_to_pixels(
+        images, torch.zeros(len(images), dtype=torch.bool, device=images.device)
+    )
+
+
+def token_maps(model: LocTexModel, image: ImageFeatures, text: TextFeatures) -> np.ndarray:
+    """(B, T, h, w) float32: the attention of the last stage, each of mass 1.
+
+    A model that was trained without localization answers with its contrastive head's own map.
+    """
+    if model.config.localized:
+        maps = model.attend(image, text)[-1]
+    else:
+        maps = model.attend_contrastive(image, text)
+    return maps.float().cpu().numpy().reshape(*maps.shape[:2], *image.grids[-1])
+
+
+def word_maps(maps: np.ndarray, offsets: np.ndarray, spans: Sequence[words.Span]) -> np.ndarray:
+    """(T, h, w) of tokens and their (T, 2) characters -> (W, h, w): the mean over a word's tokens."""
+    covers = words.overlaps(spans, offsets).astype(np.float32)  # (W, T)
+    covers /= np.maximum(covers.sum(axis=1, keepdims=True), 1)
+    return np.einsum("wt,thx->whx", covers, maps)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m loctex.predictor", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("--run", required=True, help="a run, or a folder of save_pretrained")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or a folder [best]")
+    parser.add_argument("--image", type=Path, required=True)
+    parser.add_argument("--caption", required=True)
+    parser.add_argument("--to", type=Path, required=True, help="OUT.json or OUT.npz")
+    given = parser.parse_args(arguments)
+    from loctex.snapshot import decode_image
+
+    try:
+        predictor = Predictor.load(given.run, given.checkpoint)
+        predictor.set_image(decode_image(given.image))
+        attention = predictor.attend(given.caption)
+        save(attention, given.to)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+
+
+def save(attention: Attention, path: Path) -> None:
+    """Writes the numbers as JSON (lists) or NPZ (arrays), by the file's extension."""
+    arrays = {"maps": attention.maps, "trace": attention.trace, "boxes": attention.boxes}
+    texts = [word.text for word in attention.words]
+    times = np.array([(word.start, word.end) for word in attention.words])
+    if path.suffix == ".npz":
+        np.savez_compressed(path, words=texts, times=times, spans=attention.spans,
+                            score=attention.score, caption=attention.caption, **arrays)  # fmt: skip
+    elif path.suffix == ".json":
+        record = {
+            "caption": attention.caption,
+            "score": attention.score,
+            "words": texts,
+            "times": times.tolist(),
+            "spans": attention.spans,
+        } | {name: array.tolist() for name, array in arrays.items()}
+        write_whole(path, json.dumps(record))
+    else:
+        raise ValueError(f"--to {path}: the extension must be .json or .npz")
+
+
+if __name__ == "__main__":
+    main()
