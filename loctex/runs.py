@@ -82,6 +82,7 @@ def locked(path: Path) -> Iterator[None]:
     finally:
         if descriptor in _held:  # else we are a forked child, and it is closed
             _held.remove(descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
 
