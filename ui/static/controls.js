@@ -115,6 +115,23 @@ MODEL.canvas.addEventListener("pointermove", (event) => item && read(event));
 MODEL.canvas.addEventListener("pointerdown", (event) => item && read(event));
 MODEL.canvas.addEventListener("pointerleave", () => item && leave());
 
+// ------------------------------------------------------------------ a picture let fall here
+
+root.addEventListener("dragover", (event) => {
+  if (!props.accepts) return;
+  event.preventDefault();
+  root.classList.add("open");
+});
+root.addEventListener("dragleave", () => root.classList.remove("open"));
+root.addEventListener("drop", async (event) => {
+  root.classList.remove("open");
+  const [file] = event.dataTransfer.files;
+  if (!props.accepts || !file) return;
+  event.preventDefault();
+  const { path } = await upload(file);
+  trigger("dropped", { path });
+});
+
 // ------------------------------------------------------------------ start
 
 let lastWidth = 0;

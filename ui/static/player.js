@@ -83,6 +83,7 @@ function mark(words) { // the chips and cards of these words, and their names un
   for (const list of [chips, cards]) {
     list.forEach((chip, i) => chip.classList.toggle("on", words.includes(i)));
   }
+  chips.forEach((chip, i) => { chip.tabIndex = i === (words.at(-1) ?? 0) ? 0 : -1; }); // one tab stop
 }
 
 function legend(top, words) {
@@ -248,7 +249,10 @@ function build() { // chips, cards, scores: everything whose number depends on t
   find(".sentence").replaceChildren(...chips);
   find(".sentence").classList.toggle("long", numWords > 60);
   cards = isModel && numWords <= 60 ? item.words.map((_, i) => chip(i, "card")) : [];
-  for (const card of cards) card.prepend(document.createElement("canvas"));
+  for (const card of cards) {
+    card.prepend(document.createElement("canvas"));
+    card.tabIndex = -1;
+  }
   find(".sheet").replaceChildren(...cards);
   find(".scores").replaceChildren(...(item.scores ?? []).map(({ name, value, help }) => {
     const row = document.createElement("div"), dt = document.createElement("dt");
