@@ -128,7 +128,7 @@ def numbered_lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+                yield number, line
 
 
 def write_jsonl(path: Path | str, narratives: Iterable[Narrative]) -> int:

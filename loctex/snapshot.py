@@ -1,9 +1,11 @@
 """Open a frozen snapshot: images with all that people said of them, read at random from disk.
 
 A snapshot is a folder: snapshot.json (the manifest) and data/SPLIT-*.parquet, one row per image.
-Its Arrow files are built once, by `datasets`, in a .cache folder beside it, and memory-mapped.
+Its Arrow files are built once, by `datasets`, in its .cache folder, and memory-mapped.
+data_tools/snapshot.py makes them.
 """
 
+import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image, ImageOps
 
 from loctex.narrative import Narrative, Word
 
@@ -108,52 +112,57 @@ class Split(Sequence[Item]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         row = self._rows[int(index) % len(self)]
-        image_id = row["image_id"][0].as_py()
-        narratives, regions = _narratives(row["narratives"].combine_chunks().flatten(), image_id)
-        return Item(
-            dataset_id=row["dataset_id"][0].as_py(),
-            image_id=image_id,
-            width=row["width"][0].as_py(),
-            height=row["height"][0].as_py(),
-            image=row["image"][0].as_py(),
-            narratives=narratives,
-            regions=regions,
-        )
+        dataset_id, image_id, width, height, image = (row[i][0].as_py() for i in range(5))
+        narratives, regions = _narratives(_flat(row["narratives"]), image_id)
+        return Item(dataset_id, image_id, width, height, image, narratives, regions)
+
+    def num_narratives(self, index: int) -> int:
+        """How many narratives the image has."""
+        return int(self._num_narratives[index])
 
     def captions(self) -> Iterator[str]:
-        """All captions, without touching the images."""
-        column = self._rows.select_columns("narratives")
-        for start in range(0, len(column), 1000):
-            rows = column[start : start + 1000]["narratives"].combine_chunks().flatten()
-            yield from rows.flatten()[2].to_pylist()
+        """All captions, image by image, without touching the images."""
+        for column in self._column().chunks:
+            yield from _flat(column).field("caption").to_pylist()
 
     @cached_property
-    def num_narratives(self) -> int:
-        return sum(1 for _ in self.captions())
+    def _num_narratives(self) -> np.ndarray:  # (N,) int64
+        return pc.list_value_length(self._column()).to_numpy()
+
+    def _column(self) -> pa.ChunkedArray:
+        return self._rows.data.column("narratives")
+
+
+def _flat(lists: pa.ChunkedArray | pa.ListArray) -> pa.StructArray:
+    """All narratives of the images, one below the other."""
+    if isinstance(lists, pa.ChunkedArray):
+        lists = lists.combine_chunks()
+    return lists.flatten()
 
 
 def _narratives(
     rows: pa.StructArray, image_id: str
 ) -> tuple[tuple[Narrative, ...], tuple[tuple[Region, ...], ...]]:
-    """Arrow rows -> narratives and regions; numbers go to numpy without Python lists."""
-    names = [field.name for field in rows.type]
-    columns = dict(zip(names, rows.flatten(), strict=True))
+    """Arrow rows -> narratives and regions; points go to numpy without Python lists."""
+    columns = dict(zip((field.name for field in rows.type), rows.flatten(), strict=True))
+    dataset_ids, annotators, captions = (
+        columns.pop(name).to_pylist() for name in ("dataset_id", "annotator_id", "caption")
+    )
     narratives, regions = [], []
-    for i in range(len(rows)):
-        lists = {name: columns[name][i].values for name in names[3:]}
-        texts = lists["word_text"].to_pylist()
-        times = [lists[name].to_pylist() for name in ("word_start", "word_end")]
+    for i, caption in enumerate(captions):
+        lists = {name: column[i].values for name, column in columns.items()}
+        words = (lists[name].to_pylist() for name in ("word_text", "word_start", "word_end"))
         points = np.empty((len(lists["x"]), 3))
-        points[:, 0], points[:, 1] = lists["x"].to_numpy(), lists["y"].to_numpy()
+        points[:, 0], points[:, 1] = lists["x"], lists["y"]
         points[:, 2] = lists["t_us"].to_numpy() / 1e6
-        ends = np.cumsum(lists["stroke_lengths"].to_numpy())
+        ends = np.cumsum(lists["stroke_lengths"])
         narratives.append(
             Narrative(
-                dataset_id=columns["dataset_id"][i].as_py(),
+                dataset_id=dataset_ids[i],
                 image_id=image_id,
-                annotator_id=columns["annotator_id"][i].as_py(),
-                caption=columns["caption"][i].as_py(),
-                words=tuple(Word(*parts) for parts in zip(texts, *times, strict=True)),
+                annotator_id=annotators[i],
+                caption=caption,
+                words=tuple(map(Word, *words)),
                 strokes=tuple(np.split(points, ends[:-1])) if len(ends) else (),
             )
         )
@@ -177,7 +186,7 @@ class Snapshot:
         self.path = path
         self.manifest = manifest
         self.hash: str = manifest["hash"]
-        self.splits = tuple(sorted({file.name.split("-")[0] for file in self._files("*")}))
+        self.splits: tuple[str, ...] = tuple(manifest["splits"])
 
     @classmethod
     def open(cls, path: Path | str) -> "Snapshot":
@@ -185,26 +194,71 @@ class Snapshot:
         path = Path(path)
         try:
             manifest = json.loads((path / "snapshot.json").read_bytes())
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise FileNotFoundError(
-                f"{path} is not a snapshot (snapshot.json is missing); make one with "
-                f"python -m data_tools.snapshot --narratives FILE --images DIR --to {path}"
+                f"{path} is not a snapshot (it has no snapshot.json); make one with "
+                "python -m data_tools.snapshot --narratives FILE --images DIR --to DIR"
             ) from error
         except ValueError as error:
-            raise ValueError(f"{path}/snapshot.json is damaged: {error}; freeze it again") from error
-        return cls(path, manifest)
+            raise ValueError(f"{path}/snapshot.json is damaged ({error}): freeze again") from error
+        if not isinstance(manifest, dict) or not {"hash", "splits"} <= set(manifest):
+            raise ValueError(f"{path}/snapshot.json has no hash and splits: freeze again")
+        snapshot = cls(path, manifest)
+        for name in snapshot.splits:
+            if not snapshot._files(name):
+                raise ValueError(f"{path} is damaged, data/{name}-*.parquet is gone: freeze again")
+        return snapshot
 
     def split(self, name: str) -> Split:
         """train, val or test; ValueError lists what there is."""
-        files = self._files(name)
-        if not files:
+        if name not in self.splits:
             raise ValueError(f"{self.path} has no split {name!r}, only {', '.join(self.splits)}")
-        from datasets import Dataset, disable_progress_bars
+        from datasets import Dataset, disable_progress_bars  # a second, and only who reads pays
 
         disable_progress_bars()
-        return Split(
-            Dataset.from_parquet([str(f) for f in files], cache_dir=str(self.path / ".cache")), name
-        )
+        files = [str(file) for file in self._files(name)]
+        return Split(Dataset.from_parquet(files, cache_dir=str(self.path / ".cache")), name)
 
     def _files(self, name: str) -> list[Path]:
         return sorted((self.path / "data").glob(f"{name}-*-of-*.parquet"))
+
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # no format that runs a program to be read
+
+
+def decode_image(source: bytes | Path, *, max_pixels: int = 100_000_000) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, turned as its EXIF orientation says, transparency on white.
+
+    ValueError: no image, damaged, or by its header larger than max_pixels (never decoded).
+    """
+    if isinstance(source, Path):
+        try:
+            return decode_image(source.read_bytes(), max_pixels=max_pixels)
+        except ValueError as error:
+            raise ValueError(f"{source.name}: {error}") from error
+    try:
+        image = Image.open(io.BytesIO(source), formats=FORMATS)
+    except Image.UnidentifiedImageError as error:
+        raise ValueError(f"is not an image; the studio reads {', '.join(FORMATS)}") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(_too_large(max_pixels)) from error
+    if image.width * image.height > max_pixels:
+        raise ValueError(f"{_too_large(max_pixels)}: {image.width} x {image.height} pixels")
+    try:
+        turned = ImageOps.exif_transpose(image)  # decodes
+        return np.array(_rgb(turned))
+    except Exception as error:  # bytes from anywhere: decoders raise whatever they like
+        raise ValueError(f"is a damaged or incomplete {image.format} image ({error})") from error
+
+
+def _too_large(max_pixels: int) -> str:
+    return f"is larger than {max_pixels / 1e6:g} megapixels, scale it down"
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # convert() would clip, not scale
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")

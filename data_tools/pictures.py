@@ -1,0 +1,49 @@
+"""The picture of a record: where it lies, and how a snapshot keeps it."""
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from loctex.snapshot import decode_image
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+def find_picture(folder: Path, dataset_id: str, image_id: str) -> Path | None:
+    """%012d.jpg for COCO, else id + extension, in this folder; None if there is none.
+
+    ValueError: the id, or a symlink of that name, leads out of the folder.
+    """
+    if Path(image_id).name != image_id or image_id == ".." or "\\" in image_id:
+        raise ValueError(f"image_id: {image_id!r} is no name of a picture")
+    if len(image_id.encode()) > 200:  # no file has such a name
+        return None
+    names = [image_id + e for extension in EXTENSIONS for e in (extension, extension.upper())]
+    if re.match(r"(ms)?coco", dataset_id, re.IGNORECASE) and image_id.isascii():
+        names = [f"{int(image_id):012d}.jpg"] * image_id.isdigit() + names
+    if image_id.lower().endswith(EXTENSIONS):
+        names.append(image_id)
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
+    if path is not None and not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"image_id: {image_id!r} is a link out of {folder}")
+    return path
+
+
+def shrink(source: bytes | Path, short_side: int, quality: int) -> tuple[bytes, int, int]:
+    """A small JPEG of the picture, and width and height of the original, upright.
+
+    The short side becomes at most short_side pixels. ValueError as decode_image.
+    """
+    image = decode_image(source)
+    height, width = image.shape[:2]
+    scale = short_side / min(height, width)
+    if scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    is_done, encoded = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), options)
+    if not is_done:  # a JPEG side has at most 65,535 pixels
+        raise ValueError(f"cannot be kept as JPEG: {width} x {height} pixels")
+    return encoded.tobytes(), width, height

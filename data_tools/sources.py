@@ -1,0 +1,113 @@
+"""Where a snapshot's images and narratives come from: public files, or a stored collection."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from data_tools import regions as region_lines
+from data_tools.pictures import find_picture
+from loctex.narrative import Narrative, NarrativeError
+
+if TYPE_CHECKING:
+    from data_tools.store import Store
+
+Contents = tuple[list[Narrative], list[list[dict[str, Any]]]]  # narratives, and regions of each
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of a source; read() fetches what was said of it."""
+
+    dataset_id: str
+    image_id: str
+    picture: Path
+    read: Callable[[], Contents]
+
+
+class Source(Protocol):
+    """Gives an entry for each image; left_out says what it could not give, and why."""
+
+    left_out: list[str]
+
+    def __iter__(self) -> Iterator[Entry]: ...
+
+
+class Files:
+    """A file of Localized Narratives, the folder of its pictures, and its regions if known.
+
+    Iterating checks each line and keeps only where it lies, so that the file may be large.
+    Raises ValueError "FILE:LINE: field: what is wrong".
+    """
+
+    def __init__(self, narratives: Path, images: Path, regions: Path | None = None) -> None:
+        for path in (narratives, images, regions):
+            if path is not None and not path.exists():
+                raise FileNotFoundError(f"{path} does not exist")
+        self.narratives, self.images = narratives, images
+        self.regions = {} if regions is None else region_lines.read_regions(regions)
+        self.left_out: list[str] = []
+
+    def __iter__(self) -> Iterator[Entry]:
+        self.left_out = []
+        places: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for number, place, line in _placed_lines(self.narratives):
+            try:
+                narrative = Narrative.from_json(line)
+            except NarrativeError as error:
+                raise ValueError(f"{self.narratives}:{number}: {error}") from error
+            places[narrative.dataset_id, narrative.image_id].append(place)
+        for key, starts in places.items():
+            picture = self._picture(key)
+            if picture is not None:
+                yield Entry(*key, picture, partial(self._read, key, starts))
+
+    def _picture(self, key: tuple[str, str]) -> Path | None:
+        try:
+            picture = find_picture(self.images, *key)
+        except ValueError as error:
+            self.left_out.append(str(error))
+            return None
+        if picture is None:
+            self.left_out.append(f"image {key[1]!r} of {key[0]}: no picture in {self.images}")
+        return picture
+
+    def _read(self, key: tuple[str, str], starts: Iterable[int]) -> Contents:
+        narratives = []
+        with open(self.narratives, "rb") as file:
+            for start in starts:
+                file.seek(start)
+                narratives.append(Narrative.from_json(file.readline()))
+        return narratives, region_lines.assign(self.regions.get(key, ()), narratives)
+
+
+class Collection:
+    """The images of a collection that have narratives."""
+
+    def __init__(self, store: "Store", name: str) -> None:
+        self.store, self.id, self.left_out = store, store.collection(name), []
+
+    def __iter__(self) -> Iterator[Entry]:
+        for image in self.store.each_image(self.id, status="narrated"):
+            yield Entry(
+                image.dataset_id,
+                image.image_id,
+                image.path,
+                lambda image=image: self._read(image.id),
+            )
+
+    def _read(self, image_row_id: int) -> Contents:
+        both = self.store.narratives_of(self.id, image_row_id)
+        return [narrative for narrative, _ in both], [regions for _, regions in both]
+
+
+def _placed_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """Line number, byte offset and line of all lines that are not blank."""
+    place = 0
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield number, place, line
+            place += len(line)
