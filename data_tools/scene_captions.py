@@ -7,8 +7,11 @@ braces hold words said about the ground. scenes.py puts the names in and points 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 OPENERS = (
     "in this image I can see",
@@ -75,7 +78,7 @@ class Wording:
             if len(text.split()) + len(self.order) <= MOST_WORDS:
                 return text
 
-    def pick(self, options: Sequence):
+    def pick(self, options: Sequence[T]) -> T:
         """One of the options."""
         return options[self.rng.integers(len(options))]
 
@@ -108,6 +111,7 @@ class Wording:
         return self.pick(("in the middle", "in the center", "near the center"))
 
     def join(self, parts: list[str]) -> str:
+        """One, two, and three."""
         return ", ".join(parts[:-1]) + self.pick((" and ", ", and ", " and also ")) + parts[-1]
 
     def list_them(self) -> list[str]:

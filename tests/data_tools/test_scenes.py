@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
-from data_tools import scenes
+from data_tools import scene_pictures, scenes
 from data_tools.scene_captions import RELATIONS
 from loctex.narrative import read_jsonl
 
@@ -85,10 +85,34 @@ def test_the_command_writes_what_was_asked_for(tmp_path, capsys):
     assert len(list((tmp_path / "images").iterdir())) == 3
 
 
-@pytest.mark.parametrize("count", [0, -1, 1_000_001])
-def test_an_impossible_count_is_refused(tmp_path, count):
-    with pytest.raises(ValueError, match=f"count: must be within 1 and 1000000, got {count}"):
-        scenes.write(tmp_path, count)
+@pytest.mark.parametrize(
+    "count, seed, message",
+    [
+        (0, 0, "count: must be within 1 and 1000000, got 0"),
+        (1_000_001, 0, "count: must be within 1 and 1000000, got 1000001"),
+        (1, -1, "seed: must be 0 or more, got -1"),
+    ],
+)
+def test_an_impossible_request_is_refused_and_nothing_written(
+    tmp_path, capsys, count, seed, message
+):
+    with pytest.raises(ValueError, match=message):
+        scenes.write(tmp_path / "to", count, seed)
+    with pytest.raises(SystemExit, match="2"):
+        scenes.main(["--count", str(count), "--seed", str(seed), "--to", str(tmp_path / "to")])
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "to").exists()
+
+
+def test_a_scene_fits_any_size_up_to_two_to_one():
+    for size in ((96, 96), (192, 96), (128, 250)):
+        for seed in range(20):
+            made = scenes.scene(seed, size)
+            assert made.image.shape == (size[1], size[0], 3)
+            assert len(things(made)) >= 2
+    for size in ((95, 96), (300, 100)):
+        with pytest.raises(ValueError, match="size: sides of at least 96 pixels"):
+            scenes.scene(0, size)
 
 
 def test_two_to_four_things_are_large_enough_and_each_is_named():
@@ -116,7 +140,9 @@ def test_boxes_are_tight_and_name_the_right_characters():
                 round(x1 * width),
             ]
             name = scene.narrative.caption[region["start"] : region["end"]]
-            assert re.fullmatch(rf"(({'|'.join(scenes.COLORS)}) )?({'|'.join(NOUNS)})", name)
+            assert re.fullmatch(
+                rf"(({'|'.join(scene_pictures.COLORS)}) )?({'|'.join(NOUNS)})", name
+            )
 
 
 def test_colors_are_true_and_stand_out_from_the_ground():
@@ -125,17 +151,23 @@ def test_colors_are_true_and_stand_out_from_the_ground():
         for region in scene.regions:
             name = scene.narrative.caption[region["start"] : region["end"]]
             seen = np.median(scene.image[mask_of(region)], axis=0)
-            if name.split()[0] in scenes.COLORS:
-                nearest = min(scenes.COLORS, key=lambda c: scenes.distance(seen, scenes.COLORS[c]))
+            if name.split()[0] in scene_pictures.COLORS:
+                nearest = min(
+                    scene_pictures.COLORS,
+                    key=lambda c: scene_pictures.distance(seen, scene_pictures.COLORS[c]),
+                )
                 assert name.startswith(nearest)
-            assert scenes.distance(seen, np.median(scene.image[ground], axis=0)) > 20
+            assert scene_pictures.distance(seen, np.median(scene.image[ground], axis=0)) > 20
 
 
 def test_shapes_differ_and_no_thing_is_named_like_another_of_its_scene():
+    assert set(scenes.NAMES) == set(scene_pictures.SHAPES)
     outlines = {}
-    for shape in scenes.NAMES:
+    for shape in scene_pictures.SHAPES:
         image = np.zeros((100, 100, 3), np.float32)
-        mask = scenes.paint(image, shape, (200, 0, 0), (50, 50), 80, np.random.default_rng(0))
+        mask = scene_pictures.paint(
+            image, shape, (200, 0, 0), (50, 50), 80, np.random.default_rng(0)
+        )
         outlines[shape] = mask
     for shape, mask in outlines.items():
         for other, its in outlines.items():
