@@ -105,7 +105,8 @@ class Wording:
                 return f"in the {word} {side} corner"
             return f"at the {level} {side}"
         if side:
-            return self.pick((f"on the {side}", f"on the {side} side", f"at the {side} edge"))
+            part = f"at the {side} edge" if abs(x - 0.5) > 0.3 else f"in the {side} half"
+            return self.pick((f"on the {side}", f"on the {side} side", part))
         if level:
             return self.pick((f"at the {level}", f"near the {level}", f"in the {level} part"))
         return self.pick(("in the middle", "in the center", "near the center"))
