@@ -1,14 +1,16 @@
 """The picture of a record: where it lies, and how a snapshot keeps it."""
 
+import io
 import re
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
-from loctex.snapshot import decode_image
+from loctex.snapshot import FORMATS, decode_image
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 
 def find_picture(folder: Path, dataset_id: str, image_id: str) -> Path | None:
@@ -47,3 +49,10 @@ def shrink(source: bytes | Path, short_side: int, quality: int) -> tuple[bytes, 
     if not is_done:  # a JPEG side has at most 65,535 pixels
         raise ValueError(f"cannot be kept as JPEG: {width} x {height} pixels")
     return encoded.tobytes(), width, height
+
+
+def extension(data: bytes) -> str:
+    """.jpg, .png, ... of an image that decode_image accepted; what its name said may be wrong."""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        kind = image.format.lower()
+    return ".jpg" if kind in ("jpeg", "mpo") else f".{kind}"

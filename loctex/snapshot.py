@@ -187,6 +187,7 @@ class Snapshot:
         self.manifest = manifest
         self.hash: str = manifest["hash"]
         self.splits: tuple[str, ...] = tuple(manifest["splits"])
+        self._opened: dict[str, Split] = {}
 
     @classmethod
     def open(cls, path: Path | str) -> "Snapshot":
@@ -213,17 +214,20 @@ class Snapshot:
         """train, val or test; ValueError lists what there is."""
         if name not in self.splits:
             raise ValueError(f"{self.path} has no split {name!r}, only {', '.join(self.splits)}")
-        from datasets import Dataset, disable_progress_bars  # a second, and only who reads pays
+        if name not in self._opened:
+            from datasets import Dataset, disable_progress_bars  # takes a second: only who reads
 
-        disable_progress_bars()
-        files = [str(file) for file in self._files(name)]
-        return Split(Dataset.from_parquet(files, cache_dir=str(self.path / ".cache")), name)
+            disable_progress_bars()
+            files = [str(file) for file in self._files(name)]
+            rows = Dataset.from_parquet(files, cache_dir=str(self.path / ".cache"))
+            self._opened[name] = Split(rows, name)
+        return self._opened[name]
 
     def _files(self, name: str) -> list[Path]:
         return sorted((self.path / "data").glob(f"{name}-*-of-*.parquet"))
 
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # no format that runs a program to be read
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what browsers show
 
 
 def decode_image(source: bytes | Path, *, max_pixels: int = 100_000_000) -> np.ndarray:

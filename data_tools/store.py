@@ -1,0 +1,315 @@
+"""What was recorded: collections of images and their narratives, in SQLite or PostgreSQL.
+
+A narrative is kept as its public line. When a method that writes returns, what it wrote is
+committed and on disk: a crash right after loses nothing.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Row, Select, delete, exists, func, select
+from sqlalchemy.exc import IntegrityError
+
+from data_tools import tables as db
+from data_tools import writes
+from data_tools.database import Database, StoreError
+from data_tools.pictures import extension
+from data_tools.queries import bodies_of, images_of, with_status
+from data_tools.rows import Collection, Draft, ImageRow, NarrativeRow
+from loctex.narrative import Narrative
+from loctex.runs import write_whole
+from loctex.snapshot import decode_image
+
+__all__ = ["Collection", "Draft", "ImageRow", "NarrativeRow", "Store", "StoreError"]
+
+FIRST_ANNOTATOR = 1_000_000  # the public files number theirs from 0: nobody here is one of them
+PAGE = 200
+Regions = Sequence[dict[str, Any]]
+T = TypeVar("T")
+
+
+class Store:
+    """Collections, images, narratives, drafts and annotators of one workspace.
+
+    url: sqlite:///FILE or postgresql://...; images: the folder of image files, named by content.
+    Raises StoreError where a newer version made the database. Safe to share between threads.
+    """
+
+    def __init__(self, url: str, images: Path) -> None:
+        self.images_folder = Path(images)
+        self.images_folder.mkdir(parents=True, exist_ok=True)
+        self._database = Database(url)
+
+    @classmethod
+    def of_workspace(cls, root: Path | str, database: str | None = None) -> "Store":
+        """The store of an app's folder, as ui.workspace opens it."""
+        root = Path(root).expanduser().resolve()
+        root.mkdir(parents=True, exist_ok=True)
+        return cls(database or f"sqlite:///{root / 'studio.db'}", root / "images")
+
+    def close(self) -> None:
+        self._database.close()
+
+    # --- collections
+
+    def collections(self) -> list[Collection]:
+        """All, by name, with their counts."""
+        i, n = db.images.c, db.narratives.c
+        images = select(func.count()).where(i.collection_id == db.collections.c.id)
+        narratives = select(func.count()).where(n.collection_id == db.collections.c.id)
+        query = select(
+            db.collections,
+            images.scalar_subquery(),
+            narratives.scalar_subquery(),
+            narratives.where(n.num_points > 0).scalar_subquery(),
+        ).order_by(db.collections.c.name)
+        return [Collection(*row) for row in self._all(query)]
+
+    def add_collection(self, name: str) -> int:
+        """Its id; that of the existing one where the name is taken."""
+        name = name.strip()
+        if not name:
+            raise StoreError("a collection needs a name")
+        return self._write(lambda c: writes.add_named(c, db.collections, name))
+
+    def collection(self, name: str) -> int:
+        """The id of an existing one; StoreError lists what there is."""
+        ids = {collection.name: collection.id for collection in self.collections()}
+        if name not in ids:
+            raise StoreError(f"no collection {name!r}; there is {', '.join(ids) or 'none yet'}")
+        return ids[name]
+
+    def annotator(self, name: str) -> int:
+        """The annotator_id of this name, given at its first use."""
+        return FIRST_ANNOTATOR + self._write(lambda c: writes.add_named(c, db.annotators, name))
+
+    # --- images
+
+    def add_image(
+        self,
+        collection_id: int,
+        data: bytes,
+        *,
+        dataset_id: str,
+        image_id: str | None = None,
+        name: str = "",
+    ) -> ImageRow:
+        """Keep an encoded image, once for each content; without an id its content hash is its id.
+
+        StoreError: damaged, no image, too large, or the id is another image's.
+        """
+        try:
+            height, width = decode_image(data).shape[:2]
+        except ValueError as error:
+            raise StoreError(f"{name or image_id or 'the image'}: {error}") from error
+        sha256 = hashlib.sha256(data).hexdigest()
+        values = {
+            "collection_id": collection_id,
+            "dataset_id": dataset_id,
+            "image_id": image_id or sha256,
+            "sha256": sha256,
+            "file": sha256 + extension(data),
+            "name": name.encode(errors="replace").decode(),  # a file's name need not be UTF-8
+            "width": width,
+            "height": height,
+        }
+        path = self.images_folder / values["file"]
+        if not path.exists():
+            write_whole(path, data)
+        return self._image_row(self._write(lambda c: writes.add_image(c, values)))
+
+    def images(
+        self, collection_id: int, *, after: int = 0, limit: int = 50, status: str | None = None
+    ) -> list[ImageRow]:
+        """A page by id. status: "narrated", "open" (neither narrated nor skipped), "skipped"."""
+        query = images_of(collection_id).where(db.images.c.id > after).limit(limit)
+        return [self._image_row(row) for row in self._all(with_status(query, status))]
+
+    def each_image(self, collection_id: int, status: str | None = None) -> Iterator[ImageRow]:
+        after = 0
+        while page := self.images(collection_id, after=after, limit=PAGE, status=status):
+            yield from page
+            after = page[-1].id
+
+    def image(self, image_row_id: int) -> ImageRow:
+        """StoreError: there is none."""
+        row = self._first(select(db.images).where(db.images.c.id == image_row_id))
+        if row is None:
+            raise StoreError(f"there is no image {image_row_id}")
+        return self._image_row(row)
+
+    def next_image(
+        self, collection_id: int, annotator_id: int, *, after: int = 0
+    ) -> ImageRow | None:
+        """The first image after this row id which the annotator neither narrated nor skipped."""
+        n, s = db.narratives.c, db.skips.c
+        query = images_of(collection_id).where(
+            db.images.c.id > after,
+            ~exists().where(n.image_row_id == db.images.c.id, n.annotator_id == annotator_id),
+            ~exists().where(s.image_row_id == db.images.c.id, s.annotator_id == annotator_id),
+        )
+        row = self._first(query)
+        return None if row is None else self._image_row(row)
+
+    def previous_image(self, collection_id: int, *, before: int) -> ImageRow | None:
+        """The last image before this row id, narrated or not."""
+        query = images_of(collection_id).where(db.images.c.id < before)
+        row = self._first(query.order_by(None).order_by(db.images.c.id.desc()))
+        return None if row is None else self._image_row(row)
+
+    def skip(self, image_row_id: int, annotator_id: int, reason: str = "") -> None:
+        """Do not ask this annotator for this image again."""
+        self._write(lambda c: writes.skip(c, image_row_id, annotator_id, reason))
+
+    # --- narratives
+
+    def add(
+        self,
+        collection_id: int,
+        narrative: Narrative,
+        *,
+        take_id: str | None = None,
+        regions: Regions = (),
+    ) -> int:
+        """Its id, when it is safe on disk. The same take twice is one row; its draft is dropped.
+
+        StoreError: the collection has no such image, or it could not be saved (the draft stays).
+        """
+        record = json.dumps(narrative.to_json(), allow_nan=False)
+        body = {"record": record, "regions": json.dumps(list(regions)) if regions else None}
+        values = {
+            "collection_id": collection_id,
+            "annotator_id": narrative.annotator_id,
+            "take_id": take_id,
+            "caption": narrative.caption,
+            "num_words": len(narrative.words),
+            "num_points": narrative.num_points,
+            "duration": narrative.duration,
+            "created": time.time(),
+        }
+        key = (narrative.dataset_id, narrative.image_id)
+        return self._write(lambda c: writes.add_narrative(c, key, values, body))
+
+    def has_take(self, take_id: str) -> bool:
+        """Was this take submitted?"""
+        query = select(db.narratives.c.id).where(db.narratives.c.take_id == take_id)
+        return self._first(query) is not None
+
+    def narratives(
+        self,
+        collection_id: int,
+        *,
+        after: int = 0,
+        limit: int = 50,
+        image_row_id: int | None = None,
+    ) -> list[NarrativeRow]:
+        """A page by id, of one image or all; without their bodies."""
+        n = db.narratives.c
+        query = select(
+            n.id, n.image_row_id, n.annotator_id, n.caption, n.num_words, n.num_points, n.duration,
+            n.created,
+        ).where(n.collection_id == collection_id, n.id > after)  # fmt: skip
+        if image_row_id is not None:
+            query = query.where(n.image_row_id == image_row_id)
+        rows = self._all(query.order_by(n.id).limit(limit))
+        return [NarrativeRow(*row[:-1], created=_moment(row.created)) for row in rows]
+
+    def narrative(self, narrative_id: int) -> Narrative:
+        """StoreError: there is none."""
+        row = self._first(select(db.bodies).where(db.bodies.c.narrative_id == narrative_id))
+        if row is None:
+            raise StoreError(f"there is no narrative {narrative_id}")
+        return Narrative.from_json(row.record)
+
+    def narratives_of(
+        self, collection_id: int, image_row_id: int
+    ) -> list[tuple[Narrative, list[dict[str, Any]]]]:
+        """All narratives of an image, and the known regions of each."""
+        rows = self._all(bodies_of(collection_id).where(db.images.c.id == image_row_id))
+        return [(Narrative.from_json(r.record), json.loads(r.regions or "[]")) for r in rows]
+
+    def each_narrative(self, collection_id: int) -> Iterator[tuple[ImageRow, Narrative]]:
+        """All, in the order they were added."""
+        for row in self._each_body(collection_id):
+            yield self._image_row(row), Narrative.from_json(row.record)
+
+    def each_region(self, collection_id: int) -> Iterator[dict[str, Any]]:
+        """All known regions, as lines of regions.jsonl."""
+        for row in self._each_body(collection_id):
+            yield from json.loads(row.regions or "[]")
+
+    def delete(self, narrative_id: int) -> None:
+        """The image stays."""
+        self._write(lambda c: c.execute(delete(db.narratives).filter_by(id=narrative_id)))
+
+    # --- drafts
+
+    def save_draft(self, take_id: str, annotator_id: int, image_row_id: int, body: str) -> None:
+        """Keep a take that is not submitted yet; one that was submitted meanwhile stays gone."""
+        values = {
+            "annotator_id": annotator_id,
+            "image_row_id": image_row_id,
+            "body": body,
+            "saved": time.time(),
+        }
+        self._write(lambda c: writes.save_draft(c, take_id, values))
+
+    def drafts(self, annotator_id: int) -> list[Draft]:
+        """Of this annotator, the oldest first."""
+        d = db.drafts.c
+        query = select(d.take_id, d.image_row_id, d.body, d.saved)
+        rows = self._all(query.where(d.annotator_id == annotator_id).order_by(d.saved))
+        return [Draft(*row[:-1], saved=_moment(row.saved)) for row in rows]
+
+    def drop_draft(self, take_id: str) -> None:
+        self._write(lambda c: c.execute(delete(db.drafts).filter_by(take_id=take_id)))
+
+    # --- inside
+
+    def _write(self, work: Callable[[Connection], T]) -> T:
+        """One transaction. Where another inserted the same meanwhile, a second look finds it."""
+        try:
+            with self._database.writing() as connection:
+                return work(connection)
+        except IntegrityError:
+            pass
+        try:
+            with self._database.writing() as connection:
+                return work(connection)
+        except IntegrityError as error:
+            raise StoreError(f"not saved: {error.orig}") from error
+
+    def _all(self, query: Select) -> Sequence[Row]:
+        with self._database.reading() as connection:
+            return connection.execute(query).all()
+
+    def _first(self, query: Select) -> Row | None:
+        with self._database.reading() as connection:
+            return connection.execute(query.limit(1)).first()
+
+    def _each_body(self, collection_id: int) -> Iterator[Row]:
+        query, after = bodies_of(collection_id).limit(PAGE), 0
+        while page := self._all(query.where(db.narratives.c.id > after)):
+            yield from page
+            after = page[-1].narrative_id
+
+    def _image_row(self, row: Row) -> ImageRow:
+        return ImageRow(
+            id=row.id,
+            dataset_id=row.dataset_id,
+            image_id=row.image_id,
+            width=row.width,
+            height=row.height,
+            path=self.images_folder / row.file,
+            sha256=row.sha256,
+            name=row.name,
+        )
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,103 @@
+"""The tables of a workspace's database. Changing one takes a new file in migrations/versions."""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+    }
+)
+_ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows only under INTEGER
+_NEVER_REUSED = {"sqlite_autoincrement": True}  # else the id of a deleted last row comes again
+
+
+def _to(column: str) -> ForeignKey:
+    return ForeignKey(column, ondelete="CASCADE")
+
+
+annotators = Table(
+    "annotators",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("name", String, nullable=False, unique=True),
+    **_NEVER_REUSED,
+)
+collections = Table(
+    "collections",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("name", String, nullable=False, unique=True),
+    **_NEVER_REUSED,
+)
+images = Table(  # of a collection; the bytes lie in the images folder, once for each sha256
+    "images",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("collection_id", _ID, _to("collections.id"), nullable=False),
+    Column("dataset_id", String, nullable=False),
+    Column("image_id", String, nullable=False),
+    Column("sha256", String, nullable=False),
+    Column("file", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    UniqueConstraint("collection_id", "dataset_id", "image_id"),
+    Index(None, "collection_id", "id"),
+    Index(None, "collection_id", "sha256"),
+    **_NEVER_REUSED,
+)
+narratives = Table(
+    "narratives",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("collection_id", _ID, _to("collections.id"), nullable=False),
+    Column("image_row_id", _ID, _to("images.id"), nullable=False),
+    Column("annotator_id", BigInteger, nullable=False),  # as in the record
+    Column("take_id", String, unique=True),
+    Column("caption", Text, nullable=False),
+    Column("num_words", Integer, nullable=False),
+    Column("num_points", Integer, nullable=False),
+    Column("duration", Float(53), nullable=False),  # seconds
+    Column("created", Float(53), nullable=False),  # seconds since 1970
+    Index(None, "collection_id", "id"),
+    Index(None, "image_row_id", "annotator_id"),
+    **_NEVER_REUSED,
+)
+bodies = Table(  # apart, so that lists of narratives do not read them
+    "bodies",
+    metadata,
+    Column("narrative_id", _ID, _to("narratives.id"), primary_key=True, autoincrement=False),
+    Column("record", Text, nullable=False),  # the public line
+    Column("regions", Text),  # JSON: the narrative's lines of regions.jsonl
+)
+skips = Table(
+    "skips",
+    metadata,
+    Column("image_row_id", _ID, _to("images.id"), primary_key=True, autoincrement=False),
+    Column("annotator_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("reason", Text, nullable=False),
+)
+drafts = Table(
+    "drafts",
+    metadata,
+    Column("take_id", String, primary_key=True),
+    Column("annotator_id", BigInteger, nullable=False, index=True),
+    Column("image_row_id", _ID, _to("images.id"), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("saved", Float(53), nullable=False),  # seconds since 1970
+)

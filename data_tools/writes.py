@@ -1,0 +1,85 @@
+"""The store's writes, each a function of a connection inside one transaction."""
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, Table, delete, insert, select, update
+
+from data_tools import tables as db
+from data_tools.database import StoreError
+
+Values = dict[str, Any]
+
+
+def add_named(connection: Connection, table: Table, name: str) -> int:
+    """The id of the row of this name, made where there is none."""
+    found = connection.scalar(select(table.c.id).where(table.c.name == name))
+    return _insert(connection, table, {"name": name}) if found is None else found
+
+
+def add_image(connection: Connection, values: Values) -> Row:
+    """The row of this image; the same content under the same id, or under no id, is one row."""
+    i = db.images.c
+    query = select(db.images).where(i.collection_id == values["collection_id"])
+    if values["image_id"] == values["sha256"]:
+        found = connection.execute(query.where(i.sha256 == values["sha256"]).limit(1)).first()
+    else:
+        query = query.where(i.dataset_id == values["dataset_id"])
+        found = connection.execute(query.where(i.image_id == values["image_id"])).first()
+    if found is None:
+        image_row_id = _insert(connection, db.images, values)
+        return connection.execute(select(db.images).where(i.id == image_row_id)).one()
+    if found.sha256 != values["sha256"]:
+        raise StoreError(
+            f"image {found.image_id!r} of {found.dataset_id} is another picture in this collection"
+        )
+    return found
+
+
+def add_narrative(
+    connection: Connection, key: tuple[str, str], values: Values, body: Values
+) -> int:
+    """Insert a narrative of the image key = (dataset_id, image_id), drop its draft; its id."""
+    take_id, i = values["take_id"], db.images.c
+    if take_id is not None:
+        found = connection.scalar(
+            select(db.narratives.c.id).where(db.narratives.c.take_id == take_id)
+        )
+        if found is not None:
+            return found
+    image_row_id = connection.scalar(
+        select(i.id).where(
+            i.collection_id == values["collection_id"], i.dataset_id == key[0], i.image_id == key[1]
+        )
+    )
+    if image_row_id is None:
+        raise StoreError(f"the collection has no image {key[1]!r} of {key[0]}: add the image first")
+    narrative_id = _insert(connection, db.narratives, values | {"image_row_id": image_row_id})
+    connection.execute(insert(db.bodies).values(narrative_id=narrative_id, **body))
+    if take_id is not None:
+        connection.execute(delete(db.drafts).where(db.drafts.c.take_id == take_id))
+    return narrative_id
+
+
+def skip(connection: Connection, image_row_id: int, annotator_id: int, reason: str) -> None:
+    """Insert, or change the reason."""
+    key = {"image_row_id": image_row_id, "annotator_id": annotator_id}
+    if not connection.execute(update(db.skips).filter_by(**key).values(reason=reason)).rowcount:
+        connection.execute(insert(db.skips).values(**key, reason=reason))
+
+
+def save_draft(connection: Connection, take_id: str, values: Values) -> None:
+    """Insert or replace, unless the take was submitted; StoreError where it is another's."""
+    n, d = db.narratives.c, db.drafts.c
+    if connection.scalar(select(n.id).where(n.take_id == take_id)) is not None:
+        return  # an autosave that arrives after the submit
+    owner = connection.scalar(select(d.annotator_id).where(d.take_id == take_id))
+    if owner is None:
+        connection.execute(insert(db.drafts).values(take_id=take_id, **values))
+    elif owner == values["annotator_id"]:
+        connection.execute(update(db.drafts).where(d.take_id == take_id).values(**values))
+    else:
+        raise StoreError(f"draft {take_id!r} belongs to another annotator")
+
+
+def _insert(connection: Connection, table: Table, values: Values) -> int:
+    return connection.execute(insert(table).values(values)).inserted_primary_key[0]
