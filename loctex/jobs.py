@@ -52,16 +52,17 @@ def training(
 
     Paths below the program's folder are written short, as a person would type them there.
     """
-    words = [_short(sys.executable), "-m", "loctex.train"]
+    words = [short(sys.executable), "-m", "loctex.train"]
     for snapshot in snapshots:
-        words += ["--data", _short(snapshot)]
-    words += ["--run", _short(run.path), "--preset", preset]
+        words += ["--data", short(snapshot)]
+    words += ["--run", short(run.path), "--preset", preset]
     for name, value in changes.items():
         words += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
     return Command(tuple(words))
 
 
-def _short(path: str | Path) -> str:
+def short(path: str | Path) -> str:
+    """A path as a person would type it in the program's folder."""
     path = Path(os.path.abspath(path))
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
@@ -98,11 +99,8 @@ def submit(workspace: Path, run: Run, command: Command, settings: str = "", toke
     The directory appears with all its files or not at all. The same token again returns the run
     that was made of it. ValueError where the name is taken.
     """
-    if token:
-        for other in all_runs(workspace):
-            known = read_command(other)
-            if known and known.token == token:
-                return other
+    if known := find(workspace, token):
+        return known
     now = time.time()
     record = asdict(command) | {"token": token, "submitted": now}
     draft = Run(run.path.with_name(f".{run.name}.{time.time_ns()}"))
@@ -115,12 +113,20 @@ def submit(workspace: Path, run: Run, command: Command, settings: str = "", toke
         for file in draft.path.iterdir():
             file.unlink()
         draft.path.rmdir()
-        known = read_command(run)
-        if known and token and known.token == token:
-            return run
+        if known := find(workspace, token):
+            return known
         raise ValueError(f"a run named {run.name!r} exists; choose another name") from None
     ensure_watcher(workspace)
     return run
+
+
+def find(workspace: Path, token: str) -> Run | None:
+    """The run that was made of this token."""
+    for run in all_runs(workspace):
+        command = read_command(run)
+        if token and command and command.token == token:
+            return run
+    return None
 
 
 def stop(workspace: Path, run: Run) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import plotly
 
 _STATIC = Path(__file__).parent / "static"
 
@@ -56,3 +57,29 @@ class Player(gr.HTML):
 
     def example_payload(self) -> str:
         return json.dumps({"message": "Nothing to show yet."})
+
+
+class Curves(gr.HTML):
+    """The charts of a run. Its value is `ui.curves.chart(...)`; it crosses to the browser as one
+    JSON string, and plotly's own script draws it in place, so that a zoom survives."""
+
+    def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        script = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+        gr.set_static_paths([script])
+        super().__init__(
+            value,
+            html_template=static("curves.html"),
+            css_template=static("curves.css"),
+            js_on_load=static("curves.js") + "\n//# sourceURL=ui/static/curves.js",
+            apply_default_css=False,
+            **{"script": f"{script}?v={plotly.__version__}"} | kwargs,
+        )
+
+    def preprocess(self, payload: str | None) -> dict[str, Any] | None:
+        return json.loads(payload) if payload else None
+
+    def postprocess(self, value: dict[str, Any] | None) -> str | None:
+        return None if value is None else json.dumps(value, separators=(",", ":"))
+
+    def example_payload(self) -> str:
+        return json.dumps({"message": "Nothing to draw yet."})

@@ -1,0 +1,117 @@
+"""metrics.jsonl -> the lines of a chart: read from where it was left, thinned to a screen."""
+
+import math
+import threading
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from loctex.runs import Run
+
+LIMIT = 1000  # points of a line; a screen shows no more
+
+_RETRIEVAL = (
+    ("image_to_text_r1", "caption of an image"), ("text_to_image_r1", "image of a caption"),
+)  # fmt: skip
+_POINTING = (
+    ("pointing_region", "inside what is named"), ("pointing_region_chance", "chance"),
+    ("pointing_trace", "where people pointed"), ("pointing_trace_chance", "chance, for a trace"),
+)  # fmt: skip
+PANELS = (  # (title, what it says, ((metric, its name in the legend), ...))
+    ("Loss", "lower is better", (
+        ("loss", "total"), ("loss_contrastive", "match"), ("loss_localization", "pointing"))),
+    ("Pointing", "new images: how often the model looks at the right place",
+     tuple((f"val_{key}", name) for key, name in _POINTING)),
+    ("Retrieval", "new images: how often the first guess is right",
+     tuple((f"val_{key}", name) for key, name in _RETRIEVAL)),
+    ("Learning rate", "", (("learning_rate", "image side"),)),
+    ("Speed", "pairs a second", (("pairs_per_second", "pairs / s"),)),
+    ("Waiting for images", "share of the time", (("data_wait", "waiting"),)),
+    ("GPU memory", "GiB", (("gpu_memory_gib", "GiB"),)),
+)  # fmt: skip
+
+
+class History:
+    """The metrics of one run as far as they were read: {name: (steps, values)}."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._lock = threading.Lock()
+        self._clear()
+
+    def _clear(self, file: int | None = None) -> None:
+        self.lines: dict[str, tuple[array, array]] = {}
+        self._offset, self._file = 0, file
+
+    def read(self) -> int:
+        """Read what was added; returns the bytes read so far, which tell whether it changed."""
+        with self._lock:
+            try:
+                status = self.run.metrics_file.stat()
+            except FileNotFoundError:
+                self._clear()
+                return 0
+            if status.st_ino != self._file or status.st_size < self._offset:
+                self._clear(status.st_ino)  # written anew: a resumed run drops later lines
+            if status.st_size > self._offset:
+                rows, self._offset = self.run.read_metrics(self._offset)
+                for row in rows:
+                    self._add(row)
+            return self._offset
+
+    def _add(self, row: dict[str, Any]) -> None:
+        step = row["step"]
+        for name, value in row.items():
+            if name not in ("step", "time") and value is not None:
+                if name not in self.lines:
+                    self.lines[name] = array("d"), array("d")
+                steps, values = self.lines[name]
+                steps.append(step)
+                values.append(value)
+
+    def line(self, name: str, limit: int = LIMIT) -> tuple[list[float], list[float]]:
+        """Steps and values of a metric, thinned."""
+        with self._lock:
+            steps, values = (np.array(column) for column in self.lines[name])
+        return thin(steps, values, limit)
+
+
+def thin(steps: np.ndarray, values: np.ndarray, limit: int) -> tuple[list[float], list[float]]:
+    """At most `limit` points of a line (N,): the lowest and the highest of each of limit / 2
+    equal parts, in their order, so that no spike is lost. The first and the last step stay."""
+    if len(steps) > limit:
+        parts = np.array_split(np.arange(1, len(steps) - 1), limit // 2 - 1)
+        kept = {0, len(steps) - 1}
+        for part in parts:
+            kept |= {part[0] + int(np.argmin(values[part])), part[0] + int(np.argmax(values[part]))}
+        order = np.array(sorted(kept))
+        steps, values = steps[order], values[order]
+    return steps.tolist(), [_short(value) for value in values.tolist()]
+
+
+def _short(value: float) -> float:
+    """Five digits: more than a screen shows, and half the bytes."""
+    return float(f"{value:.5g}") if math.isfinite(value) else value
+
+
+def chart(history: History, total_steps: int | None) -> dict[str, Any]:
+    """What the Curves component draws: {"run", "steps", "panels": [{title, note, lines}]}."""
+    panels = [_panel(history, *panel) for panel in PANELS]
+    return {
+        "run": history.run.name,
+        "steps": total_steps,
+        "panels": [panel for panel in panels if panel["lines"]],
+    }
+
+
+def _panel(
+    history: History, title: str, note: str, names: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    lines = []
+    for name, shown in names:
+        if name in history.lines:
+            x, y = history.line(name)
+            lines.append({"name": shown, "x": x, "y": y, "is_chance": name.endswith("_chance")})
+    return {"title": title, "note": note, "lines": lines}

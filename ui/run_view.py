@@ -1,0 +1,219 @@
+"""What a person sees of a run: its line in the list, how far it is, why it failed."""
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from loctex import failures, jobs, settings
+from loctex.runs import Run
+from loctex.settings import Settings
+
+SCORES = {  # what a finished run is summed up by
+    "val_pointing_region": "Pointing", "val_pointing_trace": "Pointing at the trace",
+    "val_image_to_text_r1": "Caption of an image", "val_text_to_image_r1": "Image of a caption",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is; seconds are None where they cannot be known yet."""
+
+    state: str
+    step: int
+    num_steps: int | None
+    seconds: float | None
+    seconds_left: float | None
+
+    @property
+    def share(self) -> float:
+        return min(1.0, self.step / self.num_steps) if self.num_steps else 0.0
+
+
+def progress(run: Run) -> Progress:
+    """From the ends of metrics.jsonl alone: a long run costs no more than a short one."""
+    rows, state = last_rows(run), run.state
+    chosen = settings_of(run)
+    num_steps = chosen.train.steps if chosen else None
+    if not rows:
+        return Progress(state, 0, num_steps, None, None)
+    step, now = rows[-1]["step"], rows[-1]["time"]
+    begun = run.train_lock.stat().st_mtime if run.train_lock.exists() else 0.0
+    recent = [row for row in rows if row["time"] >= begun]  # not from before it was resumed
+    left = None
+    if state == "running" and num_steps and len(recent) > 1 and step > recent[0]["step"]:
+        pace = (now - recent[0]["time"]) / (step - recent[0]["step"])
+        left = max(0.0, (num_steps - step) * pace)
+    return Progress(state, step, num_steps, _seconds(run, now), left)
+
+
+def last_rows(run: Run) -> list[dict[str, Any]]:
+    """The last lines of metrics.jsonl, about 32 KB of them."""
+    try:
+        size = run.metrics_file.stat().st_size
+    except FileNotFoundError:
+        return []
+    return _last_rows(run.path, size)
+
+
+@lru_cache(maxsize=256)
+def _last_rows(path: Path, size: int) -> list[dict[str, Any]]:
+    with open(Run(path).metrics_file, "rb") as file:
+        start = max(0, size - 32_000)
+        file.seek(start)
+        skipped = len(file.readline()) if start else 0
+    return Run(path).read_metrics(start + skipped)[0]
+
+
+def _seconds(run: Run, now: float) -> float | None:
+    """How long it took; unknown for a resumed run, which may have rested for days."""
+    command = jobs.read_command(run)
+    if command and "--resume" in command.words:
+        return None
+    with open(run.metrics_file, "rb") as file:
+        return now - json.loads(file.readline())["time"]
+
+
+def settings_of(run: Run) -> Settings | None:
+    """The settings of a run; None before they are there."""
+    try:
+        written = run.settings_file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+    return _settings(run.settings_file, written)
+
+
+@lru_cache(maxsize=256)
+def _settings(path: Path, written: int) -> Settings:
+    return settings.load(path)
+
+
+def run_list(runs: list[Run], selected: str) -> str:
+    """The runs as buttons, newest first, each with its state."""
+    return "<nav class='runs' aria-label='Runs'>" + "".join(
+        f"<button data-run='{escape(run.name)}' aria-pressed='{str(run.name == selected).lower()}'>"
+        f"<b>{escape(run.name)}</b>{_chip(found.state)}<small>{_short_state(found)}</small></button>"
+        for run in runs
+        if (found := progress(run))
+    ) + "</nav>"
+
+
+def _short_state(found: Progress) -> str:
+    if found.state in ("running", "stopping"):
+        left = f" · {duration(found.seconds_left)} left" if found.seconds_left is not None else ""
+        return f"{found.share:.0%}{left}"
+    if found.state in ("done", "stopped", "failed") and found.step:
+        return f"{found.step:,} steps"
+    return ""
+
+
+def status(run: Run, place: int) -> str:
+    """The head of a run's page; `place` is its place in the queue, counted from 0."""
+    found = progress(run)
+    parts = [
+        f"<header><h2>{escape(run.name)}</h2>{_chip(found.state)}</header>",
+        f"<p class='about'>{escape(about(run))}</p>",
+        _bar(found),
+        f"<p class='where'>{escape(sentence(found, place))}</p>",
+    ]
+    if found.state == "failed":
+        parts.append(_failure(run))
+    if found.state == "done":
+        parts.append(_scores(run))
+    return f"<section class='run'>{''.join(parts)}</section>"
+
+
+def sentence(found: Progress, place: int = 0) -> str:
+    """Where a run is, in words."""
+    where = f"step {found.step:,}"
+    if found.num_steps:
+        where += f" of {found.num_steps:,}"
+    if found.state == "waiting":
+        ahead = {0: "It starts in a moment.", 1: "One run is before it."}
+        return ahead.get(place, f"{place} runs are before it.")
+    if found.state == "running":
+        if not found.step:
+            return "Starting: loading the program and the images."
+        if found.seconds_left is None:
+            return where.capitalize()
+        return f"{where.capitalize()}, about {duration(found.seconds_left)} left"
+    took = f" in {duration(found.seconds)}" if found.seconds is not None else ""
+    return {
+        "new": "It was not started yet.",
+        "stopping": f"Writing a checkpoint at {where}, then it ends.",
+        "stopped": f"Stopped at {where}. Resume goes on from there." if found.step
+                   else "Stopped before its first step. Resume starts it.",
+        "failed": f"Ended at {where}." if found.step else "Ended before its first step.",
+        "done": f"{found.step:,} steps{took}.",
+    }[found.state]  # fmt: skip
+
+
+def about(run: Run) -> str:
+    """What it is trained on and what was changed, from the command it executes."""
+    chosen, command = settings_of(run), jobs.read_command(run)
+    if chosen is None:
+        return ""
+    names = " + ".join(Path(name).name for name in chosen.data.snapshots) or "unknown images"
+    preset = None
+    if command and "--preset" in command.words:
+        preset = command.words[command.words.index("--preset") + 1]
+    if preset not in settings.PRESETS:
+        return f"On {names}"
+    changed = settings.changed(chosen, settings.PRESETS[preset])
+    changed.pop("data.snapshots", None)
+    said = ", ".join(f"{name.split('.')[1].replace('_', ' ')} {value}"
+                     for name, value in changed.items())
+    return f"On {names} · preset {preset}" + (f" with {said}" if said else "")
+
+
+def log_text(run: Run, num_lines: int = 200) -> str:
+    """The end of the log, for a box that scrolls to its foot."""
+    lines = run.log_tail(num_lines)
+    text = "\n".join(lines) if lines else "Nothing was printed yet."
+    return f"<pre class='log' tabindex='0'>{escape(text)}</pre>"
+
+
+def duration(seconds: float) -> str:
+    """A time as one says it: 40 s, 12 min, 3 h 5 min, 2 days."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{round(hours / 24)} days"
+
+
+def _chip(state: str) -> str:
+    return f"<span class='chip {state}'>{state}</span>"
+
+
+def _bar(found: Progress) -> str:
+    if found.state in ("new", "waiting"):
+        return ""
+    if found.state == "running" and not found.step:
+        return "<div class='bar busy' role='progressbar' aria-label='starting'><i></i></div>"
+    return (
+        f"<div class='bar {found.state}' role='progressbar' aria-label='steps' aria-valuemin='0' "
+        f"aria-valuemax='100' aria-valuenow='{found.share * 100:.0f}'>"
+        f"<i style='width: {found.share:.2%}'></i></div>"
+    )
+
+
+def _failure(run: Run) -> str:
+    why = failures.explain(run)
+    tail = escape("\n".join(run.log_tail(8)))
+    return (
+        f"<div class='failure' role='alert'><b>{escape(why.what)}</b><p>{escape(why.remedy)}</p>"
+        + (f"<pre>{tail}</pre>" if tail else "")
+        + "</div>"
+    )
+
+
+def _scores(run: Run) -> str:
+    last = {name: value for row in last_rows(run) for name, value in row.items()}
+    found = [(shown, last[name]) for name, shown in SCORES.items() if last.get(name) is not None]
+    cells = "".join(f"<div><dt>{shown}</dt><dd>{value:.0%}</dd></div>" for shown, value in found)
+    return f"<dl class='scores'>{cells}</dl>" if cells else ""
