@@ -13,18 +13,27 @@ from loctex.snapshot import FORMATS, decode_image
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 
+def is_plain_name(image_id: str) -> bool:
+    """Can a file in a folder be named so, and not lie elsewhere?"""
+    is_inside = Path(image_id).name == image_id and image_id != ".." and "\\" not in image_id
+    return is_inside and "\0" not in image_id and len(image_id.encode(errors="replace")) <= 200
+
+
+def picture_name(dataset_id: str, image_id: str, suffix: str) -> str:
+    """What a picture's file is called: %012d.jpg for COCO, else id + extension."""
+    is_coco = re.match(r"(ms)?coco", dataset_id, re.IGNORECASE) and re.fullmatch(r"\d+", image_id)
+    return f"{int(image_id):012d}{suffix}" if is_coco else image_id + suffix
+
+
 def find_picture(folder: Path, dataset_id: str, image_id: str) -> Path | None:
     """%012d.jpg for COCO, else id + extension, in this folder; None if there is none.
 
     ValueError: the id, or a symlink of that name, leads out of the folder.
     """
-    if Path(image_id).name != image_id or image_id == ".." or "\\" in image_id:
+    if not is_plain_name(image_id):
         raise ValueError(f"image_id: {image_id!r} is no name of a picture")
-    if len(image_id.encode()) > 200:  # no file has such a name
-        return None
-    names = [image_id + e for extension in EXTENSIONS for e in (extension, extension.upper())]
-    if re.match(r"(ms)?coco", dataset_id, re.IGNORECASE) and image_id.isascii():
-        names = [f"{int(image_id):012d}.jpg"] * image_id.isdigit() + names
+    suffixes = [s for suffix in EXTENSIONS for s in (suffix, suffix.upper())]
+    names = [picture_name(dataset_id, image_id, ".jpg"), *(image_id + s for s in suffixes)]
     if image_id.lower().endswith(EXTENSIONS):
         names.append(image_id)
     path = next((folder / name for name in names if (folder / name).is_file()), None)

@@ -1,6 +1,6 @@
 """The store's longer questions, as SQL."""
 
-from sqlalchemy import Select, exists, select
+from sqlalchemy import ColumnElement, Select, exists, or_, select
 
 from data_tools import tables as db
 from data_tools.database import StoreError
@@ -18,6 +18,15 @@ def bodies_of(collection_id: int) -> Select:
     both = db.images.join(db.narratives).join(db.bodies)
     query = select(db.images, b.narrative_id, b.record, b.regions).select_from(both)
     return query.where(n.collection_id == collection_id).order_by(n.id)
+
+
+def is_done_by(annotator_id: int) -> ColumnElement[bool]:
+    """True of an image which the annotator narrated or skipped."""
+    n, s, image = db.narratives.c, db.skips.c, db.images.c.id
+    return or_(
+        exists().where(n.image_row_id == image, n.annotator_id == annotator_id),
+        exists().where(s.image_row_id == image, s.annotator_id == annotator_id),
+    )
 
 
 def with_status(query: Select, status: str | None) -> Select:

@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 import os
-import shutil
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -28,6 +27,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from data_tools import splits
+from data_tools.folders import whole_folder
 from data_tools.pictures import shrink
 from data_tools.sources import Collection, Entry, Files, Source
 from loctex.narrative import Narrative
@@ -57,33 +57,22 @@ def freeze(to: Path, sources: Iterable[Source], progress: Progress | None = None
     What has no picture, or a damaged one, is left out and counted in the manifest. ValueError: a
     record is wrong, nothing is there to freeze, or `to` holds something (never overwritten).
     """
-    to = Path(to)
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise ValueError(f"{to} exists already and is never overwritten: name another folder")
-    sources = list(sources)
-    entries: dict[Key, list[Entry]] = defaultdict(list)
-    for source in sources:
-        for entry in source:
-            entries[entry.dataset_id, entry.image_id].append(entry)
-    left_out = [reason for source in sources for reason in source.left_out]
-    to.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{to.name}.", suffix=".tmp", dir=to.parent))
-    try:
-        with tempfile.TemporaryFile(dir=building) as spool:
-            steps = _steps(progress, 2 * len(entries))
-            pictures, damaged = _shrink_all(dict(sorted(entries.items())), spool, steps)
-            left_out += damaged
-            if not pictures:
-                reason = f"; {left_out[0]}" if left_out else ""
-                raise ValueError(f"nothing to freeze: no narrative has a picture{reason}")
-            manifest = _write_all(building / "data", entries, pictures, spool, steps)
+    with whole_folder(to) as building, tempfile.TemporaryFile(dir=building) as spool:
+        entries: dict[Key, list[Entry]] = defaultdict(list)
+        left_out = []
+        for source in sources:
+            for entry in source:
+                entries[entry.dataset_id, entry.image_id].append(entry)
+            left_out += source.left_out
+        steps = _steps(progress, 2 * len(entries))
+        pictures, damaged = _shrink_all(dict(sorted(entries.items())), spool, steps)
+        left_out += damaged
+        if not pictures:
+            reason = f"; {left_out[0]}" if left_out else ""
+            raise ValueError(f"nothing to freeze: no narrative has a picture{reason}")
+        manifest = _write_all(building / "data", entries, pictures, spool, steps)
         manifest["left_out"] = {"count": len(left_out), "first": left_out[:20]}
         write_whole(building / "snapshot.json", json.dumps(manifest, indent=1))
-        building.chmod(0o755)
-        os.replace(building, to)
-    except BaseException:
-        shutil.rmtree(building)
-        raise
     return manifest
 
 

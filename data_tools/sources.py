@@ -30,7 +30,8 @@ class Entry:
 class Source(Protocol):
     """Gives an entry for each image; left_out says what it could not give, and why."""
 
-    left_out: list[str]
+    @property
+    def left_out(self) -> list[str]: ...
 
     def __iter__(self) -> Iterator[Entry]: ...
 
@@ -38,41 +39,57 @@ class Source(Protocol):
 class Files:
     """A file of Localized Narratives, the folder of its pictures, and its regions if known.
 
-    Iterating checks each line and keeps only where it lies, so that the file may be large.
-    Raises ValueError "FILE:LINE: field: what is wrong".
+    Iterating checks each line and keeps only where it lies, so that the file may be large. A wrong
+    line is a ValueError "FILE:LINE: field: what is wrong", or, if not is_strict, in `wrong`.
     """
 
-    def __init__(self, narratives: Path, images: Path, regions: Path | None = None) -> None:
+    def __init__(
+        self,
+        narratives: Path,
+        images: Path,
+        regions: Path | None = None,
+        *,
+        is_strict: bool = True,
+    ) -> None:
         for path in (narratives, images, regions):
             if path is not None and not path.exists():
                 raise FileNotFoundError(f"{path} does not exist")
-        self.narratives, self.images = narratives, images
+        self.narratives, self.images, self.is_strict = narratives, images, is_strict
         self.regions = {} if regions is None else region_lines.read_regions(regions)
-        self.left_out: list[str] = []
+        self.wrong: list[str] = []  # lines and ids
+        self.missing: list[str] = []  # pictures
+
+    @property
+    def left_out(self) -> list[str]:
+        return self.wrong + self.missing
 
     def __iter__(self) -> Iterator[Entry]:
-        self.left_out = []
-        places: dict[tuple[str, str], list[int]] = defaultdict(list)
+        self.wrong, self.missing = [], []
+        for key, starts in self._places().items():
+            try:
+                picture = find_picture(self.images, *key)
+            except ValueError as error:
+                self.wrong.append(str(error))
+                continue
+            if picture is None:
+                self.missing.append(f"image {key[1]!r} of {key[0]}: no picture in {self.images}")
+            else:
+                yield Entry(*key, picture, partial(self._read, key, starts))
+
+    def _places(self) -> dict[tuple[str, str], list[int]]:
+        """Of each image, where its lines begin in the file."""
+        places = defaultdict(list)
         for number, place, line in _placed_lines(self.narratives):
             try:
                 narrative = Narrative.from_json(line)
             except NarrativeError as error:
-                raise ValueError(f"{self.narratives}:{number}: {error}") from error
-            places[narrative.dataset_id, narrative.image_id].append(place)
-        for key, starts in places.items():
-            picture = self._picture(key)
-            if picture is not None:
-                yield Entry(*key, picture, partial(self._read, key, starts))
-
-    def _picture(self, key: tuple[str, str]) -> Path | None:
-        try:
-            picture = find_picture(self.images, *key)
-        except ValueError as error:
-            self.left_out.append(str(error))
-            return None
-        if picture is None:
-            self.left_out.append(f"image {key[1]!r} of {key[0]}: no picture in {self.images}")
-        return picture
+                problem = f"{self.narratives}:{number}: {error}"
+                if self.is_strict:
+                    raise ValueError(problem) from error
+                self.wrong.append(problem)
+            else:
+                places[narrative.dataset_id, narrative.image_id].append(place)
+        return places
 
     def _read(self, key: tuple[str, str], starts: Iterable[int]) -> Contents:
         narratives = []
@@ -87,7 +104,8 @@ class Collection:
     """The images of a collection that have narratives."""
 
     def __init__(self, store: "Store", name: str) -> None:
-        self.store, self.id, self.left_out = store, store.collection(name), []
+        self.store, self.id = store, store.collection(name)
+        self.left_out: list[str] = []
 
     def __iter__(self) -> Iterator[Entry]:
         for image in self.store.each_image(self.id, status="narrated"):

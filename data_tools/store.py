@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, Select, delete, exists, func, select
+from sqlalchemy import Connection, Row, Select, delete, func, select
 from sqlalchemy.exc import IntegrityError
 
 from data_tools import tables as db
 from data_tools import writes
 from data_tools.database import Database, StoreError
-from data_tools.pictures import extension
-from data_tools.queries import bodies_of, images_of, with_status
+from data_tools.pictures import extension, is_plain_name
+from data_tools.queries import bodies_of, images_of, is_done_by, with_status
 from data_tools.rows import Collection, Draft, ImageRow, NarrativeRow
 from loctex.narrative import Narrative
 from loctex.runs import write_whole
@@ -101,8 +101,10 @@ class Store:
     ) -> ImageRow:
         """Keep an encoded image, once for each content; without an id its content hash is its id.
 
-        StoreError: damaged, no image, too large, or the id is another image's.
+        StoreError: damaged, no image, too large, or the id is another image's or no plain name.
         """
+        if image_id is not None and not is_plain_name(image_id):
+            raise StoreError(f"image_id: {image_id!r} is no name of a picture")
         try:
             height, width = decode_image(data).shape[:2]
         except ValueError as error:
@@ -147,20 +149,22 @@ class Store:
         self, collection_id: int, annotator_id: int, *, after: int = 0
     ) -> ImageRow | None:
         """The first image after this row id which the annotator neither narrated nor skipped."""
-        n, s = db.narratives.c, db.skips.c
-        query = images_of(collection_id).where(
-            db.images.c.id > after,
-            ~exists().where(n.image_row_id == db.images.c.id, n.annotator_id == annotator_id),
-            ~exists().where(s.image_row_id == db.images.c.id, s.annotator_id == annotator_id),
-        )
+        query = images_of(collection_id).where(~is_done_by(annotator_id), db.images.c.id > after)
         row = self._first(query)
         return None if row is None else self._image_row(row)
 
-    def previous_image(self, collection_id: int, *, before: int) -> ImageRow | None:
-        """The last image before this row id, narrated or not."""
-        query = images_of(collection_id).where(db.images.c.id < before)
+    def previous_image(
+        self, collection_id: int, annotator_id: int, *, before: int
+    ) -> ImageRow | None:
+        """The last image before this row id which the annotator narrated or skipped."""
+        query = images_of(collection_id).where(is_done_by(annotator_id), db.images.c.id < before)
         row = self._first(query.order_by(None).order_by(db.images.c.id.desc()))
         return None if row is None else self._image_row(row)
+
+    def num_left(self, collection_id: int, annotator_id: int) -> int:
+        """How many images the annotator has neither narrated nor skipped."""
+        query = images_of(collection_id).where(~is_done_by(annotator_id)).order_by(None)
+        return self._first(select(func.count()).select_from(query.subquery()))[0]
 
     def skip(self, image_row_id: int, annotator_id: int, reason: str = "") -> None:
         """Do not ask this annotator for this image again."""

@@ -1,0 +1,262 @@
+"""The public Localized Narratives files: check, import, export, download.
+
+python -m data_tools.localized_narratives check FILE [--images DIR]
+python -m data_tools.localized_narratives import FILE --images DIR --collection NAME
+python -m data_tools.localized_narratives export --collection NAME --to DIR
+python -m data_tools.localized_narratives download coco_val --to DIR
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data_tools.folders import whole_folder
+from data_tools.pictures import find_picture, picture_name
+from data_tools.sources import Entry, Files
+from data_tools.store import Store, StoreError
+from loctex.narrative import Narrative, NarrativeError, numbered_lines, write_jsonl
+from loctex.runs import write_whole
+from loctex.snapshot import decode_image
+
+PUBLIC = "https://storage.googleapis.com/localized-narratives/annotations"  # CC BY 4.0
+SHARDS = {"coco_train": 4, "open_images_train_v6": 10}  # the others are one file each
+NAMES = (
+    *SHARDS, "coco_val", "flickr30k_train", "flickr30k_val", "flickr30k_test", "ade20k_train",
+    "ade20k_validation", "open_images_validation", "open_images_test",
+)  # fmt: skip
+
+
+@dataclass
+class Report:
+    """What an import did. problems: one sentence each, with file and line or the picture."""
+
+    num_imported: int = 0
+    num_known: int = 0  # narratives that were imported before
+    num_missing_images: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def check(path: Path, images: Path | None = None) -> Iterator[str]:
+    """For each bad line "FILE:LINE: what is wrong"; with a folder, of its pictures too."""
+
+    @cache
+    def picture(dataset_id: str, image_id: str) -> str | None:
+        try:
+            found = find_picture(images, dataset_id, image_id)
+            if found is None:
+                return f"image_id: no picture of {image_id!r} in {images}"
+            decode_image(found)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    for number, line in numbered_lines(path):
+        try:
+            narrative = Narrative.from_json(line)
+        except NarrativeError as error:
+            yield f"{path}:{number}: {error}"
+            continue
+        problem = images and picture(narrative.dataset_id, narrative.image_id)
+        if problem:
+            yield f"{path}:{number}: {problem}"
+
+
+def import_file(
+    store: Store,
+    path: Path,
+    images: Path,
+    collection: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Add a file's narratives, their pictures, and the regions.jsonl beside it if there is one.
+
+    What is wrong is left out and reported. An import that was interrupted may be run again: what
+    is there already stays one narrative. progress(images done, images in all).
+    """
+    path, images, report = Path(path), Path(images), Report()
+    regions = path.with_name("regions.jsonl")
+    files = Files(path, images, regions if regions.exists() else None, is_strict=False)
+    entries = list(files)
+    report.num_missing_images = len(files.missing)
+    report.problems += files.wrong
+    collection_id = store.add_collection(collection)
+    for done, entry in enumerate(entries, 1):
+        try:
+            _import_entry(store, collection_id, entry, report)
+        except ValueError as error:
+            report.problems.append(str(error))
+        if progress:
+            progress(done, len(entries))
+    return report
+
+
+def _import_entry(store: Store, collection_id: int, entry: Entry, report: Report) -> None:
+    store.add_image(
+        collection_id,
+        entry.picture.read_bytes(),
+        dataset_id=entry.dataset_id,
+        image_id=entry.image_id,
+        name=entry.picture.name,
+    )
+    for narrative, regions in zip(*entry.read(), strict=True):
+        record = json.dumps(narrative.to_json(), sort_keys=True).encode()
+        take_id = f"import-{collection_id}-{hashlib.sha256(record).hexdigest()}"
+        if store.has_take(take_id):
+            report.num_known += 1
+        else:
+            store.add(collection_id, narrative, take_id=take_id, regions=regions)
+            report.num_imported += 1
+
+
+def export_collection(store: Store, collection_id: int, to: Path) -> int:
+    """Write narratives.jsonl, images/ and, if known, regions.jsonl; how many narratives.
+
+    The folder appears whole or not at all, and can be imported again. ValueError: it holds
+    something.
+    """
+    with whole_folder(to) as building:
+        (building / "images").mkdir()
+        for image in store.each_image(collection_id):
+            name = picture_name(image.dataset_id, image.image_id, image.path.suffix)
+            if (building / "images" / name).exists():
+                raise StoreError(f"two images are named {name}: export them as two collections")
+            shutil.copyfile(image.path, building / "images" / name)
+        narratives = (narrative for _, narrative in store.each_narrative(collection_id))
+        count = write_jsonl(building / "narratives.jsonl", narratives)
+        lines = [json.dumps(region) + "\n" for region in store.each_region(collection_id)]
+        if lines:
+            write_whole(building / "regions.jsonl", "".join(lines))
+    return count
+
+
+def download(name: str, to: Path, public: str = PUBLIC) -> list[Path]:
+    """Fetch a public part's files, those that are not there yet; where they lie."""
+    if name not in NAMES:
+        raise ValueError(f"no part {name!r}; there is {', '.join(sorted(NAMES))}")
+    count = SHARDS.get(name)
+    ends = [f"-{i:05d}-of-{count:05d}" for i in range(count)] if count else [""]
+    paths = [Path(to) / f"{name}_localized_narratives{end}.jsonl" for end in ends]
+    for path in paths:
+        if not path.exists():
+            _fetch(f"{public}/{path.name}", path)
+    return paths
+
+
+def _fetch(url: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".tmp")
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer, open(draft, "wb") as file:
+            size = answer.length  # None where the server does not say
+            with tqdm(total=size, unit="B", unit_scale=True, desc=path.name) as bar:
+                while part := answer.read(1 << 20):
+                    bar.update(file.write(part))
+            file.flush()
+            os.fsync(file.fileno())
+    except urllib.error.URLError as error:
+        raise ValueError(f"cannot download {url} ({error}): is this machine online?") from error
+    if size is not None and draft.stat().st_size != size:
+        raise ValueError(f"{url} broke off: run the same command again")
+    os.replace(draft, path)
+
+
+# --- the command line
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _check(options: argparse.Namespace) -> int:
+    num_wrong = 0
+    for problem in check(options.file, options.images):
+        print(problem)
+        num_wrong += 1
+    num_lines = sum(1 for _ in numbered_lines(options.file))
+    print(f"{num_lines - num_wrong:,} of {num_lines:,} narratives are right", file=sys.stderr)
+    return int(num_wrong > 0)
+
+
+def _import(options: argparse.Namespace) -> int:
+    store = Store.of_workspace(options.workspace, options.database)
+    with tqdm(unit="image", leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update()
+
+        report = import_file(store, options.file, options.images, options.collection, show)
+    store.close()
+    for problem in report.problems:
+        print(problem, file=sys.stderr)
+    print(f"{report.num_imported:,} narratives imported into {options.collection!r}")
+    if report.num_known:
+        print(f"{report.num_known:,} were there already")
+    if report.num_missing_images:
+        print(f"{report.num_missing_images:,} images have no picture in {options.images}")
+    return int(bool(report.problems) or not report.num_imported + report.num_known)
+
+
+def _export(options: argparse.Namespace) -> int:
+    store = Store.of_workspace(options.workspace, options.database)
+    count = export_collection(store, store.collection(options.collection), options.to)
+    store.close()
+    print(f"{count:,} narratives in {options.to}")
+    return 0
+
+
+def _download(options: argparse.Namespace) -> int:
+    for path in download(options.name, options.to):
+        print(path)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_tools.localized_narratives",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    checking = commands.add_parser("check", help="say what is wrong in a file; exit 1 if anything")
+    checking.add_argument("file", type=Path)
+    checking.add_argument("--images", type=Path, help="the folder of pictures: look at them too")
+    checking.set_defaults(command=_check)
+    importing = commands.add_parser("import", help="add a file to a collection of a workspace")
+    importing.add_argument("file", type=Path)
+    importing.add_argument("--images", type=Path, required=True, help="the folder of its pictures")
+    importing.set_defaults(command=_import)
+    exporting = commands.add_parser("export", help="write a collection as a public file")
+    exporting.add_argument("--to", type=Path, required=True, help="the folder to write")
+    exporting.set_defaults(command=_export)
+    for command in (importing, exporting):
+        command.add_argument("--collection", required=True, help="its name")
+        command.add_argument(
+            "--workspace", type=Path, default=Path("workspace"), help="the app's folder (workspace)"
+        )
+        command.add_argument("--database", help="its database URL, if not its studio.db")
+    downloading = commands.add_parser("download", help="fetch a part of the public files")
+    downloading.add_argument("name", help=", ".join(sorted(NAMES)))
+    downloading.add_argument("--to", type=Path, required=True, help="the folder to write")
+    downloading.set_defaults(command=_download)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
