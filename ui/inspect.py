@@ -23,10 +23,7 @@ from ui.workspace import Workspace
 if TYPE_CHECKING:
     from loctex.predictor import Attention, Predictor
 
-NO_MODEL = (
-    "No model has been trained yet. Record or load some pictures, train on them, and come back to "
-    "see where the model looks for each word."
-)
+NO_MODEL = "Train a model, then come back and see where it looks for each word."
 NO_PICTURE = "Choose a picture on the left, or drop one of your own."
 NO_CAPTION = "Type a sentence about the picture, then press Enter: every word gets its own place."
 
@@ -89,7 +86,7 @@ def compare(
     for i, window in enumerate(windows):
         if parts := trace.cut(narrative.strokes, *window):
             truth[i] = trace.box(np.concatenate(parts))
-    rows = [_match(attention)]
+    rows = general(attention)
     if grounded.any():
         chance = metrics.pointing_chance(cells[grounded]).sum()
         rows.append(_row(
@@ -108,9 +105,17 @@ def compare(
     return is_hit, rows
 
 
-def _match(attention: Attention) -> dict[str, str]:
-    return _row("Match", f"{attention.score:.2f}", "Cosine of picture and sentence, from -1 to 1: "
-                "try a wrong sentence and see it fall.")  # fmt: skip
+def general(attention: Attention) -> list[dict[str, str]]:
+    """The scores that need no recording."""
+    rows = [_row("Match", f"{attention.score:.2f}", "Cosine of picture and sentence, from -1 to 1: "
+                 "try a wrong sentence and see it fall.")]  # fmt: skip
+    num_read = int(attention.maps.any(axis=(1, 2)).sum())
+    if num_read < len(attention.words):
+        rows.append(_row(
+            "Words read", f"{num_read} of {len(attention.words)}",
+            "The model cuts long captions; the pale words came after the cut.",
+        ))  # fmt: skip
+    return rows
 
 
 def _row(name: str, value: str, help: str) -> dict[str, str]:
@@ -134,7 +139,7 @@ def look(
         said = recorded.words if recorded else None
         attention, margin = models.attend(checkpoint, image, caption, said)
         if recorded is None:
-            return payload(attention, image, scores=[_match(attention)])
+            return payload(attention, image, scores=general(attention))
         hits, scores = compare(attention, recorded, margin)
         return payload(
             attention, image, recorded, margin=margin, hits=hits, scores=scores,
@@ -156,7 +161,7 @@ def build(workspace: Workspace) -> gr.Button:
     """The tab. Returns the button of the empty state, which leads to Train."""
     listed, item, starts, end = gr.State([]), gr.State(None), gr.State([0]), gr.State(None)
     with gr.Row(elem_classes="inspect") as row:
-        with gr.Column(scale=1, min_width=250):
+        with gr.Column(scale=1, min_width=250, visible=False) as side:
             checkpoint = gr.Dropdown([], label="Model")
             source = gr.Dropdown([], label="Pictures")
             gallery = gr.Gallery(
@@ -170,10 +175,12 @@ def build(workspace: Workspace) -> gr.Button:
         with gr.Column(scale=5, min_width=440):
             caption = gr.Textbox(
                 show_label=False, container=False, placeholder="Say what is in the picture",
-                submit_btn="Look", max_lines=3, elem_id="inspect-caption",
+                submit_btn="Look", max_lines=3, visible=False, elem_id="inspect-caption",
             )  # fmt: skip
             player = Player({"message": NO_MODEL}, accepts="image", elem_id="inspect-player")
-            to_train = gr.Button("Go to Train", variant="primary", visible=False)
+            to_train = gr.Button(
+                "Go to Train", variant="primary", visible=False, scale=0, elem_id="inspect-to-train"
+            )
 
     def on(event: Callable, action: Callable, inputs: list, outputs: list, **more: Any) -> Any:
         return event(action, inputs, outputs, api_visibility="private", **more)
@@ -185,7 +192,7 @@ def build(workspace: Workspace) -> gr.Button:
     for event in (row.parent.select, source.input):
         is_new = event == source.input
         step = on(event, partial(_offer, workspace, is_new), [checkpoint, source, item, starts],
-                  [checkpoint, source, to_train, item, starts])  # fmt: skip
+                  [checkpoint, source, side, caption, to_train, item, starts])  # fmt: skip
         on(on(on(step.then, *page).then, *first).then, *shown)
     for button, move in ((back, lambda starts, end: starts[:-1] or [0]),
                          (more, lambda starts, end: [*starts, end])):  # fmt: skip
@@ -223,7 +230,9 @@ def _offer(
         for known, old in ((trained, checkpoint), (places, source))
     ]
     again = (None, [0]) if is_new else (item, starts)
-    return *chosen, gr.Button(visible=not trained), *again
+    ready = bool(trained)
+    views = gr.Column(visible=ready), gr.Textbox(visible=ready), gr.Button(visible=not ready)
+    return *chosen, *views, *again
 
 
 def _first(listed: list[Listed], item: Listed | None, caption: str) -> tuple[Listed | None, str]:

@@ -80,11 +80,15 @@ def _model_side(attention: Attention) -> dict[str, Any]:
 
 
 def certainty(maps: np.ndarray) -> np.ndarray:
-    """(W, N) maps -> (W,) 1 - entropy / log N: 0 for an even spread, 1 for a single cell (ours)."""
-    num_cells = maps.shape[1]
-    mass = maps / np.maximum(maps.sum(axis=1, keepdims=True), 1e-12)
+    """(W, N) maps -> (W,) 1 - entropy / log N (ours).
+
+    0 for an even spread and for a word that was not read, 1 for a single cell.
+    """
+    total = maps.sum(axis=1, keepdims=True)
+    mass = maps / np.maximum(total, 1e-12)
     entropy = -(mass * np.log(np.maximum(mass, 1e-12))).sum(axis=1)
-    return np.clip(1 - entropy / np.log(max(num_cells, 2)), 0.0, 1.0)
+    result = np.clip(1 - entropy / np.log(max(maps.shape[1], 2)), 0.0, 1.0)
+    return np.where(total[:, 0] > 0, result, 0.0)
 
 
 def _spans(attention: Attention | None, narrative: Narrative | None) -> list[tuple[int, int]]:

@@ -86,8 +86,8 @@ function read(event) { // the raw value under the pointer, and which words look 
   const row = Math.floor(y * h), column = Math.floor(x * w), words = chosen();
   state.cell = [row, column];
   chips.forEach((chip, i) => {
-    const { values } = scaled(item.masses[i]);
-    chip.style.setProperty("--glow", Math.round(100 * values[row * w + column]) + "%");
+    const part = item.peaks[i] && item.masses[i][row * w + column] / item.peaks[i];
+    chip.style.setProperty("--glow", Math.round(100 * part) + "%");
   });
   tell(event, massOf(words)?.[row * w + column], words);
   redraw();

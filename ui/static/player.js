@@ -29,11 +29,11 @@ function massOf(words) { // the joint map of these words: mean of their maps, ma
   if (!item.maps || !words.length) return null;
   const mass = new Float32Array(item.masses[0].length);
   for (const i of words) item.masses[i].forEach((v, k) => { mass[k] += v / words.length; });
-  return mass;
+  return mass.some((v) => v > 0) ? mass : null; // null: no word that the model has read
 }
 
 function scaled(mass) { // mass -> 0..1 of the scale the legend names
-  const top = options.isCommon ? item.highest : Math.max(...mass);
+  const top = options.isCommon ? item.highest : Math.max(...mass) || 1;
   return { top, values: mass.map((v) => v / top) };
 }
 
@@ -73,8 +73,9 @@ function draw(now) {
 
 function mark(words) { // the chips and cards of these words, and their names under the pictures
   const names = words.map((i) => item.words[i].text).join(" + ");
+  const isRead = words.some((i) => item.peaks?.[i]);
   const shape = item.isStretched ? "(a very long picture, shown shorter) " : "";
-  find(".model .says").textContent = shape + (names && "looks here for “" + names + "”");
+  find(".model .says").textContent = shape + (names && (isRead ? "looks here for" : "did not read so far:") + " “" + names + "”");
   const isOne = MODEL.layers.person;
   const isGrounded = words.some((i) => item.strokes.some((s) => cutStroke(s, ...item.windows[i]).length));
   find(".stage.person .says").textContent = shape + (!names ? "pointed along this path"
@@ -173,6 +174,7 @@ function chip(index, kind) {
   label.textContent = item.words[index].text;
   button.append(label);
   const hit = item.hits?.[index];
+  if (item.peaks?.[index] === 0) button.classList.add("unread");
   if (typeof hit === "boolean") button.classList.add(hit ? "hit" : "miss");
   const leave = () => { state.hover = null; redraw(); };
   const enter = () => { if (!state.isPlaying) { state.hover = index; redraw(); } };
@@ -236,7 +238,8 @@ function open() { // props.value: a JSON string, or {"message": ...} when there 
 }
 
 function surest() { // what to show first: the word of some length whose place is clearest
-  const weight = item.words.map(({ text }, i) => item.certainty[i] * (text.length > 3 ? 1 : 0.1));
+  const isNamed = (i) => item.words[i].text.length > 3 && item.hits?.[i] !== null;
+  const weight = item.words.map((_, i) => item.certainty[i] * (isNamed(i) ? 1 : 0.1));
   return weight.length ? [weight.indexOf(Math.max(...weight))] : [];
 }
 

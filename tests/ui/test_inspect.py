@@ -1,0 +1,169 @@
+"""Inspect: what can be chosen, what the model answers, what is said when it cannot."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from data_tools import scenes
+from data_tools.snapshot import freeze
+from data_tools.sources import Files
+from loctex import checkpoint, evaluate, tokenizer
+from loctex import model as models_
+from loctex.predictor import Predictor
+from loctex.settings import PRESETS
+from loctex.snapshot import Snapshot
+from ui import inspect, pictures
+from ui.inspect import Models, checkpoints, compare, look
+from ui.pictures import Listed, list_items, load_item, sources
+from ui.workspace import Workspace
+
+COUNT = 40  # scenes: 32 to train on, 4 to validate, 4 to test
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Workspace:
+    """A workspace with a frozen snapshot of scenes and an untrained tiny model of it."""
+    root = tmp_path_factory.mktemp("workspace")
+    result = Workspace(root)
+    scenes.write(root / "D", COUNT)
+    source = Files(root / "D/narratives.jsonl", root / "D/images", root / "D/regions.jsonl")
+    freeze(result.snapshots_dir / "scenes", [source])
+    split = Snapshot.open(result.snapshots_dir / "scenes").split("train")
+    settings, words = PRESETS["tiny"], tokenizer.train(split.captions(), 500, 64)
+    torch.manual_seed(0)
+    model = models_.build(settings, len(words), words.pad_token_id)
+    run = result.runs_dir / "tiny"
+    checkpoint.save(run, 1, model=model, tokenizer=words, state={}, is_best=True)
+    yield result
+    result.store.close()
+
+
+@pytest.fixture
+def empty(tmp_path):
+    result = Workspace(tmp_path)
+    yield result
+    result.store.close()
+
+
+def test_only_runs_with_a_checkpoint_can_be_chosen(workspace):
+    (workspace.runs_dir / "without").mkdir(exist_ok=True)
+    assert [label for label, _ in checkpoints(workspace)] == ["tiny · best", "tiny · last"]
+
+
+def test_unseen_pictures_come_first(workspace):
+    keys = [key for _, key in sources(workspace)]
+    assert keys == [f"snapshot/scenes/{split}" for split in ("val", "test", "train")]
+
+
+def test_pages_of_a_split_show_every_narrative_once(workspace):
+    found, after = [], 0
+    while after is not None:
+        page, after = list_items(workspace, "snapshot/scenes/train", after)
+        assert len({item.row for item in page}) <= pictures.PAGE
+        found += [(item.row, item.narrative) for item in page]
+    assert found == [(row, 0) for row in range(32)]
+    item = page[-1]
+    image, narrative = load_item(workspace, item)
+    assert narrative.caption == item.caption and image.dtype == np.uint8
+
+
+def test_pages_of_a_collection_show_pictures_with_and_without_narratives(workspace):
+    store, files = workspace.store, sorted((workspace.root / "D/images").glob("*.jpg"))[:14]
+    collection = store.add_collection("mine")
+    rows = [store.add_image(collection, file.read_bytes(), dataset_id="scenes", image_id=file.stem)
+            for file in files]  # fmt: skip
+    from loctex.narrative import read_jsonl
+
+    told = list(read_jsonl(workspace.root / "D/narratives.jsonl"))[:3]
+    for narrative in told:
+        store.add(collection, narrative)
+    key = sources(workspace)[-1][1]
+    first, after = list_items(workspace, key)
+    second, end = list_items(workspace, key, after)
+    assert (len(first), len(second), end) == (12, 2, None)
+    assert sum(item.narrative is not None for item in first + second) == 3
+    assert load_item(workspace, first[0])[0].shape[:2] == (rows[0].height, rows[0].width)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
+def test_scores_equal_evaluates_to_1e_4(workspace):
+    split = Snapshot.open(workspace.snapshots_dir / "scenes").split("val")
+    predictor = Predictor.load(workspace.runs_dir / "tiny")
+    expected = evaluate.score(predictor.model, predictor.tokenizer, split).metrics
+    hits, lbm = [], []
+    for item in list_items(workspace, "snapshot/scenes/val")[0]:
+        image, narrative = load_item(workspace, item)
+        predictor.set_image(image)
+        attention = predictor.attend(narrative.caption, narrative.words)
+        known, rows = compare(attention, narrative, predictor.model.config.word_margin)
+        hits += [hit for hit in known if hit is not None]
+        lbm.append(float(rows[2]["value"].split(" · ")[0]))
+    assert np.mean(hits) == pytest.approx(expected["pointing_trace"], abs=1e-4)
+    assert np.mean(lbm) == pytest.approx(expected["lbm_0"], abs=1e-3)  # shown with 3 digits
+
+
+def test_a_picture_is_encoded_once_for_all_its_captions(workspace, monkeypatch):
+    calls, original = [], Predictor.set_image
+    monkeypatch.setattr(
+        Predictor, "set_image", lambda self, image: (calls.append(1), original(self, image))
+    )
+    models, folder = Models(), checkpoints(workspace)[0][1]
+    images = [load_item(workspace, item)[0]
+              for item in list_items(workspace, "snapshot/scenes/val")[0][:2]]  # fmt: skip
+    first = models.attend(folder, images[0], "a red circle", None)[0]
+    second = models.attend(folder, images[0], "a blue square", None)[0]
+    assert len(calls) == 1 and np.abs(first.maps - second.maps).max() > 0
+    models.attend(folder, images[1], "a red circle", None)
+    assert len(calls) == 2
+
+
+def test_a_recorded_item_is_shown_with_both_sides_and_another_caption_with_one(workspace):
+    models, folder = Models(), checkpoints(workspace)[0][1]
+    item = list_items(workspace, "snapshot/scenes/val")[0][0]
+    both = look(workspace, models, folder, item, item.caption)
+    assert len(both["strokes"]) > 0 and len(both["hits"]) == len(both["words"])
+    assert [row["name"] for row in both["scores"]] == [
+        "Match", "Words that agree", "Distance of the paths"
+    ]  # fmt: skip
+    one = look(workspace, models, folder, item, "a circle 🐎 خيول")
+    assert [word["text"] for word in one["words"]] == ["a", "circle", "🐎", "خيول"]
+    assert one["strokes"] == [] and one["hits"] is None and len(one["scores"]) == 1
+
+
+def test_400_words_and_a_1_by_5000_picture_are_answered(workspace, tmp_path):
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "thin.png"), np.full((5000, 1, 3), 90, np.uint8))
+    item = Listed("", path=tmp_path / "thin.png")
+    caption = " ".join(["circle"] * 400)
+    answer = look(workspace, Models(), checkpoints(workspace)[0][1], item, caption)
+    assert len(answer["words"]) == 400 and (answer["width"], answer["height"]) == (1, 5000)
+    num_read = sum(peak > 0 for peak in answer["peaks"])
+    assert 20 < num_read <= 62 and not any(answer["peaks"][num_read:])  # 64 tokens with start, end
+    assert answer["scores"][1]["value"] == f"{num_read} of 400"
+
+
+@pytest.mark.parametrize("content, says", [(b"not a picture", "text.jpg|image"), (b"", "image")])
+def test_a_file_that_is_no_picture_is_answered_with_a_message(workspace, tmp_path, content, says):
+    (tmp_path / "text.jpg").write_bytes(content)
+    item = Listed("", path=tmp_path / "text.jpg")
+    answer = look(workspace, Models(), checkpoints(workspace)[0][1], item, "a dog")
+    assert list(answer) == ["message"] and len(answer["message"]) > 20
+
+
+def test_empty_states_say_the_next_step(workspace, empty):
+    assert look(empty, Models(), None, None, "") == {"message": inspect.NO_MODEL}
+    folder = checkpoints(workspace)[0][1]
+    assert look(workspace, Models(), folder, None, "") == {"message": inspect.NO_PICTURE}
+    item = list_items(workspace, "snapshot/scenes/val")[0][0]
+    assert look(workspace, Models(), folder, item, "  ") == {"message": inspect.NO_CAPTION}
+
+
+def test_starting_the_page_does_not_import_torch():
+    code = "import ui.inspect, sys; print('torch' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "False"
