@@ -34,7 +34,11 @@ class Database:
         self._place = self._engine.url.render_as_string(hide_password=True)
         try:
             self._migrate()
+        except StoreError:
+            self.close()
+            raise
         except DBAPIError as error:
+            self.close()
             raise StoreError(f"cannot open {self._place}: {error.orig}") from error
 
     def close(self) -> None:

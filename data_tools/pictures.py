@@ -15,8 +15,9 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 def is_plain_name(image_id: str) -> bool:
     """Can a file in a folder be named so, and not lie elsewhere?"""
-    is_inside = Path(image_id).name == image_id and image_id != ".." and "\\" not in image_id
-    return is_inside and "\0" not in image_id and len(image_id.encode(errors="replace")) <= 200
+    if image_id in ("", "..") or Path(image_id).name != image_id:
+        return False
+    return not {"\\", "\0"} & set(image_id) and len(image_id.encode(errors="replace")) <= 200
 
 
 def picture_name(dataset_id: str, image_id: str, suffix: str) -> str:

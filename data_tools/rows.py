@@ -14,6 +14,7 @@ class Collection:
     num_images: int
     num_narratives: int
     num_with_trace: int
+    num_words: int
 
 
 @dataclass(frozen=True)

@@ -62,11 +62,13 @@ class Store:
         i, n = db.images.c, db.narratives.c
         images = select(func.count()).where(i.collection_id == db.collections.c.id)
         narratives = select(func.count()).where(n.collection_id == db.collections.c.id)
+        words = narratives.with_only_columns(func.coalesce(func.sum(n.num_words), 0))
         query = select(
             db.collections,
             images.scalar_subquery(),
             narratives.scalar_subquery(),
             narratives.where(n.num_points > 0).scalar_subquery(),
+            words.scalar_subquery(),
         ).order_by(db.collections.c.name)
         return [Collection(*row) for row in self._all(query)]
 
@@ -113,7 +115,7 @@ class Store:
         values = {
             "collection_id": collection_id,
             "dataset_id": dataset_id,
-            "image_id": image_id or sha256,
+            "image_id": sha256 if image_id is None else image_id,
             "sha256": sha256,
             "file": sha256 + extension(data),
             "name": name.encode(errors="replace").decode(),  # a file's name need not be UTF-8
