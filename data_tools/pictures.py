@@ -32,7 +32,7 @@ def find_picture(folder: Path, dataset_id: str, image_id: str) -> Path | None:
     ValueError: the id, or a symlink of that name, leads out of the folder.
     """
     if not is_plain_name(image_id):
-        raise ValueError(f"image_id: {image_id!r} is no name of a picture")
+        raise ValueError(f"image_id: {image_id[:60]!r} is no name of a picture")
     suffixes = [s for suffix in EXTENSIONS for s in (suffix, suffix.upper())]
     names = [picture_name(dataset_id, image_id, ".jpg"), *(image_id + s for s in suffixes)]
     if image_id.lower().endswith(EXTENSIONS):

@@ -106,7 +106,7 @@ class Store:
         StoreError: damaged, no image, too large, or the id is another image's or no plain name.
         """
         if image_id is not None and not is_plain_name(image_id):
-            raise StoreError(f"image_id: {image_id!r} is no name of a picture")
+            raise StoreError(f"image_id: {image_id[:60]!r} is no name of a picture")
         try:
             height, width = decode_image(data).shape[:2]
         except ValueError as error:

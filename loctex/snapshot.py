@@ -242,16 +242,17 @@ def decode_image(source: bytes | Path, *, max_pixels: int = 100_000_000) -> np.n
             raise ValueError(f"{source.name}: {error}") from error
     try:
         image = Image.open(io.BytesIO(source), formats=FORMATS)
-    except Image.UnidentifiedImageError as error:
-        raise ValueError(f"is not an image; the studio reads {', '.join(FORMATS)}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(_too_large(max_pixels)) from error
+    except Image.UnidentifiedImageError as error:
+        raise ValueError(f"is not an image; the studio reads {', '.join(FORMATS)}") from error
+    except Exception as error:  # strangers' bytes: decoders raise whatever they like
+        raise ValueError(f"is a damaged or incomplete image ({error})") from error
     if image.width * image.height > max_pixels:
         raise ValueError(f"{_too_large(max_pixels)}: {image.width} x {image.height} pixels")
     try:
-        turned = ImageOps.exif_transpose(image)  # decodes
-        return np.array(_rgb(turned))
-    except Exception as error:  # bytes from anywhere: decoders raise whatever they like
+        return np.array(_rgb(ImageOps.exif_transpose(image)))  # decodes
+    except Exception as error:
         raise ValueError(f"is a damaged or incomplete {image.format} image ({error})") from error
 
 

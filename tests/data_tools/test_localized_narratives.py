@@ -1,0 +1,191 @@
+"""The public files: checked line by line, imported once, exported as they came."""
+
+import functools
+import http.server
+import json
+import threading
+
+import pytest
+
+from data_tools.localized_narratives import (
+    Report,
+    check,
+    download,
+    export_collection,
+    import_file,
+    main,
+)
+from data_tools.store import Store, StoreError
+from loctex.narrative import write_jsonl
+from tests.data_tools.samples import narrative, picture
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """narratives.jsonl of images 1, 2, 3 (two of 3), regions.jsonl, images/."""
+    folder = tmp_path / "public"
+    (folder / "images").mkdir(parents=True)
+    said = [narrative(i, annotator_id=8 + n) for n, i in enumerate(["1", "2", "3", "3"])]
+    write_jsonl(folder / "narratives.jsonl", said)
+    for i in (1, 2, 3):
+        (folder / f"images/{i}.jpg").write_bytes(picture(i))
+    line = {"dataset_id": "album", "image_id": "3", "start": 2, "end": 5, "box": [0, 0, 1, 1]}
+    (folder / "regions.jsonl").write_text(json.dumps(line | {"annotator_id": 10}) + "\n")
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    store = Store.of_workspace(tmp_path / "workspace")
+    yield store
+    store.close()
+
+
+def taken(store, folder, **options):
+    return import_file(store, folder / "narratives.jsonl", folder / "images", "mine", **options)
+
+
+def test_an_import_adds_each_narrative_once_however_often_it_is_run(workspace, folder):
+    steps = []
+    report = taken(workspace, folder, progress=lambda done, total: steps.append((done, total)))
+    assert report == Report(num_imported=4) and steps == [(1, 3), (2, 3), (3, 3)]
+    assert taken(workspace, folder) == Report(num_known=4)
+    (collection,) = workspace.collections()
+    assert (collection.num_images, collection.num_narratives) == (3, 4)
+
+
+def test_an_interrupted_import_is_completed_by_the_next(workspace, folder):
+    def interrupt(done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        taken(workspace, folder, progress=interrupt)
+    assert workspace.collections()[0].num_narratives == 2
+    assert taken(workspace, folder) == Report(num_imported=2, num_known=2)
+
+
+def test_what_is_wrong_is_reported_and_the_rest_imported(workspace, folder):
+    path = folder / "narratives.jsonl"
+    bad = narrative("1").to_json() | {"traces": [[{"x": "0", "y": 0, "t": 0}]]}
+    lines = [json.dumps(bad), "not json", json.dumps(narrative("../1").to_json())]
+    lines += [json.dumps(narrative("4").to_json())]
+    path.write_text(path.read_text() + "\n".join(lines))
+    (folder / "images/2.jpg").write_text("no picture")
+    report = taken(workspace, folder)
+    assert (report.num_imported, report.num_known, report.num_missing_images) == (3, 0, 1)
+    assert [problem.split(":")[0] for problem in report.problems] == [
+        str(path), str(path), "image_id", "2.jpg"
+    ]  # fmt: skip
+    assert report.problems[0] == f"{path}:5: traces[0][0].x: must be a finite number, got '0'"
+    assert report.problems[1].startswith(f"{path}:6: record: is not JSON")
+
+
+def test_an_export_is_the_file_that_was_imported(workspace, folder, tmp_path):
+    taken(workspace, folder)
+    arguments = ["--collection", "mine", "--workspace", str(tmp_path / "workspace"), "--to"]
+    assert main(["export", *arguments, str(tmp_path / "out")]) == 0
+    for name in ("narratives.jsonl", "regions.jsonl", *(f"images/{i}.jpg" for i in (1, 2, 3))):
+        assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes()
+    assert len(list((tmp_path / "out/images").iterdir())) == 3
+    assert main(["export", *arguments, str(tmp_path / "out")]) == 1  # never overwritten
+    again = Store.of_workspace(tmp_path / "again")
+    assert taken(again, tmp_path / "out") == Report(num_imported=4)
+    again.close()
+
+
+def test_coco_pictures_are_exported_by_the_names_coco_gives(workspace, tmp_path):
+    collection = workspace.add_collection("mine")
+    workspace.add_image(collection, picture(1), dataset_id="mscoco_val2017", image_id="42")
+    workspace.add(collection, narrative("42", dataset_id="mscoco_val2017"))
+    assert export_collection(workspace, collection, tmp_path / "out") == 1
+    assert [path.name for path in (tmp_path / "out/images").iterdir()] == ["000000000042.jpg"]
+    workspace.add_image(collection, picture(2), dataset_id="coco", image_id="42")
+    with pytest.raises(StoreError, match="two images are named 000000000042.jpg"):
+        export_collection(workspace, collection, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_vidln_records_import_and_export_equal(workspace, shared_data, tmp_path):
+    vidln = shared_data / "vidln"
+    path = vidln / "vidln_as_ln.jsonl"
+    report = import_file(workspace, path, vidln / "images", "vidln")
+    assert report == Report(num_imported=46)
+    (collection,) = workspace.collections()
+    assert (collection.num_images, collection.num_narratives) == (32, 46)
+    assert export_collection(workspace, collection.id, tmp_path / "out") == 46
+
+    def records(file):
+        return sorted(
+            json.dumps(json.loads(line), sort_keys=True) for line in file.read_text().splitlines()
+        )
+
+    assert records(tmp_path / "out/narratives.jsonl") == records(path)
+
+
+# --- the commands
+
+
+def test_check_names_each_bad_line_and_exits_1(folder, capsys):
+    path = folder / "narratives.jsonl"
+    assert main(["check", str(path), "--images", str(folder / "images")]) == 0
+    assert capsys.readouterr() == ("", "4 of 4 narratives are right\n")
+    (folder / "images/1.jpg").unlink()
+    (folder / "images/3.jpg").write_bytes(picture(3, (300, 200))[:600])
+    path.write_text(path.read_text() + '{"dataset_id": 5}\n')
+    assert main(["check", str(path), "--images", str(folder / "images")]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    starts = ("1: image_id: no picture", "3: 3.jpg: is a damaged", "4: 3.jpg", "5: image_id: is")
+    assert len(lines) == 4
+    for line, start in zip(lines, starts, strict=True):
+        assert line.startswith(f"{path}:{start}")
+    assert len(list(check(path))) == 1
+
+
+def test_check_accepts_every_real_record(shared_data):
+    vidln = shared_data / "vidln"
+    assert list(check(vidln / "vidln_as_ln.jsonl", vidln / "images")) == []
+    assert list(check(shared_data / "ln_sample/coco_val_212166_49.jsonl")) == []
+
+
+def test_import_says_what_it_did_in_a_line_or_two(folder, tmp_path, capsys):
+    arguments = ["import", str(folder / "narratives.jsonl"), "--images", str(folder / "images")]
+    arguments += ["--collection", "mine", "--workspace", str(tmp_path / "workspace")]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == "4 narratives imported into 'mine'\n"
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert printed == "0 narratives imported into 'mine'\n4 were there already\n"
+    assert main([*arguments[:1], str(folder / "none.jsonl"), *arguments[2:]]) == 1
+    assert capsys.readouterr().err.endswith("none.jsonl does not exist\n")
+
+
+class Server(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def public(tmp_path):
+    """URL of a server of the folder tmp_path/remote."""
+    (tmp_path / "remote").mkdir()
+    handler = functools.partial(Server, directory=tmp_path / "remote")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_download_fetches_all_parts_once_and_whole(public, tmp_path):
+    names = [f"coco_train_localized_narratives-0000{i}-of-00004.jsonl" for i in range(4)]
+    for name in names[:3]:
+        (tmp_path / "remote" / name).write_text(name)
+    with pytest.raises(ValueError, match="cannot download .*00003-of-00004.jsonl .*404"):
+        download("coco_train", tmp_path / "to", public)
+    assert sorted(path.name for path in (tmp_path / "to").iterdir()) == names[:3]
+    (tmp_path / "remote" / names[3]).write_text(names[3])
+    (tmp_path / "remote" / names[0]).write_text("is not fetched again")
+    paths = download("coco_train", tmp_path / "to", public)
+    assert [path.read_text() for path in paths] == names
+    with pytest.raises(ValueError, match="no part 'coco'; there is ade20k_train, ade20k_val"):
+        download("coco", tmp_path / "to", public)
