@@ -194,7 +194,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    store = Store.of_workspace(options.workspace, options.database)
+    store = Store.of_workspace(options.workspace, options.database, is_new=True)
     with tqdm(unit="image", leave=False) as bar:
 
         def show(done: int, total: int) -> None:

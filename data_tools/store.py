@@ -46,10 +46,13 @@ class Store:
         self._database = Database(url)
 
     @classmethod
-    def of_workspace(cls, root: Path | str, database: str | None = None) -> "Store":
-        """The store of an app's folder, as ui.workspace opens it."""
+    def of_workspace(
+        cls, root: Path | str, database: str | None = None, *, is_new: bool = False
+    ) -> "Store":
+        """The store of an app's folder, as ui.workspace opens it; is_new: make a missing one."""
         root = Path(root).expanduser().resolve()
-        root.mkdir(parents=True, exist_ok=True)
+        if not (is_new or root.is_dir()):
+            raise StoreError(f"there is no workspace {root}")
         return cls(database or f"sqlite:///{root / 'studio.db'}", root / "images")
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_tools import regions as region_lines
@@ -85,7 +85,7 @@ def test_the_hash_is_of_the_content_and_nothing_else(tmp_path):
 
 def test_a_collection_freezes_to_the_same_hash_as_its_file(tmp_path):
     first = freeze(tmp_path / "1", [album(tmp_path / "a", 10)])
-    store = Store.of_workspace(tmp_path / "w")
+    store = Store.of_workspace(tmp_path / "w", is_new=True)
     import_file(store, tmp_path / "a/narratives.jsonl", tmp_path / "a/images", "mine")
     store.add_image(store.collection("mine"), picture(99), dataset_id="studio")  # not narrated
     assert freeze(tmp_path / "2", [Collection(store, "mine")])["hash"] == first["hash"]
@@ -212,6 +212,7 @@ def test_a_dataset_may_name_its_split(dataset_id, split):
     assert splits.official(dataset_id) == split
 
 
+@settings(deadline=None)
 @given(st.sets(st.text(), max_size=400), st.integers(0, 30))
 def test_the_hash_split_is_exact_to_one_image(ids, num_official):
     keys = [("mine", i) for i in ids] + [("x_val", str(i)) for i in range(num_official)]

@@ -36,7 +36,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def workspace(tmp_path):
-    store = Store.of_workspace(tmp_path / "workspace")
+    store = Store.of_workspace(tmp_path / "workspace", is_new=True)
     yield store
     store.close()
 
@@ -81,7 +81,7 @@ def test_what_is_wrong_is_reported_and_the_rest_imported(workspace, folder):
     assert report.problems[1].startswith(f"{path}:6: record: is not JSON")
 
 
-def test_an_export_is_the_file_that_was_imported(workspace, folder, tmp_path):
+def test_an_export_is_the_file_that_was_imported(workspace, folder, tmp_path, capsys):
     taken(workspace, folder)
     arguments = ["--collection", "mine", "--workspace", str(tmp_path / "workspace"), "--to"]
     assert main(["export", *arguments, str(tmp_path / "out")]) == 0
@@ -89,7 +89,11 @@ def test_an_export_is_the_file_that_was_imported(workspace, folder, tmp_path):
         assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes()
     assert len(list((tmp_path / "out/images").iterdir())) == 3
     assert main(["export", *arguments, str(tmp_path / "out")]) == 1  # never overwritten
-    again = Store.of_workspace(tmp_path / "again")
+    arguments[3] = str(tmp_path / "wrok")
+    assert main(["export", *arguments, str(tmp_path / "other")]) == 1
+    assert capsys.readouterr().err.endswith(f"there is no workspace {tmp_path / 'wrok'}\n")
+    assert not (tmp_path / "wrok").exists()
+    again = Store.of_workspace(tmp_path / "again", is_new=True)
     assert taken(again, tmp_path / "out") == Report(num_imported=4)
     again.close()
 

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loctex.narrative import Narrative, NarrativeError, Word, read_jsonl, write_jsonl
@@ -82,6 +82,7 @@ def records(draw):
     return extra | {key: value for key, value in whole.items() if key not in left_out}
 
 
+@settings(deadline=None)
 @given(records())
 def test_any_record_comes_back_equal_as_json_values(one):
     assert Narrative.from_json(one).to_json() == one

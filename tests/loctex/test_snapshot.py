@@ -85,9 +85,9 @@ def test_an_item_is_read_in_well_under_a_millisecond(tmp_path):
     order = np.random.default_rng(0).permutation(300)
     seconds = []
     for i in order:
-        began = time.perf_counter()
+        began = time.thread_time()  # of the processor: other programs may be busy
         assert split[i].narratives[0].num_points == 330
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.thread_time() - began)
     assert np.median(seconds) < 0.0008
 
 
@@ -186,10 +186,10 @@ def png_header(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("size", [(20_000, 20_000), (10_001, 10_000)])
 def test_a_huge_image_is_refused_by_its_header(size):
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(ValueError, match="is larger than 100 megapixels, scale it down"):
         decode_image(png_header(*size))
-    assert time.perf_counter() - began < 0.1  # 1.2 GB of pixels take seconds
+    assert time.thread_time() - began < 0.1  # 1.2 GB of pixels take seconds
 
 
 def test_text_and_cut_pictures_are_refused_by_name(tmp_path):
