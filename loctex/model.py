@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, PretrainedConfig, PreTrainedModel
 
@@ -41,7 +42,7 @@ class LocTexConfig(PretrainedConfig):
         attention: int = 1024,
         localization: str = "ce",
         localized: bool = True,
-        temperature: float = 0.07,
+        start_temperature: float = 0.07,
         learn_temperature: bool = True,
         image_size: int = 224,
         max_tokens: int = 64,
@@ -60,7 +61,7 @@ class LocTexConfig(PretrainedConfig):
         self.attention = attention
         self.localization = localization
         self.localized = localized  # False: no loss trained the attention maps
-        self.temperature = temperature
+        self.start_temperature = start_temperature
         self.learn_temperature = learn_temperature
         self.image_size = image_size
         self.max_tokens = max_tokens
@@ -141,9 +142,8 @@ class LocTexModel(PreTrainedModel):
         self.text_encoder = BertModel(_bert_config(config), add_pooling_layer=False)
         self.image_projection = nn.Linear(self.backbone.channels[-1], config.embedding)
         self.text_projection = nn.Linear(config.text_width, config.embedding)
-        self.log_scale = nn.Parameter(
-            torch.tensor(-math.log(config.temperature)), requires_grad=config.learn_temperature
-        )
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(config.start_temperature)))
+        self.log_scale.requires_grad_(config.learn_temperature)
         self.attention = nn.ModuleList(
             AttentionMap(channels=channels, width=config.text_width, size=config.attention)
             for channels in self.backbone.channels
@@ -252,7 +252,7 @@ def build(settings: Settings, vocab_size: int, pad_token_id: int) -> LocTexModel
         attention=model.attention,
         image_size=data.image_size,
         max_tokens=data.max_tokens,
-        temperature=settings.loss.temperature,
+        start_temperature=settings.loss.temperature,
         **overrides(settings),
     )
     result = LocTexModel(config)
@@ -289,7 +289,14 @@ def load(folder: Path | str, changes: dict[str, Any] | None = None) -> LocTexMod
             "a checkpoint, or a folder of save_pretrained"
         )
     config = LocTexConfig.from_pretrained(folder, **(changes or {}))
-    model, loading = LocTexModel.from_pretrained(folder, config=config, output_loading_info=True)
+    try:
+        model, loading = LocTexModel.from_pretrained(
+            folder, config=config, output_loading_info=True, local_files_only=True
+        )
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{folder}: the weights are damaged or missing ({error}); use another checkpoint"
+        ) from error
     wrong = {k: sorted(map(str, v)) for k, v in loading.items() if v}
     if wrong:
         raise ValueError(f"{folder}: the weights do not fit its config.json: {wrong!r:.300}")

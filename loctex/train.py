@@ -56,7 +56,7 @@ def train(wanted: Settings, run: Run, is_resumed: bool = False) -> dict:
 
     folder = checkpoint.find(run.path, "last") if is_resumed else None
     model, words = start_model(wanted, mixture, folder)
-    model = model.to(device)
+    model = model.to(device).train()
     if options.channels_last:
         model.backbone.to(memory_format=torch.channels_last)
     optimizer = optimizers.make(model, options)
@@ -175,7 +175,7 @@ def write_metrics(
     values = meter.read()
     if distributed.rank() == 0:
         rates = [group["lr"] for group in optimizer.param_groups]
-        extra = {"temperature": float(1 / model.scale), "learning_rate": max(rates)}
+        extra = {"temperature": 1 / model.scale.item(), "learning_rate": max(rates)}
         run.log(step, epoch=round(epoch, 4), **values, **extra)
     bad = meter.bad_step()
     if bad is not None:
@@ -312,7 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if is_first:
                 write_whole(run.settings_file, settings.dump(wanted))
             outcome = train(wanted, run, given.resume)
-    except (ValueError, FloatingPointError) as error:
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     if is_first and outcome.pop("is_done"):
         run.finish(outcome)

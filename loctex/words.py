@@ -26,6 +26,8 @@ def spans(caption: str, words: Sequence[Word]) -> list[Span]:
     Where the utterances do not spell the caption, what matches is mapped, the others get an
     empty span, and a warning names the first one that differs.
     """
+    if not words:
+        return []
     position = [i for i, letter in enumerate(caption) if not letter.isspace()]
     written = "".join(caption[i] for i in position)
     spoken = ["".join(word.text.split()) for word in words]

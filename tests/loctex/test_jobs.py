@@ -78,8 +78,9 @@ def kill(lock: Path) -> None:
 
 def test_a_watcher_starts_at_once_and_ends_when_nothing_waits(tmp_path: Path) -> None:
     start = time.monotonic()
-    subprocess.run([sys.executable, "-m", "loctex.jobs", "watch", str(tmp_path)], check=True,
-                   cwd=jobs.ROOT)
+    subprocess.run(
+        [sys.executable, "-m", "loctex.jobs", "watch", str(tmp_path)], check=True, cwd=jobs.ROOT
+    )
     assert time.monotonic() - start < 1
     code = "import sys, loctex.jobs; print({'torch', 'numpy', 'yaml'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
@@ -105,20 +106,47 @@ def test_the_line_shown_is_the_line_run(workspace: Path) -> None:
 
 
 def test_the_command_holds_only_what_was_changed(tmp_path: Path) -> None:
-    command = jobs.training(Run(jobs.ROOT / "w" / "runs" / "my run"), [tmp_path / "s"], "tiny",
-                            {"train.steps": 10, "train.compile": True,
-                             "model.backbone_options": {"layers": [1, 1]}, "train.device": "cpu"})
-    expected = ["-m", "loctex.train", "--data", str(tmp_path / "s"), "--run", "w/runs/my run",
-                "--preset", "tiny", "--train.steps", "10", "--train.compile", "true",
-                "--model.backbone_options", '{"layers": [1, 1]}', "--train.device", "cpu"]
+    command = jobs.training(
+        Run(jobs.ROOT / "w" / "runs" / "my run"),
+        [tmp_path / "s"],
+        "tiny",
+        {
+            "train.steps": 10,
+            "train.compile": True,
+            "model.backbone_options": {"layers": [1, 1]},
+            "train.device": "cpu",
+        },
+    )
+    expected = [
+        "-m",
+        "loctex.train",
+        "--data",
+        str(tmp_path / "s"),
+        "--run",
+        "w/runs/my run",
+        "--preset",
+        "tiny",
+        "--train.steps",
+        "10",
+        "--train.compile",
+        "true",
+        "--model.backbone_options",
+        '{"layers": [1, 1]}',
+        "--train.device",
+        "cpu",
+    ]
     assert list(command.words[1:]) == expected
     assert shlex.split(command.line) == list(command.words)
 
 
 def test_two_clicks_make_one_job_and_a_taken_name_is_refused(workspace: Path) -> None:
     found = []
-    clicks = [threading.Thread(target=lambda: found.append(
-        add(workspace, "one", TRAINER, "2", token="click"))) for _ in range(2)]
+    clicks = [
+        threading.Thread(
+            target=lambda: found.append(add(workspace, "one", TRAINER, "2", token="click"))
+        )
+        for _ in range(2)
+    ]
     for click in clicks:
         click.start()
     for click in clicks:
@@ -203,12 +231,19 @@ def test_a_killed_watcher_leaves_the_run_running_and_the_next_one_moves_the_queu
 
 
 def test_the_queue_moves_on_when_the_app_that_filled_it_is_killed(workspace: Path) -> None:
-    app = ("import sys\nfrom pathlib import Path\nfrom loctex import jobs\nfrom loctex.runs "
-           "import Run\nfor n in '12':\n r = Run(Path(sys.argv[1]) / 'runs' / n)\n"
-           " jobs.submit(Path(sys.argv[1]), r, jobs.Command((sys.executable, '-c', sys.argv[2], "
-           "str(r.path), '3')))\nprint('in', flush=True)\ninput()")
-    process = subprocess.Popen([sys.executable, "-c", app, str(workspace), TRAINER], text=True,
-                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=jobs.ROOT)
+    app = (
+        "import sys\nfrom pathlib import Path\nfrom loctex import jobs\nfrom loctex.runs "
+        "import Run\nfor n in '12':\n r = Run(Path(sys.argv[1]) / 'runs' / n)\n"
+        " jobs.submit(Path(sys.argv[1]), r, jobs.Command((sys.executable, '-c', sys.argv[2], "
+        "str(r.path), '3')))\nprint('in', flush=True)\ninput()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", app, str(workspace), TRAINER],
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=jobs.ROOT,
+    )
     assert process.stdout.readline() == "in\n"
     process.kill()
     process.communicate()
@@ -226,16 +261,19 @@ def test_a_program_that_is_not_there_fails_and_the_next_job_runs(workspace: Path
         jobs.resume(workspace, second)
 
 
-@pytest.mark.parametrize(("code", "last", "what"), [
-    (1, "torch.OutOfMemoryError: CUDA out of memory. Tried", "The GPU ran out of memory."),
-    (1, "OSError: [Errno 28] No space left on device: 'x'", "The disk is full."),
-    (1, "error: the loss is not finite at step 7", "The loss was no longer a finite number."),
-    (1, "error: s has no train split, only val", "s has no train split, only val"),
-    (1, "ModuleNotFoundError: No module named 'timm'", "The Python package timm is missing."),
-    (-11, "step 3", "It was ended by SIGSEGV."),
-    (3, "something odd", "something odd"),
-    (None, "step 3", "It ended without saying how: a power cut, or it was killed."),
-])
+@pytest.mark.parametrize(
+    ("code", "last", "what"),
+    [
+        (1, "torch.OutOfMemoryError: CUDA out of memory. Tried", "The GPU ran out of memory."),
+        (1, "OSError: [Errno 28] No space left on device: 'x'", "The disk is full."),
+        (1, "error: the loss is not finite at step 7", "The loss was no longer a finite number."),
+        (1, "error: s has no train split, only val", "s has no train split, only val"),
+        (1, "ModuleNotFoundError: No module named 'timm'", "The Python package timm is missing."),
+        (-11, "step 3", "It was ended by SIGSEGV."),
+        (3, "something odd", "something odd"),
+        (None, "step 3", "It ended without saying how: a power cut, or it was killed."),
+    ],
+)
 def test_a_failure_is_said_in_plain_words(code: int | None, last: str, what: str) -> None:
     earlier = ["$ python", "torch.OutOfMemoryError: CUDA out of memory", "$ python --resume"]
     failure = failures.from_log(code, [*earlier, last])

@@ -39,8 +39,12 @@ with Run(sys.argv[1]).hold():
 
 
 def start(script: str, run: Run) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", script, str(run.path)],
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(run.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def end(process: subprocess.Popen) -> None:

@@ -1,0 +1,131 @@
+import json
+
+import numpy as np
+import pytest
+
+from loctex import evaluate, predictor
+from loctex.dataset import decode_into
+from loctex.narrative import Word
+from loctex.predictor import Predictor
+from loctex.runs import Run
+from loctex.snapshot import Snapshot, decode_image
+from loctex.train import train
+from tests.loctex.small import small
+
+
+@pytest.fixture(scope="module")
+def run(snapshot, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "run"
+    train(small(snapshot), Run(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def item(snapshot):
+    return Snapshot.open(snapshot).split("val")[0]
+
+
+def test_maps_have_mass_one_and_words_keep_their_times(run, item):
+    one = Predictor.load(run)
+    one.set_image(decode_image(item.image))
+    narrative = item.narratives[0]
+    seen = one.attend(narrative.caption, narrative.words)
+    assert seen.maps.shape == (len(narrative.words), 4, 4)
+    mass = seen.maps.sum(axis=(1, 2))
+    assert mass[0] == pytest.approx(1, abs=1e-5) and set(mass.round(5)) <= {0.0, 1.0}
+    assert seen.words == narrative.words
+    assert [narrative.caption[a:b] for a, b in seen.spans] == [w.text for w in narrative.words]
+    assert (np.diff(seen.trace[:, 2]) >= 0).all() and -1 <= seen.score <= 1
+
+
+def test_words_beyond_the_cut_have_an_empty_map(run, item):
+    one = Predictor.load(run)
+    one.set_image(decode_image(item.image))
+    seen = one.attend("red " * 400)
+    assert len(seen.words) == 400
+    mass = seen.maps.sum(axis=(1, 2))
+    assert mass[0] == pytest.approx(1, abs=1e-5) and mass[-1] == 0
+
+
+@pytest.mark.parametrize("caption", ["🙂 שלום עולם", "zxqv", "naïve café"])
+def test_no_text_is_unknown(run, item, caption):
+    one = Predictor.load(run)
+    one.set_image(decode_image(item.image))
+    np.testing.assert_allclose(one.attend(caption).maps.sum(axis=(1, 2)), 1, atol=1e-5)
+
+
+def test_an_empty_caption_and_a_missing_image_are_refused(run):
+    one = Predictor.load(run)
+    with pytest.raises(ValueError, match="set_image"):
+        one.attend("a circle")
+    one.set_image(np.zeros((1, 5000, 3), dtype=np.uint8))
+    with pytest.raises(ValueError, match="empty"):
+        one.attend("   ")
+    assert one.attend("a circle").maps.shape == (2, 4, 4)
+
+
+def test_a_run_without_a_checkpoint_says_the_way_out(tmp_path):
+    with pytest.raises(ValueError, match="no checkpoint 'best'; train first"):
+        Predictor.load(tmp_path)
+
+
+def test_the_command_writes_the_same_numbers(run, item, tmp_path):
+    picture = tmp_path / "image.jpg"
+    picture.write_bytes(item.image)
+    one = Predictor.load(run)
+    one.set_image(decode_image(item.image))
+    seen = one.attend("a red circle")
+    for name in ("out.json", "out.npz"):
+        predictor.main(["--run", str(run), "--image", str(picture), "--caption", "a red circle",
+                        "--to", str(tmp_path / name)])  # fmt: skip
+    record = json.loads((tmp_path / "out.json").read_text())
+    np.testing.assert_allclose(record["maps"], seen.maps, atol=1e-6)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npz")["maps"], seen.maps, atol=1e-6)
+    assert record["words"] == ["a", "red", "circle"]
+
+
+def test_evaluation_scores_what_the_predictor_shows(run, snapshot, item, tmp_path):
+    """One item, by the command and by hand from the predictor's maps: equal to 1e-4."""
+    from loctex import metrics, trace, words
+
+    split = Snapshot.open(snapshot).split("val")
+    one = Predictor.load(run)
+    hits, boxes = [], []
+    for each in (split[i] for i in range(len(split))):
+        one.set_image(decode_image(each.image))
+        narrative = each.narratives[0]
+        seen = one.attend(narrative.caption, narrative.words)
+        windows = words.windows(narrative.words, 0.2)
+        target = trace.rasterize(narrative.strokes, windows, (4, 4))
+        grounded = target.any(axis=(1, 2)) & seen.maps.any(axis=(1, 2))
+        hits.append(metrics.pointing(seen.maps[grounded], target[grounded] > 0))
+        truth = [trace.box(np.concatenate(part)) if (part := trace.cut(narrative.strokes, *w))
+                 else np.full(4, np.nan) for w in windows]  # fmt: skip
+        boxes.append(metrics.lbm(seen.boxes, np.array(truth)))
+    evaluate.main(["--run", str(run), "--data", str(snapshot), "--to", str(tmp_path / "r.json")])
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert result["metrics"]["pointing_trace"] == pytest.approx(
+        np.concatenate(hits).mean(), abs=1e-4
+    )
+    assert result["metrics"]["lbm_0"] == pytest.approx(np.mean(boxes), abs=1e-4)
+    wanted = {"pointing_region", "pointing_region_chance", "pointing_region_contrastive", "energy",
+              "auc", "iou", "lbm_1", "image_to_text_r1", "text_to_image_r10"}  # fmt: skip
+    assert wanted <= set(result["metrics"])
+    assert result["num_images"] == 4 and result["num_words"] == len(np.concatenate(hits))
+
+
+def test_the_training_decoder_and_the_predictor_see_the_same_square(item):
+    image = decode_image(item.image)
+    out = np.empty((64, 64, 3), dtype=np.uint8)
+    decode_into(item.image, (0, 0, 1, 1), out)
+    assert np.abs(out.astype(int) - predictor.square(image, 64)).mean() < 1.0
+
+
+def test_recorded_words_that_differ_from_the_caption_still_answer(run, item):
+    one = Predictor.load(run)
+    one.set_image(decode_image(item.image))
+    with pytest.warns(UserWarning, match="differ"):
+        seen = one.attend(
+            "a red circle", [Word("a", 0, 1), Word("blue", 1, 2), Word("circle", 2, 3)]
+        )
+    assert seen.maps.shape[0] == 3

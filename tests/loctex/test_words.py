@@ -1,0 +1,76 @@
+import warnings
+
+import numpy as np
+import pytest
+
+from loctex import words
+from loctex.narrative import Word, read_jsonl
+
+
+def test_utterances_of_several_words_and_without_length_find_their_characters():
+    said = [Word("In this", 0, 1), Word("image", 1, 1), Word("there's", 1, 2), Word("a cat.", 2, 3)]
+    caption = "In this image  there's a cat."
+    found = [caption[a:b] for a, b in words.spans(caption, said)]
+    assert found == ["In this", "image", "there's", "a cat."]
+
+
+def test_every_real_record_maps_without_a_warning(shared_data):
+    for name in ("ln_sample/coco_val_212166_49.jsonl", "vidln/vidln_as_ln.jsonl"):
+        for narrative in read_jsonl(shared_data / name):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                spans = words.spans(narrative.caption, narrative.words)
+            for word, (start, end) in zip(narrative.words, spans, strict=True):
+                assert "".join(narrative.caption[start:end].split()) == "".join(word.text.split())
+
+
+def test_where_utterances_differ_the_rest_is_mapped_with_a_warning():
+    said = [Word("a", 0, 1), Word("dog", 1, 2), Word("runs", 2, 3)]
+    with pytest.warns(UserWarning, match="'dog'"):
+        spans = words.spans("a cat runs", said)
+    assert spans == [(0, 1), (0, 0), (6, 10)]
+
+
+def test_a_word_without_length_lasts_until_the_next_start():
+    said = [Word("a", 0, 1), Word("b", 1, 1), Word("c", 1, 1.5), Word("d", 3, 3)]
+    np.testing.assert_allclose(
+        words.windows(said, 0.25), [[-0.25, 1.25], [0.75, 3.25], [0.75, 1.75], [2.75, 3.25]]
+    )
+
+
+def test_tokens_of_one_utterance_share_its_window_and_special_tokens_have_none():
+    offsets = np.array([[0, 0], [0, 2], [2, 5], [6, 9], [0, 0]])
+    seconds = words.token_windows(offsets, [(0, 5), (6, 9)], np.array([[0.0, 1.0], [1.0, 2.0]]))
+    np.testing.assert_array_equal(np.isnan(seconds[:, 0]), [True, False, False, False, True])
+    np.testing.assert_allclose(seconds[1:4], [[0, 1], [0, 1], [1, 2]])
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("a bright left-over on the left", "a bright left-over on the right"),
+        ("Left of the LEFT one", "Right of the RIGHT one"),
+        (
+            "the left-hand side, the rightmost, upright",
+            "the right-hand side, the leftmost, upright",
+        ),
+        ("left", "right"),
+        ("no side at all", "no side at all"),
+    ],
+)
+def test_mirror_swaps_whole_words_only_and_twice_is_the_identity(before, after):
+    assert words.mirror(before)[0] == after
+    assert words.mirror(after)[0] == before
+
+
+def test_spans_follow_the_mirrored_text():
+    caption = "the left dog and right cat left"
+    said = words.estimate(caption)
+    mirrored, spans = words.mirror(caption, words.spans(caption, said))
+    assert [mirrored[a:b] for a, b in spans] == "the right dog and left cat right".split()
+
+
+def test_the_estimated_clock_has_a_word_every_third_of_a_second():
+    said = words.estimate("one two  three")
+    assert [word.text for word in said] == ["one", "two", "three"]
+    assert said[-1].end == pytest.approx(3 * words.SECONDS_PER_WORD)
