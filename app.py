@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
 
             login = users.login(chosen.users)
         with served(chosen.workspace):
-            workspace = Workspace(chosen.workspace, chosen.database)
+            workspace = Workspace(chosen.workspace, chosen.database, chosen.users)
             layout.build(workspace).launch(
                 **layout.LAUNCH,
                 server_name=chosen.host,

@@ -20,9 +20,8 @@ class Recorder(gr.HTML):
     strings, a question to Python and the answer (ui/annotate.py). Events: ask, data."""
 
     def __init__(self, value: str | None = None, **kwargs: Any) -> None:
-        script = static(
-            "colors.js", "typing.js", "drawing.js", "link.js", "recorder.js", "session.js", "keys.js"
-        )
+        parts = ("typing", "drawing", "link", "recorder", "session", "keys")
+        script = static("colors.js", *(f"{part}.js" for part in parts))
         super().__init__(
             value,
             html_template=static("recorder.html"),
@@ -83,3 +82,17 @@ class Curves(gr.HTML):
 
     def example_payload(self) -> str:
         return json.dumps({"message": "Nothing to draw yet."})
+
+
+class Listing(gr.HTML):
+    """HTML made in Python, whose elements with a data-id can be chosen; the event is `pick`.
+    What people typed must come escaped."""
+
+    def __init__(self, value: str = "", **kwargs: Any) -> None:
+        super().__init__(
+            value,
+            css_template=static("listing.css"),
+            js_on_load=static("listing.js") + "\n//# sourceURL=ui/static/listing.js",
+            apply_default_css=False,
+            **kwargs,
+        )

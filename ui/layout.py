@@ -1,5 +1,6 @@
 """The page: one line per tab, and how Gradio serves it."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,16 @@ _THEME = gr.themes.Default(
     radius_size="md",
     font=("system-ui", "sans-serif"),
     font_mono=("ui-monospace", "monospace"),
+).set(
+    body_text_color_subdued="*neutral_500",
+    body_text_color_subdued_dark="*neutral_400",
+    button_secondary_background_fill="*neutral_100",
+    button_secondary_background_fill_hover="*neutral_200",
+    button_secondary_background_fill_dark="*neutral_800",
+    button_secondary_background_fill_hover_dark="*neutral_700",
+    button_large_text_size="*text_md",
+    button_large_text_weight="500",
+    button_large_padding="8px 16px",
 )
 
 LAUNCH: dict[str, Any] = {
@@ -42,8 +53,7 @@ def build(workspace: Workspace) -> gr.Blocks:
             with gr.Tab("Train", id="train"):
                 train.build(workspace)
             with gr.Tab("Inspect", id="inspect"):
-                inspect.build(workspace)
-        recorder.data(
-            lambda: gr.Tabs(selected="data"), outputs=tabs, api_visibility="private", queue=False
-        )
+                to_train = inspect.build(workspace)
+        for event, tab in ((recorder.data, "data"), (to_train.click, "train")):
+            event(partial(gr.Tabs, selected=tab), outputs=tabs, api_visibility="private")
     return page

@@ -8,13 +8,12 @@ import getpass
 from collections.abc import Callable
 from pathlib import Path
 
-from argon2 import PasswordHasher
+import argon2
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from loctex.runs import write_whole
 
 ROLES = ("annotator", "reviewer", "admin")
-_hasher = PasswordHasher()
 
 
 def read(path: Path) -> dict[str, tuple[str, str]]:
@@ -41,20 +40,26 @@ def add(path: Path, name: str, role: str, password: str) -> None:
     if len(password) < 8:
         raise ValueError("password: must have 8 characters or more")
     users = read(path) if path.exists() else {}
-    users[name] = (role, _hasher.hash(password))
+    users[name] = (role, argon2.PasswordHasher().hash(password))
     write_whole(path, "".join(f"{n} {r} {h}\n" for n, (r, h) in users.items()))
     path.chmod(0o600)
+
+
+def role(path: Path, name: str | None) -> str | None:
+    """The role of a person; None for somebody unknown."""
+    return read(path).get(name or "", (None, ""))[0]
 
 
 def login(path: Path) -> Callable[[str, str], bool]:
     """The question that Gradio asks: is this the person's password? The file is read each time."""
     read(path)  # refuse a bad file at the start, not at the first login
-    nobody = _hasher.hash("")  # an unknown name takes as long as a wrong password
+    hasher = argon2.PasswordHasher()
+    nobody = hasher.hash("")  # an unknown name takes as long as a wrong password
 
     def is_right(name: str, password: str) -> bool:
         _, hashed = read(path).get(name, ("", nobody))
         try:
-            return _hasher.verify(hashed, password) and hashed != nobody
+            return hasher.verify(hashed, password) and hashed != nobody
         except (VerificationError, InvalidHashError):
             return False
 

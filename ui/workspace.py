@@ -6,12 +6,20 @@ from pathlib import Path
 
 from data_tools.store import Store
 from loctex.runs import BusyError, Run, locked
+from ui.users import role
 
 
 class Workspace:
-    """The folder's paths, its store and its runs. Raises StoreError where a newer version made it."""
+    """The folder's paths, its store and its runs.
 
-    def __init__(self, root: Path | str, database: str | None = None) -> None:
+    users: the file of logins; without it, whoever reaches the page is its admin.
+    Raises StoreError where a newer version made the database.
+    """
+
+    def __init__(
+        self, root: Path | str, database: str | None = None, users: Path | None = None
+    ) -> None:
+        self.users = users
         self.root = Path(root).expanduser().resolve()
         self.images_dir = self.root / "images"
         self.voices_dir = self.root / "voices"
@@ -20,6 +28,11 @@ class Workspace:
         for folder in (self.images_dir, self.voices_dir, self.runs_dir, self.snapshots_dir):
             folder.mkdir(parents=True, exist_ok=True)
         self.store = Store(database or f"sqlite:///{self.root / 'studio.db'}", self.images_dir)
+
+    def demand_admin(self, name: str | None) -> None:
+        """ValueError where this person may not import, export or delete."""
+        if self.users is not None and role(self.users, name) != "admin":
+            raise ValueError("Only an admin may do this; ask the person who runs this studio.")
 
     def runs(self) -> list[Run]:
         """Newest first."""

@@ -36,7 +36,7 @@ class Trace {
         if (isHalo && alpha < 0.5) continue;
         context.globalAlpha = isHalo ? 0.45 * alpha : alpha;
         context.strokeStyle = isHalo ? "#0b0f19" : color;
-        context.lineWidth = (isHalo ? 6 : alpha < 0.5 ? 2 : 3.5) * this.ratio;
+        context.lineWidth = (isHalo ? 6 : 3.5) * this.ratio;
         context.stroke(path);
       }
     }
@@ -54,7 +54,7 @@ class Trace {
         key = word * 8 + age;
         const isOut = view.only !== null && view.only !== word;
         const color = words.length ? wordColor(word, words.length) : wordColor(Math.min(word, 11), 12);
-        pieces.push({ path: new Path2D(), color, alpha: isOut ? 0.18 : 0.95 - 0.15 * age });
+        pieces.push({ path: new Path2D(), color, alpha: isOut ? 0.2 : 0.95 - 0.11 * age });
         const [fromX, fromY] = previous ?? [x, y];
         pieces.at(-1).path.moveTo(fromX * width, fromY * height);
       }

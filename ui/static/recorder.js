@@ -133,9 +133,7 @@ function showWords() {
   chips.scrollLeft = chips.scrollWidth;
   caption.style.height = "auto";
   caption.style.height = caption.scrollHeight + "px";
-  const isEmpty = !words.length && !take.strokes.length;
   find("[data-do=undo]").disabled = !take.strokes.length || state === "sending";
-  root.classList.toggle("is-blank", isEmpty);
   draw();
 }
 
@@ -177,6 +175,7 @@ function showTime(seconds) {
   find(".at").textContent = text(Math.min(seconds, take.elapsed)) + " / " + text(take.elapsed);
   find(".seek").max = take.elapsed;
   find(".seek").value = position;
+  find(".seek").style.setProperty("--done", 100 * position / (take.elapsed || 1) + "%");
 }
 
 function replay() {

@@ -22,7 +22,9 @@ function say(kind, text) { // kind: none, saved, unsaved, done
   find(".saved").textContent = text;
 }
 
-function time() { return new Date().toLocaleTimeString([], { hourCycle: "h23" }); }
+function time(seconds = Date.now() / 1000) { // -> "12:03:41" on this clock
+  return new Date(1000 * seconds).toLocaleTimeString([], { hourCycle: "h23" });
+}
 
 function note(text = "", label = "", act = null, kind = "plain") {
   find(".note").hidden = !text;
@@ -35,7 +37,7 @@ function note(text = "", label = "", act = null, kind = "plain") {
 
 async function keep() { // the draft, here and on the server
   if (take.version === take.savedVersion || !["recording", "review"].includes(state)) return;
-  const { version } = take, kept = take, draft = { ...message(), saved: time() };
+  const { version } = take, kept = take, draft = { ...message(), saved: Date.now() / 1000 };
   shelf.put(draft);
   const answer = await link.ask("save", draft);
   if (answer.saved) kept.savedVersion = Math.max(kept.savedVersion, version);
@@ -54,7 +56,7 @@ async function submit() {
   setState("sending");
   say("none", "submitting");
   const sent = message();
-  shelf.put({ ...sent, saved: time() });
+  shelf.put({ ...sent, saved: Date.now() / 1000 });
   let answer = await link.ask("submit", sent);
   while (answer.isLost && element.isConnected) { // the same take twice is one narrative
     say("unsaved", "not submitted, retrying");
@@ -76,7 +78,7 @@ async function go(action, body = {}, patience) { // to another image, or collect
   const answer = await link.ask(action, { collection: task.collection, image: task.image?.id, ...body }, patience);
   if (answer.isLost) return note("The studio does not answer. Try again.", "", null, "bad");
   if (answer.problem) return note(answer.problem, "", null, "bad");
-  show(answer);
+  if (answer.share === undefined) show(answer);
   return answer;
 }
 
@@ -138,9 +140,13 @@ function show(answer) { // {collections, collection, progress: [done, total], im
   root.style.setProperty("--ratio", task.image.width / task.image.height);
   photo.alt = task.image.name;
   photo.src = window.gradio_config.root + window.gradio_config.api_prefix + "/file=" + task.image.path;
-  const own = shelf.all().find((draft) => draft.take_id === task.draft?.take_id);
-  if (task.draft) recover(own ?? task.draft);
+  if (task.draft) recover(newest(task.draft));
   requestAnimationFrame(draw);
+}
+
+function newest(draft) { // the copy in this browser is taken just before the server's
+  const own = shelf.all().find(({ take_id }) => take_id === draft.take_id);
+  return own && !(own.saved < draft.saved - 10) ? own : draft;
 }
 
 photo.addEventListener("error", () => {
@@ -156,7 +162,7 @@ function recover({ take_id, record: text, saved }) {
   take.elapsed = Math.max(lastTime(), ...words.map((word) => word.end_time), 0);
   take.version = 1;
   review();
-  say("saved", "draft saved " + saved);
+  say("saved", "draft saved " + time(saved));
   note("This take was not submitted: continue, replay or submit it.", "Discard", () => {
     discard();
     reset();
@@ -180,7 +186,11 @@ async function choose(action, button) {
   if (action === "data") return trigger("data");
   button.disabled = true;
   find(".waiting").hidden = false;
-  await go(action, {}, 180000);
+  let answer = { share: 0 };
+  while (answer?.share !== undefined) { // long work comes in parts
+    find(".waiting i").style.width = 100 * answer.share + "%";
+    answer = await go(action, {}, 60000);
+  }
   find(".waiting").hidden = true;
   button.disabled = false;
 }

@@ -1,0 +1,255 @@
+"""Annotate: the recorder asks, these functions answer. A question is one JSON object
+
+    {"action", "serial", "collection", "image", "take_id", "record", ...}
+
+and so is the answer: {"serial", ...}, with "problem" where a person must mend something.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+import gradio as gr
+
+from data_tools.store import Draft, ImageRow, StoreError
+from loctex.narrative import Narrative
+from ui.components import Recorder
+from ui.exchange import DEMO, add_demo_part
+from ui.workspace import Workspace
+
+Message = dict[str, Any]
+
+WELCOME = {
+    "title": "Point at what you say",
+    "text": "Describe an image while your pointer follows your words. A model then learns what "
+    "the words mean and where they are.\n\nLook around with rendered scenes, or begin with images "
+    "of your own.",
+    "choices": [
+        {"label": "Open the demo collection", "action": "demo"},
+        {"label": "Add my images", "action": "data"},
+    ],
+}
+NO_IMAGES = {
+    "title": "No images yet",
+    "text": "Drop images into this collection, then come back and describe them.",
+    "choices": [{"label": "Add images", "action": "data"}],
+}
+ALL_DONE = {
+    "title": "All done here",
+    "text": "You have described or skipped every image of this collection.",
+    "choices": [
+        {"label": "Add images", "action": "data"},
+        {"label": "Begin again from the first", "action": "again"},
+    ],
+}
+
+
+# --- what is asked
+
+
+def open_task(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """What there is to do: an unsent take first, else the image asked for, else the next one."""
+    store = workspace.store
+    me, known = store.annotator(annotator), [c.id for c in store.collections()]
+    for draft in unsent(workspace, annotator, ask):
+        for collection in known:
+            if image := find_image(workspace, collection, draft["image"]):
+                return task(workspace, annotator, collection, image, draft)
+    collection = ask.get("collection")
+    if collection not in known:
+        if not known:
+            return task(workspace, annotator, None, None)
+        collection = known[0]
+    image = find_image(workspace, collection, ask.get("image"))
+    return task(workspace, annotator, collection, image or store.next_image(collection, me))
+
+
+def save(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """Keep a take that is still being recorded."""
+    me = workspace.store.annotator(annotator)
+    workspace.store.save_draft(ask["take_id"], me, int(ask["image"]), ask["record"])
+    return {"saved": True}
+
+
+def submit(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """Store a take as a narrative, once however often it is sent, and go on to the next image."""
+    store, me = workspace.store, workspace.store.annotator(annotator)
+    collection, image = int(ask["collection"]), asked_image(workspace, ask)
+    if not store.has_take(ask["take_id"]):
+        narrative = checked(ask["record"], image, me)
+        store.add(collection, narrative, take_id=ask["take_id"])
+    return task(workspace, annotator, collection, next_after(workspace, collection, me, image))
+
+
+def skip(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """Leave an image out, for a reason, and go on to the next."""
+    store, me = workspace.store, workspace.store.annotator(annotator)
+    collection, image = int(ask["collection"]), asked_image(workspace, ask)
+    store.skip(image.id, me, str(ask.get("reason", ""))[:200])
+    return task(workspace, annotator, collection, next_after(workspace, collection, me, image))
+
+
+def previous(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """The last image before this one that this annotator is done with."""
+    collection, image = int(ask["collection"]), asked_image(workspace, ask)
+    me = workspace.store.annotator(annotator)
+    before = workspace.store.previous_image(collection, me, before=image.id)
+    if before is None:
+        raise ValueError("There is no image before this one that you narrated or skipped.")
+    return task(workspace, annotator, collection, before)
+
+
+def again(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """From the first image on, although it is narrated."""
+    collection = int(ask["collection"])
+    first = workspace.store.images(collection, limit=1)
+    return task(workspace, annotator, collection, first[0] if first else None)
+
+
+def discard(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """Forget a take that was cleared."""
+    store = workspace.store
+    if ask["take_id"] in {draft.take_id for draft in store.drafts(store.annotator(annotator))}:
+        store.drop_draft(ask["take_id"])
+    return {}
+
+
+def demo(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """A part of the demo collection, and its share; the last one opens it."""
+    share = add_demo_part(workspace)
+    if share < 1:
+        return {"share": share}
+    return open_task(workspace, annotator, {"collection": workspace.store.collection(DEMO)})
+
+
+ACTIONS: dict[str, Callable[[Workspace, str, Message], Message]] = {
+    "open": open_task, "save": save, "submit": submit, "skip": skip, "previous": previous,
+    "again": again, "discard": discard, "demo": demo,
+}  # fmt: skip
+
+
+def answer(workspace: Workspace, annotator: str, question: str) -> str:
+    """The answer to a question of the recorder, both JSON; what a person can mend is said there."""
+    ask = json.loads(question)
+    try:
+        reply = ACTIONS[ask["action"]](workspace, annotator, ask)
+    except (ValueError, OSError) as error:
+        reply = {"problem": str(error)}
+    return json.dumps({"serial": ask["serial"], **reply})
+
+
+# --- its parts
+
+
+def checked(record: str, image: ImageRow, annotator_id: int) -> Narrative:
+    """The take as a narrative of this image by this annotator; ValueError says what is missing."""
+    parsed = json.loads(record)
+    if not str(parsed.get("caption", "")).strip():
+        raise ValueError("This take has no words. Type what you pointed at, then submit.")
+    if not parsed.get("traces"):
+        raise ValueError(
+            "This take has no trace. Continue, and move the pointer over the image while you "
+            "describe it."
+        )
+    narrative = Narrative.from_json(parsed)
+    return replace(
+        narrative, dataset_id=image.dataset_id, image_id=image.image_id, annotator_id=annotator_id
+    )
+
+
+def unsent(workspace: Workspace, annotator: str, ask: Message) -> list[Message]:
+    """This annotator's takes that were not submitted, of the store and then of the browser."""
+    store = workspace.store
+    kept = [take(draft) for draft in store.drafts(store.annotator(annotator))]
+    taken = {draft["take_id"] for draft in kept}
+    only_there = [
+        {"take_id": draft["take_id"], "image": draft["image"]}
+        for draft in ask.get("drafts", [])
+        if draft["annotator"] == annotator and draft["take_id"] not in taken
+    ]
+    return sorted(kept, key=lambda draft: -draft["saved"]) + [
+        draft for draft in only_there if not store.has_take(draft["take_id"])
+    ]
+
+
+def take(draft: Draft) -> Message:
+    return {
+        "take_id": draft.take_id, "image": draft.image_row_id, "record": draft.body,
+        "saved": draft.saved.timestamp(),
+    }  # fmt: skip
+
+
+def next_after(
+    workspace: Workspace, collection: int, annotator_id: int, image: ImageRow
+) -> ImageRow | None:
+    """The next image to narrate; behind the last come those that were left open before."""
+    store = workspace.store
+    later = store.next_image(collection, annotator_id, after=image.id)
+    return later or store.next_image(collection, annotator_id)
+
+
+def find_image(workspace: Workspace, collection: int, image_row_id: int | None) -> ImageRow | None:
+    """The image of the collection with this row id, if there is one."""
+    if image_row_id is None:
+        return None
+    found = workspace.store.images(collection, after=int(image_row_id) - 1, limit=1)
+    return found[0] if found and found[0].id == int(image_row_id) else None
+
+
+def asked_image(workspace: Workspace, ask: Message) -> ImageRow:
+    image = find_image(workspace, int(ask["collection"]), int(ask["image"]))
+    if image is None:
+        raise StoreError("This image was taken out of the collection; open another one.")
+    return image
+
+
+def task(
+    workspace: Workspace,
+    annotator: str,
+    collection: int | None,
+    image: ImageRow | None,
+    draft: Message | None = None,
+) -> Message:
+    """What the recorder shows. draft: the unsent take of the image, if it is already known."""
+    store, me = workspace.store, workspace.store.annotator(annotator)
+    known = store.collections()
+    if image is not None and draft is None:
+        mine = [take(d) for d in store.drafts(me) if d.image_row_id == image.id]
+        draft = max(mine, key=lambda kept: kept["saved"], default=None)
+    total = next((c.num_images for c in known if c.id == collection), 0)
+    return {
+        "collections": [{"id": c.id, "name": c.name} for c in known],
+        "collection": collection,
+        "annotator": annotator,
+        "progress": [total - store.num_left(collection, me) if total else 0, total],
+        "image": None if image is None else picture(image),
+        "draft": draft,
+        "empty": WELCOME if collection is None else ALL_DONE if total else NO_IMAGES,
+    }
+
+
+def picture(image: ImageRow) -> Message:
+    return {
+        "id": image.id, "dataset_id": image.dataset_id, "image_id": image.image_id,
+        "width": image.width, "height": image.height, "name": image.name or image.image_id,
+        "path": quote(str(image.path)),
+    }  # fmt: skip
+
+
+# --- the page
+
+
+def build(workspace: Workspace) -> Recorder:
+    """The tab. Returns the recorder, whose event `data` asks for the tab Data."""
+    recorder = Recorder(elem_id="recorder")
+
+    def reply(question: str, request: gr.Request) -> dict[str, Any]:
+        return gr.update(answer=answer(workspace, request.username or "annotator", question))
+
+    recorder.ask(
+        reply, recorder, recorder, api_visibility="private", show_progress="hidden",
+        trigger_mode="multiple", concurrency_limit=8,
+    )  # fmt: skip
+    return recorder

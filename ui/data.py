@@ -1,0 +1,263 @@
+"""Data: the collections, what was told in each, and how it comes in and goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.context import Context
+
+from data_tools.store import Collection, NarrativeRow
+from loctex.snapshot import decode_image
+from ui import exchange
+from ui.components import Listing, Player
+from ui.exchange import Outcome
+from ui.listing import WELCOME, collection_cards, narrative_rows, outcome_html, problem_html
+from ui.payload import payload
+from ui.workspace import Workspace
+
+PAGE = 12  # narratives shown at a time
+
+# --- what is shown
+
+
+def find(workspace: Workspace, collection_id: int | None) -> Collection | None:
+    """The chosen collection, or the first; None where there is none."""
+    known = workspace.store.collections()
+    return next((c for c in known if c.id == collection_id), known[0] if known else None)
+
+
+def page(
+    workspace: Workspace, collection: Collection, after: int
+) -> tuple[list[NarrativeRow], int | None]:
+    """Narratives by age, and where the next page starts (None: nowhere)."""
+    rows = workspace.store.narratives(collection.id, after=after, limit=PAGE + 1)
+    return rows[:PAGE], rows[PAGE - 1].id if len(rows) > PAGE else None
+
+
+def replay(workspace: Workspace, narrative: NarrativeRow | None) -> dict[str, Any]:
+    """What the player shows of a narrative."""
+    if narrative is None:
+        return {"message": "Choose a narrative to replay it."}
+    image = workspace.store.image(narrative.image_row_id)
+    return payload(None, decode_image(image.path), workspace.store.narrative(narrative.id))
+
+
+# --- the page
+
+
+class DataTab:
+    """The components of the tab, and the events between them."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.collection, self.narrative = gr.State(None), gr.State(None)  # their ids
+        self.starts = gr.State([0])  # where each page up to this one starts
+        with gr.Row(elem_classes="studio-line"):
+            self.cards = Listing(elem_id="data-collections", min_width=320)
+            with gr.Column(scale=0, min_width=260):
+                self.name = gr.Textbox(
+                    show_label=False, container=False, placeholder="Name of a new collection",
+                    max_lines=1, elem_id="data-name",
+                )  # fmt: skip
+                self.add = gr.Button("New collection")
+                self.demo = gr.Button("Open the demo collection", visible=False)
+        with gr.Row(elem_classes="studio-line studio-folds"):
+            self.outcome = Listing(elem_id="data-outcome")
+            self.stop = gr.Button("Stop", variant="stop", scale=0, min_width=90, visible=False)
+        with gr.Tabs(visible=False) as self.parts:
+            with gr.Tab("Narratives"):
+                self._build_narratives()
+            with gr.Tab("Add images"):
+                self._build_images()
+            with gr.Tab("Import"):
+                self._build_import()
+            with gr.Tab("Export"):
+                self._build_export()
+        self._wire()
+
+    def _build_narratives(self) -> None:
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                self.rows = Listing(elem_id="data-narratives")
+                with gr.Row():
+                    self.back = gr.Button("Back", size="sm", min_width=60, interactive=False)
+                    self.more = gr.Button("More", size="sm", min_width=60, interactive=False)
+            with gr.Column(scale=3, min_width=420, elem_classes="studio-sticky"):
+                self.player = Player({"message": "Choose a narrative to replay it."})
+                with gr.Row():
+                    self.delete = gr.Button("Delete this narrative", size="sm", visible=False)
+                    self.sure = gr.Button(
+                        "Delete it for good", size="sm", variant="stop", visible=False
+                    )
+                    self.keep = gr.Button("Keep it", size="sm", visible=False)
+
+    def _build_images(self) -> None:
+        self.files = gr.File(
+            show_label=False, file_count="multiple", height=200, elem_id="data-images"
+        )
+        with gr.Row(elem_classes="studio-line"):
+            self.folder = gr.Textbox(
+                label="Or name a folder on this machine", placeholder="/home/me/pictures",
+                max_lines=1, scale=4, elem_id="data-folder",
+            )  # fmt: skip
+            self.add_folder = gr.Button("Add its images", scale=0, min_width=160)
+
+    def _build_import(self) -> None:
+        gr.HTML(
+            "<p class='studio-quiet'>A file of the public Localized Narratives format, one "
+            "narrative a line, and the folder that holds its pictures. What is there already is "
+            "not added twice.</p>", apply_default_css=False,
+        )  # fmt: skip
+        with gr.Row(elem_classes="studio-line"):
+            self.file = gr.Textbox(
+                label="Narratives", placeholder="/home/me/narratives.jsonl", max_lines=1, scale=3
+            )
+            self.images = gr.Textbox(
+                label="Folder of pictures", placeholder="/home/me/images", max_lines=1, scale=3
+            )
+            self.bring = gr.Button("Import", scale=0, min_width=160, variant="primary")
+
+    def _build_export(self) -> None:
+        gr.HTML(
+            "<p class='studio-quiet'>The collection as narratives.jsonl with its images: the "
+            "public format, ready for any reader of it.</p>", apply_default_css=False,
+        )  # fmt: skip
+        with gr.Row(elem_classes="studio-line"):
+            self.to = gr.Textbox(
+                label="New folder", placeholder="left empty: one in the workspace", max_lines=1,
+                scale=4,
+            )  # fmt: skip
+            self.give = gr.Button("Export", scale=0, min_width=160, variant="primary")
+
+    # --- events
+
+    def _wire(self) -> None:
+        at = [self.collection, self.starts, self.narrative]
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        show = {"inputs": at, "outputs": [
+            *at, self.cards, self.demo, self.parts, self.rows, self.back, self.more, self.player,
+            self.delete, self.sure, self.keep,
+        ]} | quiet  # fmt: skip
+        ask = [self.delete, self.sure, self.keep]
+
+        Context.block.select(self._show, **show)
+        self.cards.pick(self._pick_collection, **show)
+        self.rows.pick(self._pick_narrative, **show)
+        self.more.click(self._turn, **show)
+        self.back.click(self._turn_back, **show)
+        self.delete.click(lambda: _visible(False, True, True), None, ask, **quiet)
+        self.keep.click(lambda: _visible(True, False, False), None, ask, **quiet)
+        self.sure.click(self._delete, self.narrative, self.outcome, **quiet).then(
+            self._show, **show
+        )
+        gr.on(
+            [self.add.click, self.name.submit], self._add, self.name,
+            [self.collection, self.name, self.outcome], **quiet,
+        ).then(self._show, **show)  # fmt: skip
+        steps = []
+        for event, action, inputs in (
+            (self.demo.click, self._demo, []),
+            (self.files.upload, self._drop, [self.collection, self.files]),
+            (self.add_folder.click, self._folder, [self.collection, self.folder]),
+            (self.folder.submit, self._folder, [self.collection, self.folder]),
+            (self.bring.click, self._import, [self.collection, self.file, self.images]),
+            (self.give.click, self._export, [self.collection, self.to]),
+        ):
+            step = event(self._step_by_step(action), inputs, [self.outcome, self.stop], **quiet)
+            step.then(self._show, **show)
+            steps.append(step)
+            if action == self._drop:
+                step.then(lambda: None, None, self.files, **quiet)
+        self.stop.click(
+            lambda: (gr.skip(), gr.Button(visible=False)), None, [self.outcome, self.stop],
+            cancels=steps, **quiet,
+        ).then(self._show, **show)  # fmt: skip
+
+    def _show(
+        self, collection_id: int | None, starts: list[int], narrative_id: int | None
+    ) -> list[Any]:
+        known, chosen = self.workspace.store.collections(), find(self.workspace, collection_id)
+        rows, end = page(self.workspace, chosen, starts[-1]) if chosen else ([], None)
+        narrative = next((row for row in rows if row.id == narrative_id), None)
+        narrative_id = narrative.id if narrative else None
+        return [
+            chosen.id if chosen else None, starts, narrative_id,
+            collection_cards(known, chosen) if known else WELCOME,
+            gr.Button(visible=not known, variant="primary"), gr.Tabs(visible=bool(known)),
+            narrative_rows(self.workspace, rows, narrative_id),
+            gr.Button(visible=len(starts) > 1, interactive=True),
+            gr.Button(visible=end is not None, interactive=True),
+            replay(self.workspace, narrative), *_visible(bool(narrative), False, False),
+        ]  # fmt: skip
+
+    def _pick_collection(
+        self, _: int | None, starts: list[int], narrative: int | None, event: gr.EventData
+    ) -> list[Any]:
+        return self._show(event.id, [0], None)
+
+    def _pick_narrative(
+        self, collection: int, starts: list[int], _: int | None, event: gr.EventData
+    ) -> list[Any]:
+        return self._show(collection, starts, event.id)
+
+    def _turn(self, collection: int, starts: list[int], _: int | None) -> list[Any]:
+        end = page(self.workspace, find(self.workspace, collection), starts[-1])[1]
+        return self._show(collection, starts if end is None else [*starts, end], None)
+
+    def _turn_back(self, collection: int, starts: list[int], _: int | None) -> list[Any]:
+        return self._show(collection, starts[:-1] or [0], None)
+
+    def _add(self, name: str) -> list[Any]:
+        try:
+            return [self.workspace.store.add_collection(name), "", ""]
+        except ValueError as error:
+            return [gr.skip(), gr.skip(), problem_html(error)]
+
+    def _delete(self, narrative_id: int, request: gr.Request) -> str:
+        try:
+            self.workspace.demand_admin(request.username)
+            self.workspace.store.delete(narrative_id)
+        except ValueError as error:
+            return problem_html(error)
+        return outcome_html(Outcome("The narrative was deleted. Its image stays."))
+
+    # --- long work, step by step: a generator of outcomes, which Stop ends between two steps
+
+    def _step_by_step(self, action: Callable[..., Iterator[Outcome]]) -> Callable[..., Iterator]:
+        def steps(request: gr.Request, *inputs: Any) -> Iterator[tuple[str, gr.Button]]:
+            try:
+                self.workspace.demand_admin(request.username)
+                for outcome in action(*inputs):
+                    yield outcome_html(outcome), gr.Button(visible=outcome.share < 1)
+            except (ValueError, OSError) as error:
+                yield problem_html(error), gr.Button(visible=False)
+
+        return steps
+
+    def _demo(self) -> Iterator[Outcome]:
+        return exchange.add_demo(self.workspace)
+
+    def _drop(self, collection: int, files: list[str]) -> Iterator[Outcome]:
+        return exchange.add_images(self.workspace, collection, [Path(file) for file in files])
+
+    def _folder(self, collection: int, folder: str) -> Iterator[Outcome]:
+        return exchange.add_images(self.workspace, collection, exchange.files_of(folder))
+
+    def _import(self, collection: int, file: str, images: str) -> Iterator[Outcome]:
+        name = find(self.workspace, collection).name
+        return exchange.import_narratives(self.workspace, name, file, images)
+
+    def _export(self, collection: int, folder: str) -> Iterator[Outcome]:
+        yield exchange.export(self.workspace, find(self.workspace, collection), folder)
+
+
+def _visible(*flags: bool) -> list[gr.Button]:
+    return [gr.Button(visible=flag) for flag in flags]
+
+
+def build(workspace: Workspace) -> None:
+    """The tab, inside the current gr.Tab."""
+    DataTab(workspace)

@@ -1,0 +1,162 @@
+"""What comes into a workspace and what goes out: images, narratives, the demo collection."""
+
+from __future__ import annotations
+
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_tools.store import Collection
+from ui.workspace import Workspace
+
+if TYPE_CHECKING:
+    from data_tools.localized_narratives import Report
+
+DEMO = "Demo scenes"
+NUM_PARTS, SCENES_A_PART = 8, 10
+OWN = "studio"  # dataset_id of images that came without one; it names no split
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an action did so far, what it could not do and why, and the share that is done."""
+
+    done: str
+    problems: Sequence[str] = ()
+    share: float = 1.0
+
+
+def add_demo_part(workspace: Workspace) -> float:
+    """Add the next few rendered scenes, with simulated narratives, to the demo collection.
+
+    Returns the share that is there; what was begun and left is continued.
+    """
+    from data_tools import scenes
+    from data_tools.localized_narratives import import_file
+
+    collection_id = workspace.store.add_collection(DEMO)
+    part = num_images(workspace, collection_id) // SCENES_A_PART
+    if part < NUM_PARTS:
+        with tempfile.TemporaryDirectory(dir=workspace.root) as folder:
+            scenes.write(Path(folder), SCENES_A_PART, seed=part)
+            narratives, images = Path(folder) / "narratives.jsonl", Path(folder) / "images"
+            import_file(workspace.store, narratives, images, DEMO)
+    return min(1.0, (part + 1) / NUM_PARTS)
+
+
+def add_demo(workspace: Workspace) -> Iterator[Outcome]:
+    """The whole demo collection, part by part."""
+    share = 0.0
+    while share < 1:
+        share = add_demo_part(workspace)
+        yield Outcome(f"{share:.0%} of the demo collection is painted", share=share)
+
+
+def add_images(
+    workspace: Workspace, collection_id: int, files: Sequence[Path]
+) -> Iterator[Outcome]:
+    """Add picture files one by one; yields the outcome so far after each."""
+    problems: list[str] = []
+    before = num_images(workspace, collection_id)
+    began = time.monotonic()
+    for number, path in enumerate(files, 1):
+        try:
+            data = path.read_bytes()
+            workspace.store.add_image(collection_id, data, dataset_id=OWN, name=path.name)
+        except (ValueError, OSError) as error:
+            problems.append(str(error) if path.name in str(error) else f"{path.name}: {error}")
+        added = num_images(workspace, collection_id) - before
+        known = number - added - len(problems)
+        seconds = (time.monotonic() - began) / number * (len(files) - number)
+        yield Outcome(
+            f"{counted(added, 'image')} added"
+            + (f", {known} already there" if known else "")
+            + (f", {len(files) - number} to go ({seconds:.0f} s)" if number < len(files) else ""),
+            problems,
+            number / len(files),
+        )
+
+
+def files_of(folder: str) -> list[Path]:
+    """The files of a folder on this machine, by name. ValueError: there are none."""
+    path = Path(folder.strip()).expanduser()
+    if not folder.strip() or not path.is_dir():
+        raise ValueError(f"There is no folder {folder.strip()!r} on this machine.")
+    files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+    if not files:
+        raise ValueError(f"The folder {folder.strip()!r} holds no files.")
+    return files
+
+
+def import_narratives(
+    workspace: Workspace, collection: str, file: str, images: str
+) -> Iterator[Outcome]:
+    """Add a file of the public format and its pictures, in a thread of its own.
+
+    Yields the outcome so far; closing the iterator stops the import, and what is in stays in.
+    ValueError: there is no such file or folder, or a line of it is no narrative.
+    """
+    from data_tools.localized_narratives import import_file
+
+    path, folder = Path(file.strip()).expanduser(), Path(images.strip()).expanduser()
+    if not file.strip() or not path.is_file():
+        raise ValueError(f"There is no file {file.strip()!r} on this machine.")
+    files_of(images)
+    steps: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
+    is_stopped = threading.Event()
+
+    def progress(done: int, total: int) -> None:
+        if is_stopped.is_set():
+            raise InterruptedError("stopped")
+        steps.put((done, total))
+
+    with ThreadPoolExecutor(1) as threads:
+        future = threads.submit(import_file, workspace.store, path, folder, collection, progress)
+        try:
+            while not future.done():
+                with suppress(queue.Empty):
+                    done, total = steps.get(timeout=0.2)
+                    yield Outcome(f"{done:,} of {counted(total, 'image')}", share=done / total)
+        finally:
+            is_stopped.set()
+    yield imported(future.result(), folder)
+
+
+def imported(report: Report, folder: Path) -> Outcome:
+    done = f"{counted(report.num_imported, 'narrative')} imported"
+    if report.num_known:
+        done += f", {report.num_known:,} already there"
+    if report.num_missing_images:
+        done += f", {counted(report.num_missing_images, 'picture')} not found in {folder}"
+    return Outcome(done, report.problems)
+
+
+def export(workspace: Workspace, collection: Collection, folder: str) -> Outcome:
+    """Write narratives.jsonl and images/ into a new folder, by default one of the workspace."""
+    from data_tools.localized_narratives import export_collection
+
+    to = Path(folder.strip()).expanduser() if folder.strip() else free_folder(workspace, collection)
+    count = export_collection(workspace.store, collection.id, to)
+    return Outcome(f"{counted(count, 'narrative')} and {counted(collection.num_images, 'image')} "
+                   f"in {to.resolve()}")  # fmt: skip
+
+
+def free_folder(workspace: Workspace, collection: Collection) -> Path:
+    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in collection.name)
+    name += time.strftime("-%Y%m%d-%H%M%S")
+    return workspace.root / "exports" / name
+
+
+def num_images(workspace: Workspace, collection_id: int) -> int:
+    return next(c.num_images for c in workspace.store.collections() if c.id == collection_id)
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
