@@ -61,7 +61,7 @@ def score(
     limit: int | None = None,
     has_progress: bool = False,
 ) -> Scores:
-    """All measures over the first `limit` images of a split; the model keeps its train/eval mode."""
+    """All measures over the first `limit` images of a split; the model keeps its mode."""
     was_training = model.training
     model.eval()
     count = min(len(split), limit or len(split))
@@ -206,8 +206,11 @@ def by_word(rows: Sequence[dict], least: int = 5) -> dict[str, dict[str, float]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m loctex.evaluate", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m loctex.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--run", type=Path, required=True, help="a run, or a save_pretrained folder"
     )

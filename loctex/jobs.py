@@ -25,8 +25,8 @@ from typing import Any
 from loctex.runs import BusyError, Run, holder, is_locked, locked, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]  # where `python -m loctex.train` is found
-GRACE = 60.0  # seconds a run has to write its checkpoint before it is asked harder
-KILL_AFTER = 15.0  # seconds from SIGTERM to SIGKILL
+GRACE = 120.0  # seconds a run has to write its checkpoint before it is asked harder
+KILL_AFTER = 60.0  # seconds from SIGTERM to SIGKILL
 _TICK = 0.1  # seconds between two looks at a job
 
 
@@ -77,6 +77,15 @@ def queue(workspace: Path) -> list[Run]:
     """The waiting runs, the next one first."""
     waiting = [run for run in all_runs(workspace) if run.waiting_file.exists()]
     return sorted(waiting, key=_place)
+
+
+def ahead(workspace: Path, run: Run) -> list[str]:
+    """The names of the runs that a waiting run waits for: those at work, then the queue."""
+    waiting = [other.name for other in queue(workspace)]
+    if run.name not in waiting:
+        return []
+    live = [other.name for other in all_runs(workspace) if other.is_live()]
+    return live + waiting[: waiting.index(run.name)]
 
 
 def _place(run: Run) -> float:

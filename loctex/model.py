@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from loctex.backbones import Backbone, grids
 from loctex.losses import ATTENTION
@@ -289,6 +290,7 @@ def load(folder: Path | str, changes: dict[str, Any] | None = None) -> LocTexMod
             "a checkpoint, or a folder of save_pretrained"
         )
     config = LocTexConfig.from_pretrained(folder, **(changes or {}))
+    transformers_logging.disable_progress_bar()
     try:
         model, loading = LocTexModel.from_pretrained(
             folder, config=config, output_loading_info=True, local_files_only=True

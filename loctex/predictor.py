@@ -116,15 +116,18 @@ def token_maps(model: LocTexModel, image: ImageFeatures, text: TextFeatures) -> 
 
 
 def word_maps(maps: np.ndarray, offsets: np.ndarray, spans: Sequence[words.Span]) -> np.ndarray:
-    """(T, h, w) of tokens and their (T, 2) characters -> (W, h, w): the mean over a word's tokens."""
+    """(T, h, w) of tokens, their (T, 2) characters -> (W, h, w): the mean over a word's tokens."""
     covers = words.overlaps(spans, offsets).astype(np.float32)  # (W, T)
     covers /= np.maximum(covers.sum(axis=1, keepdims=True), 1)
     return np.einsum("wt,thx->whx", covers, maps)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m loctex.predictor", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m loctex.predictor",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--run", required=True, help="a run, or a folder of save_pretrained")
     parser.add_argument("--checkpoint", default="best", help="best, last, or a folder [best]")
     parser.add_argument("--image", type=Path, required=True)

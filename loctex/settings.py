@@ -255,10 +255,15 @@ def from_arguments(arguments: Mapping[str, Any], base: Settings) -> Settings:
 
 TINY = from_dict(
     {
-        "data": {"image_size": 112, "max_tokens": 48, "min_scale": 0.6, "color": 0.2},
+        "data": {"image_size": 96, "max_tokens": 64, "min_scale": 0.6, "color": 0.2},
         "model": {
             "backbone": "resnet18",
-            "backbone_options": {"layers": [1, 1, 1], "channels": [32, 64, 128]},
+            "backbone_options": {
+                "layers": [1, 1, 1],
+                "channels": [32, 64, 160],
+                "stem_type": "deep",
+                "stem_width": 8,
+            },
             "text_layers": 2,
             "text_width": 128,
             "text_heads": 4,
@@ -268,15 +273,15 @@ TINY = from_dict(
             "attention": 128,
         },
         "train": {
-            "steps": 800,
+            "steps": 500,
             "batch_size": 128,
             "optimizer": "adamw",
             "learning_rate": 2e-3,
             "text_learning_rate": 1e-3,
             "weight_decay": 0.05,
-            "warmup_steps": 50,
-            "evaluate_every": 200,
-            "checkpoint_every": 200,
+            "warmup_steps": 40,
+            "evaluate_every": 250,
+            "checkpoint_every": 100,
         },
     }
 )

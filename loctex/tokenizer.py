@@ -13,7 +13,7 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "mask_token": "<mask>"}
 
@@ -43,7 +43,7 @@ def train(captions: Iterable[str], size: int, max_tokens: int) -> PreTrainedToke
 
 def load(folder: Path | str) -> PreTrainedTokenizerFast:
     """The tokenizer saved in `folder`."""
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
 
 
 def encode(

@@ -187,8 +187,11 @@ def write_metrics(
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bf16 on GPUs that have it; everything else computes in float32."""
-    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    """bf16 where the device has it in hardware; everything else computes in float32."""
+    if device.type == "cuda":
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" and has_bf16)
 
 

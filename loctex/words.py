@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 
 import numpy as np
+
 from loctex.narrative import Word
 
 Span = tuple[int, int]
