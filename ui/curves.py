@@ -16,20 +16,20 @@ _RETRIEVAL = (
     ("image_to_text_r1", "caption of an image"), ("text_to_image_r1", "image of a caption"),
 )  # fmt: skip
 _POINTING = (
-    ("pointing_region", "inside what is named"), ("pointing_region_chance", "chance"),
-    ("pointing_trace", "where people pointed"), ("pointing_trace_chance", "chance, for a trace"),
+    ("pointing_region", "thing named"), ("pointing_region_chance", "chance"),
+    ("pointing_trace", "person's trace"), ("pointing_trace_chance", "chance"),
 )  # fmt: skip
-PANELS = (  # (title, what it says, ((metric, its name in the legend), ...))
-    ("Loss", "lower is better", (
+PANELS = (  # (title, what it says, is a share, ((metric, its name in the legend), ...))
+    ("Loss", "lower is better", False, (
         ("loss", "total"), ("loss_contrastive", "match"), ("loss_localization", "pointing"))),
-    ("Pointing", "new images: how often the model looks at the right place",
+    ("Pointing", "right place on new images; dotted: by chance", True,
      tuple((f"val_{key}", name) for key, name in _POINTING)),
-    ("Retrieval", "new images: how often the first guess is right",
+    ("Retrieval", "right at the first guess on new images", True,
      tuple((f"val_{key}", name) for key, name in _RETRIEVAL)),
-    ("Learning rate", "", (("learning_rate", "image side"),)),
-    ("Speed", "pairs a second", (("pairs_per_second", "pairs / s"),)),
-    ("Waiting for images", "share of the time", (("data_wait", "waiting"),)),
-    ("GPU memory", "GiB", (("gpu_memory_gib", "GiB"),)),
+    ("Learning rate", "of the image side", False, (("learning_rate", "now"),)),
+    ("Speed", "pairs a second", False, (("pairs_per_second", "now"),)),
+    ("Waiting for images", "share of the time", True, (("data_wait", "now"),)),
+    ("GPU memory", "GiB", False, (("gpu_memory_gib", "now"),)),
 )  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def _short(value: float) -> float:
 
 
 def chart(history: History, total_steps: int | None) -> dict[str, Any]:
-    """What the Curves component draws: {"run", "steps", "panels": [{title, note, lines}]}."""
+    """What the Curves component draws: {run, steps, panels: [{title, note, is_share, lines}]}."""
     panels = [_panel(history, *panel) for panel in PANELS]
     return {
         "run": history.run.name,
@@ -107,11 +107,11 @@ def chart(history: History, total_steps: int | None) -> dict[str, Any]:
 
 
 def _panel(
-    history: History, title: str, note: str, names: Sequence[tuple[str, str]]
+    history: History, title: str, note: str, is_share: bool, names: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
     lines = []
     for name, shown in names:
         if name in history.lines:
             x, y = history.line(name)
             lines.append({"name": shown, "x": x, "y": y, "is_chance": name.endswith("_chance")})
-    return {"title": title, "note": note, "lines": lines}
+    return {"title": title, "note": note, "is_share": is_share, "lines": lines}

@@ -11,8 +11,8 @@ from loctex import settings
 from loctex.settings import Settings
 
 FRONT = (  # what most people change; everything else is folded away
-    "train.steps", "train.batch_size", "train.learning_rate", "train.text_learning_rate",
-    "loss.localization_weight", "model.init",
+    "train.steps", "train.batch_size", "train.learning_rate", "loss.localization_weight",
+    "model.init",
 )  # fmt: skip
 TITLES = {"data": "Images and captions", "model": "Model", "loss": "Losses", "train": "Training"}
 HIDDEN = ("data.snapshots",)  # chosen above the form
@@ -55,7 +55,7 @@ def read(inputs: Sequence[Any], base: Settings) -> Settings:
 def highlight(changed: Iterable[str]) -> str:
     """A style sheet that marks the inputs of the changed settings."""
     marks = ", ".join(f"#{identity(name)}" for name in changed)
-    rule = "box-shadow: inset 3px 0 0 var(--color-accent)"
+    rule = "box-shadow: inset 3px 0 0 var(--color-accent) !important"  # Gradio's own is important
     return f"<style>{marks} {{ {rule} }}</style>" if marks else "<style></style>"
 
 
@@ -108,7 +108,7 @@ def _input(name: str, value: Any) -> Component:
     item, kind = items()[name]
     common = {
         "value": value, "label": label(name), "info": help_text(item),
-        "elem_id": identity(name), "min_width": 200, "interactive": True,
+        "elem_id": identity(name), "min_width": 190, "interactive": True,
     }  # fmt: skip
     if item.metadata["choices"]:
         return gr.Dropdown(list(item.metadata["choices"]), **common)

@@ -1,6 +1,7 @@
 """What a person sees of a run: its line in the list, how far it is, why it failed."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
@@ -109,14 +110,14 @@ def _short_state(found: Progress) -> str:
     return ""
 
 
-def status(run: Run, place: int) -> str:
-    """The head of a run's page; `place` is its place in the queue, counted from 0."""
+def status(run: Run, ahead: Sequence[str] = ()) -> str:
+    """The head of a run's page; `ahead` names the runs it waits for."""
     found = progress(run)
     parts = [
         f"<header><h2>{escape(run.name)}</h2>{_chip(found.state)}</header>",
         f"<p class='about'>{escape(about(run))}</p>",
         _bar(found),
-        f"<p class='where'>{escape(sentence(found, place))}</p>",
+        f"<p class='where'>{escape(sentence(found, ahead))}</p>",
     ]
     if found.state == "failed":
         parts.append(_failure(run))
@@ -125,14 +126,13 @@ def status(run: Run, place: int) -> str:
     return f"<section class='run'>{''.join(parts)}</section>"
 
 
-def sentence(found: Progress, place: int = 0) -> str:
+def sentence(found: Progress, ahead: Sequence[str] = ()) -> str:
     """Where a run is, in words."""
     where = f"step {found.step:,}"
     if found.num_steps:
         where += f" of {found.num_steps:,}"
     if found.state == "waiting":
-        ahead = {0: "It starts in a moment.", 1: "One run is before it."}
-        return ahead.get(place, f"{place} runs are before it.")
+        return f"It starts after {', '.join(ahead)}." if ahead else "It starts in a moment."
     if found.state == "running":
         if not found.step:
             return "Starting: loading the program and the images."
@@ -142,7 +142,7 @@ def sentence(found: Progress, place: int = 0) -> str:
     took = f" in {duration(found.seconds)}" if found.seconds is not None else ""
     return {
         "new": "It was not started yet.",
-        "stopping": f"Writing a checkpoint at {where}, then it ends.",
+        "stopping": "It writes a checkpoint, then it ends.",
         "stopped": f"Stopped at {where}. Resume goes on from there." if found.step
                    else "Stopped before its first step. Resume starts it.",
         "failed": f"Ended at {where}." if found.step else "Ended before its first step.",
@@ -191,7 +191,7 @@ def _chip(state: str) -> str:
 
 
 def _bar(found: Progress) -> str:
-    if found.state in ("new", "waiting"):
+    if found.state in ("new", "waiting", "done"):
         return ""
     if found.state == "running" and not found.step:
         return "<div class='bar busy' role='progressbar' aria-label='starting'><i></i></div>"

@@ -51,15 +51,13 @@ class Dashboard:
     def look(self, selected: str, seen: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The parts of the page that differ from `seen`, and what is seen after them."""
         runs = self.workspace.runs()
-        now: dict[str, Any] = {"runs": run_view.run_list(runs, selected)}
+        now: dict[str, Any] = {"side": bool(runs), "runs": run_view.run_list(runs, selected)}
         run = next((run for run in runs if run.name == selected), None)
         if run is not None:
-            waiting = [other.name for other in jobs.queue(self.workspace.root)]
-            place = waiting.index(run.name) if run.name in waiting else 0
             command = jobs.read_command(run)
             state = run.state
             now |= {
-                "status": run_view.status(run, place),
+                "status": run_view.status(run, jobs.ahead(self.workspace.root, run)),
                 "log": run_view.log_text(run),
                 "command": command.line if command else "It was started by hand.",
                 "actions": (state, bool(command), (run.path / "last").exists()),
@@ -79,17 +77,18 @@ class Dashboard:
 
 # --- what it looks like
 
-_GO = "() => document.querySelectorAll('button[role=tab]').forEach((b) => " \
-      "b.textContent.trim() === '{}' && b.click())"  # fmt: skip
-_PICK = """element.addEventListener("click", (event) => {
+_GO = """document.querySelectorAll("button[role=tab]").forEach((tab) => {
+  if (tab.textContent.trim() === "%s") tab.click();
+});"""
+_LISTEN = """element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-run]");
   if (button) trigger("pick", { run: button.dataset.run });
 });"""
-_EMPTY = (
-    "<section class='empty'><h2>Nothing to learn from yet</h2><p>Describe a few pictures in "
-    "Annotate, or load the demo collection in Data. Then a model learns here where the words "
-    "are.</p></section>"
-)
+_ACTION = {"scale": 0, "min_width": 220}
+_COMMAND = {"interactive": False, "buttons": ["copy"], "lines": 2, "max_lines": 8}
+_EMPTY = """<section class='empty'><h2>Nothing to learn from yet</h2>
+<p>Describe a few pictures in Annotate, or load the demo collection in Data. Then a model learns
+here where the words are.</p><button>Go to Data</button></section>"""
 
 
 class TrainTab:
@@ -101,9 +100,9 @@ class TrainTab:
         self.starting = threading.Lock()
         self.selected, self.seen = gr.State(""), gr.State({})
         with gr.Row():
-            with gr.Column(scale=1, min_width=260):
-                self.new = gr.Button("New run", variant="primary")
-                self.runs = _html(js_on_load=_PICK)
+            with gr.Column(visible=False, scale=1, min_width=260) as self.side:
+                self.new = gr.Button("New run")
+                self.runs = _html(js_on_load=_LISTEN)
             with gr.Column(scale=4, min_width=480):
                 with gr.Column(visible=False) as self.start_page:
                     self._build_start()
@@ -111,56 +110,53 @@ class TrainTab:
                     self._build_run()
         self.timer = gr.Timer(1)
         self.shown = [
-            self.selected, self.seen, self.start_page, self.run_page, self.runs, self.status,
-            self.log, self.command, self.curves, self.stop, self.resume, self.inspect,
+            self.selected, self.seen, self.side, self.start_page, self.run_page, self.runs,
+            self.status, self.log, self.command, self.curves, self.stop, self.resume, self.inspect,
         ]  # fmt: skip
         self._wire()
 
     def _build_start(self) -> None:
-        with gr.Column(visible=False) as self.guide:
-            _html(_EMPTY)
-            to_data = gr.Button("Go to Data", variant="primary")
-            to_data.click(None, js=_GO.format("Data"), api_visibility="private")
-        with gr.Column() as self.questions:
-            self.picked = gr.CheckboxGroup([], label="Learn from", elem_id="learn-from")
-            self.preset = gr.Radio(
-                [(PRESET_NOTES.get(name, name), name) for name in PRESETS], value="tiny",
-                label="Model",
-            )  # fmt: skip
+        go = f"element.querySelector('button').addEventListener('click', () => {{{_GO % 'Data'}}})"
+        self.guide = _html(_EMPTY, js_on_load=go, visible=False)
+        with gr.Column(visible=False) as self.questions:
+            with gr.Row(equal_height=True):
+                self.picked = gr.CheckboxGroup([], label="Learn from", min_width=320)
+                self.preset = gr.Radio(
+                    [(PRESET_NOTES.get(name, name), name) for name in PRESETS], value="tiny",
+                    label="Model", min_width=320,
+                )  # fmt: skip
             self.inputs = form.build(PRESETS["tiny"])
-            self.marks = _html("<style></style>")
-            with gr.Accordion("More snapshots", open=False):
+            with gr.Accordion("Snapshots from elsewhere", open=False):
                 self.folders = gr.Textbox(
-                    label="Snapshot folders", lines=2,
+                    "", label="Folders", lines=2,
                     info="One a line; FOLDER=2 shows its images twice an epoch.",
                 )  # fmt: skip
-            with gr.Row(equal_height=True):
-                self.name = gr.Textbox(label="Name of the run", scale=2, min_width=200, max_lines=1)
-                self.back = gr.Button("Back to the preset", visible=False, scale=0, min_width=180)
-                self.start = gr.Button("Start", variant="primary", scale=0, min_width=180)
-            self.problem = _html()
+            self.name = gr.Textbox("", label="Name of the run", max_lines=1)
             self.lines = gr.Textbox(
                 label="What Start runs", info=f"You can type the same in {jobs.ROOT}",
-                interactive=False, buttons=["copy"], lines=2, max_lines=8, elem_id="start-line",
+                elem_classes="studio-command", **_COMMAND,
             )  # fmt: skip
-            self.token = gr.Textbox(visible=False)
+            self.problem = _html(visible=False)
+            with gr.Row(elem_classes="studio-actions"):
+                self.start = gr.Button("Start", variant="primary", **_ACTION)
+                self.back = gr.Button("Undo changes", visible=False, **_ACTION)
+            self.token = gr.Textbox("", visible=False)
+            self.marks = _html("<style></style>", visible="hidden")
 
     def _build_run(self) -> None:
         self.status = _html()
-        with gr.Row():
-            common = {"visible": False, "scale": 0, "min_width": 180}
-            self.stop = gr.Button("Stop", variant="stop", **common)
-            self.resume = gr.Button("Resume", variant="primary", **common)
-            self.inspect = gr.Button("See what it learned", **common)
+        with gr.Row(elem_classes="studio-actions"):
+            self.stop = gr.Button("Stop", variant="stop", visible=False, **_ACTION)
+            self.resume = gr.Button("Resume", variant="primary", visible=False, **_ACTION)
+            self.inspect = gr.Button("See what it learned", visible=False, **_ACTION)
         self.curves = Curves()
         with gr.Accordion("What it printed", open=False):
             self.log = _html()
         with gr.Accordion("The command it runs", open=False):
             self.command = gr.Textbox(
-                show_label=False, container=False, interactive=False, buttons=["copy"], lines=2,
-                max_lines=8,
-            )  # fmt: skip
-        self.inspect.click(None, js=_GO.format("Inspect"), api_visibility="private")
+                label="Command", info=f"In {jobs.ROOT}", elem_classes="studio-command", **_COMMAND
+            )
+        self.inspect.click(None, js=f"() => {{{_GO % 'Inspect'}}}", api_visibility="private")
 
     # --- events
 
@@ -220,10 +216,11 @@ class TrainTab:
         try:
             plan = make_plan(self.workspace, picked, folders, preset, name, inputs)
         except ValueError as error:
-            return [_problem(error), gr.skip(), gr.update(interactive=False), gr.skip(), gr.skip()]
+            problem = _problem(str(error))
+            return [problem, gr.skip(), gr.update(interactive=False), gr.skip(), gr.skip()]
         changed = settings.changed(plan.settings, PRESETS[preset])
         return [
-            "", plan.lines(), gr.update(interactive=True), form.highlight(changed),
+            _problem(""), plan.lines(), gr.update(interactive=True), form.highlight(changed),
             gr.update(visible=bool(changed)),
         ]  # fmt: skip
 
@@ -243,8 +240,8 @@ class TrainTab:
                     plan = make_plan(self.workspace, picked, folders, preset, name, inputs)
                     run = start(plan, token, progress)
         except (ValueError, OSError) as error:
-            return [gr.skip(), gr.skip(), _problem(error), gr.skip()]
-        return [run.name, {}, "", secrets.token_hex(8)]
+            return [gr.skip(), gr.skip(), _problem(str(error)), gr.skip()]
+        return [run.name, {}, _problem(""), secrets.token_hex(8)]
 
     def _do(self, action: Callable[[Path, Run], None]) -> Callable[[str], None]:
         def act(selected: str) -> None:
@@ -267,6 +264,8 @@ class TrainTab:
                 self.start_page: gr.update(visible=not selected),
                 self.run_page: gr.update(visible=bool(selected)),
             }
+        if "side" in changed:
+            updates[self.side] = gr.update(visible=changed["side"])
         for key in ("runs", "status", "log", "command"):
             if key in changed:
                 updates[getattr(self, key)] = changed[key]
@@ -276,7 +275,10 @@ class TrainTab:
             state, is_job, has_model = changed["actions"]
             can_resume = is_job and state in ("stopped", "failed")
             updates |= {
-                self.stop: gr.update(visible=state in ("waiting", "running")),
+                self.stop: gr.update(
+                    visible=state in ("waiting", "running"),
+                    value="Cancel" if state == "waiting" else "Stop",
+                ),
                 self.resume: gr.update(visible=can_resume),
                 self.inspect: gr.update(visible=has_model),
             }
@@ -287,8 +289,9 @@ def _picked_run(event: gr.EventData) -> tuple[str, dict]:
     return event.run, {}
 
 
-def _problem(error: Exception) -> str:
-    return f"<p class='problem' role='alert'>{escape(str(error))}</p>"
+def _problem(text: str) -> Any:
+    html = f"<p class='problem' role='alert'>{escape(text)}</p>"
+    return gr.update(value=html, visible=bool(text))
 
 
 def _html(value: str = "", **kwargs: Any) -> gr.HTML:

@@ -45,48 +45,52 @@ function makeChart(title) {
   return chart;
 }
 
-function shortNumber(value) {
+function shortNumber(value, isShare) {
   if (value === undefined || value === null) return "";
+  if (isShare) return `${Number((value * 100).toPrecision(2))} %`;
   const size = Math.abs(value);
   if (size !== 0 && size < 0.001) return value.toExponential(1);
   return String(Number(value.toPrecision(size >= 1000 ? 4 : 3)));
 }
 
-function lineStyles(lines) {
-  let number = 0;
-  return lines.map((line) => (line.is_chance ? "--curve-chance" : `--curve-${(number++ % 3) + 1}`));
+function colorNames(lines) {
+  let number = 0; // a chance line has the color of the line before it, which it belongs to
+  return lines.map((line) => `--curve-${((line.is_chance ? number : ++number) - 1) % 3 + 1}`);
 }
 
-function writeLegend(chart, panel, styles) {
+function writeLegend(chart, panel, colors) {
   chart.note.textContent = panel.note;
-  chart.legend.replaceChildren(...panel.lines.map((line, i) => {
+  const now = (line) => shortNumber(line.y.at(-1), panel.is_share);
+  chart.legend.replaceChildren(...panel.lines.flatMap((line, i) => {
+    if (line.is_chance) return [];
     const item = document.createElement("li");
     const swatch = document.createElement("span");
-    swatch.className = line.is_chance ? "swatch chance" : "swatch";
-    swatch.style.setProperty("--line", `var(${styles[i]})`);
+    swatch.className = "swatch";
+    swatch.style.setProperty("--line", `var(${colors[i]})`);
     const last = document.createElement("b");
-    last.textContent = shortNumber(line.y.at(-1));
-    item.append(swatch, line.name, last);
-    return item;
+    last.textContent = now(line);
+    const next = panel.lines[i + 1];
+    item.append(swatch, line.name, last, next?.is_chance ? `(chance ${now(next)})` : "");
+    return [item];
   }));
-  const said = panel.lines.map((line) => `${line.name} ${shortNumber(line.y.at(-1))}`).join(", ");
+  const said = panel.lines.map((line) => `${line.name} ${now(line)}`).join(", ");
   chart.plot.setAttribute("aria-label", `${panel.title} by step; now: ${said}`);
 }
 
-function traceOf(line, color) {
+function traceOf(line, color, isShare) {
   const isSparse = line.x.length <= 60 && !line.is_chance;
   return {
     type: "scatter", name: line.name, x: line.x, y: line.y,
     mode: isSparse ? "lines+markers" : "lines",
     line: { color, width: 2, dash: line.is_chance ? "dot" : "solid" },
     marker: { color, size: line.x.length === 1 ? 8 : 4 },
-    hovertemplate: "%{y:.4g}",
+    hovertemplate: isShare ? "%{y:.1%}" : "%{y:.4g}",
   };
 }
 
-function layoutOf(value) {
+function layoutOf(value, isShare) {
   const grid = isDark() ? "rgba(255,255,255,0.09)" : "rgba(15,23,42,0.08)";
-  const text = colorOf("--body-text-color-subdued");
+  const text = isDark() ? "#a9b2c3" : "#526075";
   const axis = { gridcolor: grid, zeroline: false, tickfont: { color: text, size: 11 }, automargin: true };
   return {
     uirevision: value.run, // the zoom stays as long as the run is the same
@@ -95,7 +99,7 @@ function layoutOf(value) {
     font: { family: getComputedStyle(root).fontFamily, color: colorOf("--body-text-color"), size: 12 },
     hoverlabel: { bgcolor: colorOf("--background-fill-primary"), bordercolor: grid },
     xaxis: { ...axis, range: value.steps ? [0, value.steps] : undefined, nticks: 6, hoverformat: ",d" },
-    yaxis: { ...axis, nticks: 5, rangemode: "tozero" },
+    yaxis: { ...axis, nticks: 5, rangemode: "tozero", tickformat: isShare ? ".0%" : "" },
   };
 }
 
@@ -117,11 +121,11 @@ async function draw() {
     if (!plots.has(panel.title)) plots.set(panel.title, makeChart(panel.title));
     const chart = plots.get(panel.title);
     if (charts.children[i] !== chart.figure) charts.insertBefore(chart.figure, charts.children[i] ?? null);
-    const styles = lineStyles(panel.lines);
-    writeLegend(chart, panel, styles);
-    const traces = panel.lines.map((line, n) => traceOf(line, colorOf(styles[n])));
+    const colors = colorNames(panel.lines);
+    writeLegend(chart, panel, colors);
+    const traces = panel.lines.map((line, n) => traceOf(line, colorOf(colors[n]), panel.is_share));
     const options = { displayModeBar: false, showSendToCloud: false, displaylogo: false };
-    window.Plotly.react(chart.plot, traces, layoutOf(value), options);
+    window.Plotly.react(chart.plot, traces, layoutOf(value, panel.is_share), options);
   }
 }
 
