@@ -162,17 +162,18 @@ def build(workspace: Workspace) -> gr.Button:
     listed, item, starts, end = gr.State([]), gr.State(None), gr.State([0]), gr.State(None)
     with gr.Row(elem_classes="inspect") as row:
         with gr.Column(scale=1, min_width=250, visible=False) as side:
-            checkpoint = gr.Dropdown([], label="Model")
-            source = gr.Dropdown([], label="Pictures")
+            with gr.Row():
+                checkpoint = gr.Dropdown([], label="Model", min_width=130)
+                source = gr.Dropdown([], label="Pictures", min_width=130)
             gallery = gr.Gallery(
-                show_label=False, columns=3, height=340, object_fit="cover", allow_preview=False,
+                show_label=False, columns=2, height=520, object_fit="cover", allow_preview=False,
                 interactive=False, buttons=[], elem_id="inspect-gallery",
             )  # fmt: skip
             with gr.Row():
                 back = gr.Button("Back", size="sm", min_width=60, interactive=False)
                 more = gr.Button("More", size="sm", min_width=60, interactive=False)
-            own = gr.UploadButton("A picture of your own", file_types=["image"], size="sm")
-        with gr.Column(scale=5, min_width=440):
+                own = gr.UploadButton("Open …", file_types=["image"], size="sm", min_width=60)
+        with gr.Column(scale=5, min_width=600):
             caption = gr.Textbox(
                 show_label=False, container=False, placeholder="Say what is in the picture",
                 submit_btn="Look", max_lines=3, visible=False, elem_id="inspect-caption",
@@ -209,7 +210,7 @@ def build(workspace: Workspace) -> gr.Button:
 def turn(workspace: Workspace, source: str | None, starts: list[int]) -> tuple:
     """A page of the gallery."""
     items, end = list_items(workspace, source, starts[-1]) if source else ([], None)
-    images = [(thumbnail(load_item(workspace, one)[0]), one.caption[:80]) for one in items]
+    images = [thumbnail(load_item(workspace, one)[0]) for one in items]
     buttons = gr.Button(interactive=len(starts) > 1), gr.Button(interactive=end is not None)
     return gr.Gallery(images, selected_index=None), items, *buttons, end
 

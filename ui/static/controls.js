@@ -87,7 +87,7 @@ function read(event) { // the raw value under the pointer, and which words look 
   state.cell = [row, column];
   chips.forEach((chip, i) => {
     const part = item.peaks[i] && item.masses[i][row * w + column] / item.peaks[i];
-    chip.style.setProperty("--glow", Math.round(100 * part) + "%");
+    chip.style.setProperty("--glow", Math.round(60 * part) + "%");
   });
   tell(event, massOf(words)?.[row * w + column], words);
   redraw();
@@ -144,4 +144,4 @@ new ResizeObserver(([{ contentRect }]) => {
 }).observe(root);
 watch("value", open);
 open();
-root.player = { state, options, redraw }; // for tests and exported files
+root.player = { state, options, audio, redraw, wordColor, wordRamp, VIRIDIS }; // for tests and exports

@@ -112,10 +112,16 @@ function play() {
   clock = performance.now() - 1000 * state.time;
   if (item.voice) {
     audio.currentTime = state.time;
-    audio.play();
+    audio.play().catch(goOnWithoutVoice);
   }
   root.classList.add("playing");
   redraw();
+}
+
+function goOnWithoutVoice(error) { // a file that cannot be played; a pause meanwhile is no error
+  if (error.name === "AbortError") return;
+  clock = performance.now() - 1000 * state.time;
+  item.voice = null;
 }
 
 function stop() {

@@ -39,7 +39,7 @@ async function keep() { // the draft, here and on the server
   if (take.version === take.savedVersion || !["recording", "review"].includes(state)) return;
   const { version } = take, kept = take, draft = { ...message(), saved: Date.now() / 1000 };
   shelf.put(draft);
-  const answer = await link.ask("save", draft);
+  const answer = await link.ask("save", draft, 4000);
   if (answer.saved) kept.savedVersion = Math.max(kept.savedVersion, version);
   if (kept !== take || state === "sending") return;
   if (answer.saved) say("saved", "draft saved " + time());

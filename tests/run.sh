@@ -1,0 +1,26 @@
+#!/bin/sh
+# Sets up .venv, installs what all tests need, and runs them: `sh tests/run.sh [pytest arguments]`.
+# As root on Debian or Ubuntu it also installs the browser and the PostgreSQL server that some tests
+# drive; elsewhere those tests are skipped, and the last lines say which and why.
+set -eu
+cd "$(dirname "$0")/.."
+
+packages="chromium postgresql espeak-ng sox python3-venv"
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    missing=""
+    for package in $packages; do
+        dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"
+    done
+    if [ -n "$missing" ]; then
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing ||
+            echo "tests/run.sh: could not install$missing; the tests that need them are skipped"
+    fi
+elif ! command -v chromium >/dev/null; then
+    echo "tests/run.sh: not root, so nothing was installed; for the browser and server tests run"
+    echo "    sudo apt-get install -y --no-install-recommends $packages"
+fi
+
+[ -x .venv/bin/python ] || python3 -m venv .venv
+.venv/bin/python -m pip install -q --disable-pip-version-check -r tests/requirements.txt
+exec .venv/bin/python -m pytest "$@"
