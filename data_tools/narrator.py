@@ -20,9 +20,11 @@ The people browsed a video's key frames between words; "while moving" leaves out
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.signal import lfilter
@@ -50,12 +52,32 @@ class NarratorSettings:
     careless_share: float = 0.08  # share of names pointed at with three times the offset
     drift: float = 0.02  # slow wandering (standard deviation)
     drift_seconds: float = 0.5  # and how slow
+    linger_seconds: float = math.inf  # the hand moves so long into a pause (mean), then rests,
+    burst_seconds: float = math.inf  # and otherwise moves so long at a time (mean)
+    stop_seconds: float = 0.2  # with stops of this length (mean) between
     rate: float = 60.0  # pointer events per second at most
     pixel: float = 1 / 400  # positions are multiples of this; an unmoved pointer sends no event
     border: float = 0.1  # points further outside the image than this end the stroke
 
 
-DEFAULTS = NarratorSettings()
+DEFAULTS = NarratorSettings()  # at one go, as of a rendered scene
+
+PHOTOGRAPHS = NarratorSettings(  # looks for what to say next, and rests meanwhile
+    word_seconds=0.1,
+    letter_seconds=0.085,
+    word_spread=0.35,
+    pause_share=0.28,
+    pause_seconds=1.5,
+    start_seconds=1.0,
+    inertia=0.1,
+    rounds=0.7,
+    rest=0.5,
+    radius=0.95,
+    offset=0.3,
+    linger_seconds=0.2,
+    burst_seconds=0.6,
+    stop_seconds=0.35,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +113,21 @@ def mask_region(mask: np.ndarray, most: int = 256) -> np.ndarray:
     return np.stack([(pixels % width + 0.5) / width, (pixels // width + 0.5) / height], axis=1)
 
 
+def phrases(caption: str, regions: Sequence[tuple[int, int, np.ndarray]]) -> list[Phrase]:
+    """A caption, cut where something else is named.
+
+    regions: (start, end, region) of caption characters, in order; a word belongs to the region of
+    which it has a character.
+    """
+    runs: list[tuple[np.ndarray | None, list[str]]] = []
+    for word in re.finditer(r"\S+", caption):
+        named = next((r for a, b, r in regions if a < word.end() and word.start() < b), None)
+        if not runs or runs[-1][0] is not named:
+            runs.append((named, []))
+        runs[-1][1].append(word[0])
+    return [Phrase(" ".join(texts), region) for region, texts in runs]
+
+
 def narrate(
     phrases: Sequence[Phrase],
     rng: np.random.Generator,
@@ -104,7 +141,8 @@ def narrate(
         first += len(said)
         if phrase.region is not None:
             visits.append(Visit(said[0].start, said[-1].end, phrase.region))
-    return words, point(visits, words[-1].end, rng, settings)
+    silences = [(a.end, b.start) for a, b in pairwise(words) if b.start > a.end]
+    return words, point(visits, words[-1].end, rng, settings, silences)
 
 
 def speak(
@@ -129,6 +167,7 @@ def point(
     end: float,
     rng: np.random.Generator,
     settings: NarratorSettings = DEFAULTS,
+    silences: Sequence[tuple[float, float]] = (),
 ) -> tuple[np.ndarray, ...]:
     """The pointer's strokes, each (P, 3) x, y, t, from second 0 to `end`.
 
@@ -142,6 +181,8 @@ def point(
     leaves = np.array([visit.start for visit in visits]) - leads
     which = np.searchsorted(np.maximum.accumulate(leaves), t, side="right")  # 0: none yet
     named_until = np.array([0.0, *(visit.end for visit in visits)])
+    is_moving = moves(t, silences, rng, settings)
+    t, which = t[is_moving], which[is_moving]
 
     size = np.array([np.sqrt(3) * region.std(axis=0) for region in regions])  # half extents
     is_careless = rng.random(len(regions)) < settings.careless_share
@@ -158,6 +199,25 @@ def point(
     path = low_pass(low_pass(goal, inertia), inertia)
     path += settings.drift * wander(rng, len(t), settings.rate * settings.drift_seconds)
     return events(path, t, rng, settings)
+
+
+def moves(
+    t: np.ndarray,
+    silences: Sequence[tuple[float, float]],
+    rng: np.random.Generator,
+    settings: NarratorSettings,
+) -> np.ndarray:
+    """(P,) bool: is the hand moving at `t`? It rests in silences, and now and then anyway."""
+    result = np.ones(len(t), dtype=bool)
+    if math.isfinite(settings.linger_seconds):
+        for start, end in silences:
+            result[(t > start + rng.exponential(settings.linger_seconds)) & (t < end)] = False
+    if math.isfinite(settings.burst_seconds):
+        means = [settings.burst_seconds, settings.stop_seconds]
+        count = 2 + int(2 * len(t) / settings.rate / sum(means))
+        turns = rng.exponential(means, (count, 2)).ravel().cumsum()
+        result &= np.searchsorted(turns, t) % 2 == 0
+    return result
 
 
 def low_pass(values: np.ndarray, steps: float) -> np.ndarray:
