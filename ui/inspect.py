@@ -226,8 +226,10 @@ def _offer(
     """What can be chosen now; the person's choice stays where it still exists."""
     trained, places = checkpoints(workspace), sources(workspace)
     chosen = [
-        gr.Dropdown(known, value=old if old in dict(map(reversed, known)) else
-                    known[0][1] if known else None)  # fmt: skip
+        gr.Dropdown(
+            known,
+            value=old if old in dict(map(reversed, known)) else known[0][1] if known else None,
+        )  # fmt: skip
         for known, old in ((trained, checkpoint), (places, source))
     ]
     again = (None, [0]) if is_new else (item, starts)

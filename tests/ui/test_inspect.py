@@ -1,5 +1,6 @@
 """Inspect: what can be chosen, what the model answers, what is said when it cannot."""
 
+import shutil
 import subprocess
 import sys
 
@@ -7,11 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from data_tools import scenes
-from data_tools.snapshot import freeze
-from data_tools.sources import Files
 from loctex import checkpoint, evaluate, tokenizer
 from loctex import model as models_
+from loctex.narrative import read_jsonl
 from loctex.predictor import Predictor
 from loctex.settings import PRESETS
 from loctex.snapshot import Snapshot
@@ -20,19 +19,14 @@ from ui.inspect import Models, checkpoints, compare, look
 from ui.pictures import Listed, list_items, load_item, sources
 from ui.workspace import Workspace
 
-COUNT = 40  # scenes: 32 to train on, 4 to validate, 4 to test
-
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory) -> Workspace:
-    """A workspace with a frozen snapshot of scenes and an untrained tiny model of it."""
-    root = tmp_path_factory.mktemp("workspace")
-    result = Workspace(root)
-    scenes.write(root / "D", COUNT)
-    source = Files(root / "D/narratives.jsonl", root / "D/images", root / "D/regions.jsonl")
-    freeze(result.snapshots_dir / "scenes", [source])
-    split = Snapshot.open(result.snapshots_dir / "scenes").split("train")
-    settings, words = PRESETS["tiny"], tokenizer.train(split.captions(), 500, 64)
+def workspace(snapshot, tmp_path_factory):
+    """A workspace with a frozen snapshot of 40 scenes and an untrained tiny model of it."""
+    result = Workspace(tmp_path_factory.mktemp("workspace"))
+    shutil.copytree(snapshot, result.snapshots_dir / "scenes")
+    captions = Snapshot.open(snapshot).split("train").captions()
+    settings, words = PRESETS["tiny"], tokenizer.train(captions, 500, 64)
     torch.manual_seed(0)
     model = models_.build(settings, len(words), words.pad_token_id)
     run = result.runs_dir / "tiny"
@@ -70,14 +64,12 @@ def test_pages_of_a_split_show_every_narrative_once(workspace):
     assert narrative.caption == item.caption and image.dtype == np.uint8
 
 
-def test_pages_of_a_collection_show_pictures_with_and_without_narratives(workspace):
-    store, files = workspace.store, sorted((workspace.root / "D/images").glob("*.jpg"))[:14]
+def test_pages_of_a_collection_show_pictures_with_and_without_narratives(workspace, scenes):
+    store, files = workspace.store, sorted((scenes / "images").glob("*.jpg"))[:14]
     collection = store.add_collection("mine")
     rows = [store.add_image(collection, file.read_bytes(), dataset_id="scenes", image_id=file.stem)
             for file in files]  # fmt: skip
-    from loctex.narrative import read_jsonl
-
-    told = list(read_jsonl(workspace.root / "D/narratives.jsonl"))[:3]
+    told = list(read_jsonl(scenes / "narratives.jsonl"))[:3]
     for narrative in told:
         store.add(collection, narrative)
     key = sources(workspace)[-1][1]

@@ -227,7 +227,7 @@ function drawCards() { // under each word, its place: small pictures of photogra
 function open() { // props.value: a JSON string, or {"message": ...} when there is nothing to show yet
   stop();
   const next = JSON.parse(props.value || "{}");
-  find(".full").hidden = !next.words;
+  find(".shown").hidden = !next.words;
   find(".empty").hidden = Boolean(next.words);
   find(".empty").textContent = next.message ?? "";
   if (!next.words) { item = null; return; }
