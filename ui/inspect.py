@@ -172,7 +172,9 @@ def build(workspace: Workspace) -> gr.Button:
             with gr.Row():
                 back = gr.Button("Back", size="sm", min_width=60, interactive=False)
                 more = gr.Button("More", size="sm", min_width=60, interactive=False)
-                own = gr.UploadButton("Open …", file_types=["image"], size="sm", min_width=60)
+                own = gr.UploadButton(
+                    "A picture of your own", file_types=["image"], size="sm", min_width=180
+                )
         with gr.Column(scale=5, min_width=600):
             caption = gr.Textbox(
                 show_label=False, container=False, placeholder="Say what is in the picture",

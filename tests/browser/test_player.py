@@ -2,7 +2,6 @@
 
 import base64
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,8 +15,6 @@ import pytest
 from tests.browser.player_page import random_maps
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")
 
 
 # --- page
@@ -49,14 +46,6 @@ def address(tmp_path_factory):
     yield f"http://127.0.0.1:{port}/"
     server.terminate()
     server.wait(10)
-
-
-@pytest.fixture(scope="session")
-def browser_type_launch_args():
-    return {
-        "executable_path": CHROMIUM,
-        "args": ["--no-sandbox", "--disable-gpu", "--disable-quic"],
-    }
 
 
 @pytest.fixture

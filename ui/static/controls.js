@@ -9,7 +9,8 @@ function arrange() { // the largest pictures that fit: side by side or one below
   const shownStages = [MODEL, PERSON].filter(({ figure }) => !figure.hidden), num = shownStages.length;
   const box = find(".stages"), isFull = document.fullscreenElement === root || root.matches(".full-page");
   const limit = Math.max(220, (isFull ? 0.7 : 0.58) * window.innerHeight);
-  const beside = Math.min((box.clientWidth - 16 * (num - 1)) / num, limit * item.aspect);
+  const most = (box.clientWidth - 16 * (num - 1)) / num;
+  const beside = limit * item.aspect > 0.9 * most ? most : limit * item.aspect;
   const below = Math.min(box.clientWidth, Math.max(200, limit / num) * item.aspect);
   const isBelow = below > 1.6 * beside; // side by side reads better, unless it is much smaller
   const width = Math.max(40, Math.floor(isBelow ? below : beside));

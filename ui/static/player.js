@@ -181,7 +181,7 @@ function chip(index, kind) {
   button.append(label);
   const hit = item.hits?.[index];
   if (item.peaks?.[index] === 0) button.classList.add("unread");
-  if (typeof hit === "boolean") button.classList.add(hit ? "hit" : "miss");
+  if (item.hits) button.classList.add(hit === null ? "untold" : hit ? "hit" : "miss");
   const leave = () => { state.hover = null; redraw(); };
   const enter = () => { if (!state.isPlaying) { state.hover = index; redraw(); } };
   button.addEventListener("pointerenter", (event) => event.pointerType === "touch" || enter());
