@@ -1,6 +1,5 @@
 """metrics.jsonl -> the lines of a chart: read from where it was left, thinned to a screen."""
 
-import math
 import threading
 from array import array
 from collections.abc import Sequence
@@ -79,21 +78,25 @@ class History:
 
 
 def thin(steps: np.ndarray, values: np.ndarray, limit: int) -> tuple[list[float], list[float]]:
-    """At most `limit` points of a line (N,): the lowest and the highest of each of limit / 2
+    """At most `limit` points of a line (N,): the lowest and the highest of each of limit / 2 - 1
     equal parts, in their order, so that no spike is lost. The first and the last step stay."""
     if len(steps) > limit:
-        parts = np.array_split(np.arange(1, len(steps) - 1), limit // 2 - 1)
-        kept = {0, len(steps) - 1}
-        for part in parts:
-            kept |= {part[0] + int(np.argmin(values[part])), part[0] + int(np.argmax(values[part]))}
-        order = np.array(sorted(kept))
-        steps, values = steps[order], values[order]
-    return steps.tolist(), [_short(value) for value in values.tolist()]
+        num_parts = limit // 2 - 1
+        size = -(-(len(values) - 2) // num_parts)
+        inner = np.pad(values[1:-1], (0, size * num_parts - len(values) + 2), mode="edge")
+        parts = inner.reshape(num_parts, size)
+        starts = 1 + size * np.arange(num_parts)
+        found = np.stack((starts + parts.argmin(1), starts + parts.argmax(1)), 1).ravel()
+        kept = np.unique(np.concatenate(([0], found.clip(max=len(values) - 1), [len(values) - 1])))
+        steps, values = steps[kept], values[kept]
+    return steps.tolist(), _short(values)
 
 
-def _short(value: float) -> float:
+def _short(values: np.ndarray) -> list[float]:
     """Five digits: more than a screen shows, and half the bytes."""
-    return float(f"{value:.5g}") if math.isfinite(value) else value
+    sizes = np.floor(np.log10(np.abs(np.where(values == 0, 1, values))))
+    scales = 10.0 ** (4 - sizes)
+    return (np.round(values * scales) / scales).tolist()
 
 
 def chart(history: History, total_steps: int | None) -> dict[str, Any]:

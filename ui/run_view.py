@@ -51,7 +51,7 @@ def progress(run: Run) -> Progress:
 
 
 def last_rows(run: Run) -> list[dict[str, Any]]:
-    """The last lines of metrics.jsonl, about 32 KB of them."""
+    """The last lines of metrics.jsonl, about 8 KB of them."""
     try:
         size = run.metrics_file.stat().st_size
     except FileNotFoundError:
@@ -62,7 +62,7 @@ def last_rows(run: Run) -> list[dict[str, Any]]:
 @lru_cache(maxsize=256)
 def _last_rows(path: Path, size: int) -> list[dict[str, Any]]:
     with open(Run(path).metrics_file, "rb") as file:
-        start = max(0, size - 32_000)
+        start = max(0, size - 8_000)
         file.seek(start)
         skipped = len(file.readline()) if start else 0
     return Run(path).read_metrics(start + skipped)[0]

@@ -1,0 +1,67 @@
+"""The form: what the inputs show is what the settings hold."""
+
+import gc
+
+import gradio as gr
+import pytest
+
+from loctex import settings
+from loctex.settings import PRESETS
+from ui import form
+
+
+def names(sections: dict) -> set[str]:
+    return {f"{section}.{name}" for section, found in sections.items() for name in found}
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_every_setting_has_exactly_one_input():
+    every = names(settings.to_dict(settings.Settings())) - {"data.snapshots"}
+    assert set(form.items()) == every
+    with gr.Blocks():
+        inputs = form.build(PRESETS["tiny"])
+    assert list(inputs) == list(form.items()) and len(inputs) == len(every)
+    assert list(inputs)[: len(form.FRONT)] == list(form.FRONT)
+    for name, part in inputs.items():
+        assert part.elem_id == form.identity(name)
+        assert part.info.startswith(form.items()[name][0].metadata["help"])
+    gc.collect()  # gr.Blocks leaves event loops open, as of 6.31
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_showing_and_reading_gives_the_same_settings(preset):
+    shown = form.values(PRESETS[preset])
+    assert form.read(shown, settings.Settings()) == PRESETS[preset]
+
+
+def test_only_what_was_changed_is_highlighted():
+    shown = dict(zip(form.items(), form.values(PRESETS["tiny"]), strict=True))
+    shown |= {"train.steps": 7, "loss.localization": "l2"}
+    shown["model.backbone_options"] = '{"layers": [2]}'
+    chosen = form.read(list(shown.values()), PRESETS["tiny"])
+    changed = settings.changed(chosen, PRESETS["tiny"])
+    assert changed == {
+        "train.steps": 7, "model.backbone_options": {"layers": [2]}, "loss.localization": "l2",
+    }  # fmt: skip
+    style = form.highlight(changed)
+    assert style.count("#setting-") == 3 and "#setting-train-steps" in style
+    assert "#" not in form.highlight([])
+
+
+@pytest.mark.parametrize(("name", "value", "problem"), [
+    ("train.steps", 0, "train.steps must lie in 1 .. 1e"),
+    ("train.batch_size", None, "train.batch_size must be of type int"),
+    ("model.backbone_options", "[1", "model.backbone_options"),
+    ("loss.localization", "l3", "loss.localization must be one of ce, l2"),
+])  # fmt: skip
+def test_a_value_that_does_not_fit_is_named(name, value, problem):
+    shown = dict(zip(form.items(), form.values(PRESETS["tiny"]), strict=True)) | {name: value}
+    with pytest.raises(ValueError, match=problem):
+        form.read(list(shown.values()), PRESETS["tiny"])
+
+
+def test_the_help_shows_the_range():
+    item, _ = form.items()["train.batch_size"]
+    assert form.help_text(item).endswith("1 to 65,536")
+    assert form.label("train.batch_size") == "Batch size"

@@ -1,0 +1,228 @@
+"""Train without a browser: what is planned, started and shown."""
+
+import json
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from data_tools.localized_narratives import import_file
+from loctex import jobs, settings
+from loctex.runs import Run
+from loctex.settings import PRESETS
+from ui import form, run_view
+from ui.curves import LIMIT, History, chart, thin
+from ui.start import choices, make_plan, next_name, start
+from ui.train import Dashboard, newest
+from ui.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path, scenes):
+    result = Workspace(tmp_path)
+    import_file(result.store, scenes / "narratives.jsonl", scenes / "images", "Demo scenes")
+    yield result
+    result.store.close()
+
+
+@pytest.fixture
+def still(monkeypatch):
+    """Nothing is started."""
+    monkeypatch.setattr(jobs, "ensure_watcher", lambda workspace: None)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.05)
+
+
+def plan(workspace: Workspace, picked=("collection:Demo scenes",), name="one", **changes):
+    shown = dict(zip(form.items(), form.values(PRESETS["tiny"]), strict=True)) | changes
+    return make_plan(workspace, picked, "", "tiny", name, list(shown.values()))
+
+
+# --- starting
+
+
+def test_collections_and_snapshots_are_offered_with_their_counts(workspace, still):
+    workspace.store.add_collection("Empty")
+    assert choices(workspace) == [
+        ("Demo scenes · 40 captions, 40 with traces", "collection:Demo scenes")
+    ]
+    start(plan(workspace), "click")
+    label = "Demo-scenes-1 · frozen, 40 images, 40 captions, 40 with traces"
+    assert choices(workspace)[1] == (label, "snapshot:Demo-scenes-1")
+
+
+def test_a_start_freezes_and_writes_all_that_was_chosen(workspace, still):
+    wanted = plan(workspace, **{"train.steps": 3})
+    run = start(wanted, "click")
+    assert (run.name, run.state) == ("one", "waiting")
+    command = jobs.read_command(run)
+    assert wanted.lines().splitlines()[1] == command.line
+    assert command.words[-2:] == ("--train.steps", "3")
+    written = settings.load(run.settings_file)
+    frozen = workspace.snapshots_dir / "Demo-scenes-1"
+    assert written.data.snapshots == (str(frozen),) and written.train.steps == 3
+    assert json.loads((frozen / "snapshot.json").read_bytes())["splits"]["train"]["images"] == 32
+
+
+def test_an_unchanged_collection_keeps_its_snapshot(workspace, still):
+    start(plan(workspace), "1")
+    run = start(plan(workspace, name="two"), "2")
+    assert [path.name for path in workspace.snapshots()] == ["Demo-scenes-1"]
+    assert "Demo-scenes-1" in jobs.read_command(run).line
+
+
+@pytest.mark.parametrize(("change", "problem"), [
+    ({"picked": ()}, "Choose what to learn from"),
+    ({"name": "../x"}, "Name the run with letters"),
+    ({"name": " "}, "Name the run with letters"),
+    ({"train.steps": 0}, "train.steps must lie in"),
+])  # fmt: skip
+def test_a_plan_says_what_to_mend(workspace, change, problem):
+    with pytest.raises(ValueError, match=problem):
+        plan(workspace, **change)
+
+
+def test_a_taken_name_is_refused_and_a_free_one_offered(workspace, still):
+    assert next_name(workspace, "tiny") == "tiny-1"
+    start(plan(workspace, name="tiny-1"), "1")
+    assert next_name(workspace, "tiny") == "tiny-2"
+    with pytest.raises(ValueError, match="A run named tiny-1 exists"):
+        plan(workspace, name="tiny-1")
+
+
+def test_the_lines_shown_typed_in_a_shell_give_the_same_run(workspace, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    small = {"train.steps": 3, "train.batch_size": 8, "train.log_every": 1, "data.image_size": 64}
+    wanted = plan(workspace, **small)
+    by_hand = wanted.lines().replace("runs/one", "runs/by-hand")
+    run = start(wanted, "click")
+    wait_for(lambda: run.state in ("done", "failed"))
+    assert run.state == "done", run.log_tail(20)
+    # the collection is frozen already: the first line would refuse to write over it
+    subprocess.run(by_hand.splitlines()[1], shell=True, check=True, cwd=jobs.ROOT,
+                   capture_output=True, env=os.environ)  # fmt: skip
+    typed = Run(workspace.runs_dir / "by-hand")
+    losses = [[row["loss"] for row in r.metrics() if "loss" in row] for r in (run, typed)]
+    assert len(losses[0]) == 3 and losses[0] == losses[1]
+    assert typed.settings_file.read_text() == run.settings_file.read_text()
+    assert shlex.split(by_hand.splitlines()[1])[1:3] == ["-m", "loctex.train"]
+
+
+# --- curves
+
+
+def test_thinning_keeps_the_ends_and_every_spike():
+    steps, values = np.arange(100_000.0), np.sin(np.arange(100_000.0) / 5000)
+    values[[7, 77_777]] = 9, -9
+    x, y = thin(steps, values, LIMIT)
+    assert 500 < len(x) <= LIMIT
+    assert (x[0], x[-1]) == (0, 99_999) and x == sorted(set(x))
+    assert (max(y), min(y)) == (9, -9)
+    assert thin(steps[:10], values[:10], LIMIT)[0] == list(range(10))
+
+
+def test_a_history_reads_on_from_where_it_was_and_notices_a_resume(tmp_path):
+    run = Run(tmp_path)
+    history = History(run)
+    assert history.read() == 0
+    for step in range(4):
+        run.log(step, loss=step, data_wait=float("nan"))
+    size = history.read()
+    assert size == run.metrics_file.stat().st_size == history.read()
+    assert history.line("loss") == ([0, 1, 2, 3], [0, 1, 2, 3])
+    assert "data_wait" not in history.lines
+    run.cut_back(1)
+    for step in (2, 3, 4, 5):
+        run.log(step, loss=10 * step)
+    history.read()
+    assert history.line("loss") == ([0, 1, 2, 3, 4, 5], [0, 1, 20, 30, 40, 50])
+
+
+def test_the_chart_holds_the_panels_that_have_lines(tmp_path):
+    run = Run(tmp_path / "one")
+    run.log(20, loss=2.0, loss_contrastive=1.0, pairs_per_second=500)
+    run.log(20, val_pointing_region=0.5, val_pointing_region_chance=0.2)
+    history = History(run)
+    history.read()
+    panels = chart(history, 100)["panels"]
+    assert [panel["title"] for panel in panels] == ["Loss", "Pointing", "Speed"]
+    assert [line["is_chance"] for line in panels[1]["lines"]] == [False, True]
+
+
+# --- what is shown
+
+
+def test_a_tick_with_ten_long_runs_costs_little(workspace, still):
+    for number in range(10):
+        run = Run(workspace.runs_dir / f"long-{number}")
+        run.log(0, loss=1.0, data_wait=0.1)
+        rows = (f'{{"step": {s}, "time": {s}, "loss": {1 + s % 7}, "data_wait": 0.1}}\n'
+                for s in range(100_000))  # fmt: skip
+        run.metrics_file.write_text("".join(rows))
+    dashboard, selected = Dashboard(workspace), newest(workspace)
+    _, seen = dashboard.look(selected, {})
+    dashboard.curves(selected)
+
+    def tick(step: int) -> float:
+        Run(workspace.runs_dir / selected).log(step, loss=1.0, data_wait=0.1)
+        begin = time.thread_time()  # ours alone, however busy the machine
+        jobs.ensure_watcher(workspace.root)
+        changed, _ = dashboard.look(selected, seen)
+        assert "curves" in changed
+        dashboard.curves(selected)
+        return time.thread_time() - begin
+
+    assert np.median([tick(100_000 + step) for step in range(9)]) < 0.02
+    assert len(dashboard.curves(selected)["panels"][0]["lines"][0]["x"]) <= LIMIT
+
+
+def test_nothing_is_sent_when_nothing_changed(workspace, still):
+    run = start(plan(workspace), "click")
+    dashboard = Dashboard(workspace)
+    first, seen = dashboard.look("one", {})
+    assert {"runs", "status", "log", "command", "actions", "curves"} <= set(first)
+    assert dashboard.look("one", seen)[0] == {}
+    run.log(1, loss=2.0)
+    assert {"status", "curves"} >= set(dashboard.look("one", seen)[0]) - {"runs"}
+
+
+def test_what_is_shown_of_a_run_is_escaped_and_true(workspace, still):
+    run = start(plan(workspace, name="one"), "click")
+    other = start(plan(workspace, name="two"), "another")
+    assert "It starts after one." in run_view.status(other, jobs.ahead(workspace.root, other))
+    with run.hold():
+        assert "Starting: loading" in run_view.status(run)
+        now, steps = time.time(), PRESETS["tiny"].train.steps
+        rows = [{"step": step, "time": now + step / 10, "loss": 1} for step in (0, steps // 5)]
+        run.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        left = run_view.duration(0.4 * steps // 5)
+        assert f"Step {steps // 5} of {steps:,}, about {left} left" in run_view.status(run)
+        run.request_stop()
+        assert "It writes a checkpoint" in run_view.status(run)
+    assert f"Stopped at step {steps // 5} of {steps:,}. Resume goes on" in run_view.status(run)
+    run.clear_stop()
+    run.exit_file.write_text('{"code": 1}')
+    run.log_file.write_text("$ x\nerror: <b>no trace</b>\n")
+    shown = run_view.status(run)
+    assert "&lt;b&gt;no trace&lt;/b&gt;" in shown and "<b>no trace" not in shown
+    run.exit_file.unlink()
+    run.log(steps, val_pointing_region=0.75)
+    run.finish({})
+    assert "<dd>75%</dd>" in run_view.status(run)
+    assert newest(workspace) == "two"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [
+    (40, "40 s"), (100, "2 min"), (3600, "60 min"), (11_100, "3 h 5 min"), (200_000, "2 days"),
+])  # fmt: skip
+def test_durations_are_said_as_people_say_them(seconds, text):
+    assert run_view.duration(seconds) == text
