@@ -66,6 +66,13 @@ def open_task(workspace: Workspace, annotator: str, ask: Message) -> Message:
     return task(workspace, annotator, collection, image or store.next_image(collection, me))
 
 
+def choose(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """The next image of the collection that was chosen."""
+    store, collection = workspace.store, int(ask["collection"])
+    image = store.next_image(collection, store.annotator(annotator))
+    return task(workspace, annotator, collection, image)
+
+
 def save(workspace: Workspace, annotator: str, ask: Message) -> Message:
     """Keep a take that is still being recorded."""
     me = workspace.store.annotator(annotator)
@@ -125,8 +132,8 @@ def demo(workspace: Workspace, annotator: str, ask: Message) -> Message:
 
 
 ACTIONS: dict[str, Callable[[Workspace, str, Message], Message]] = {
-    "open": open_task, "save": save, "submit": submit, "skip": skip, "previous": previous,
-    "again": again, "discard": discard, "demo": demo,
+    "open": open_task, "choose": choose, "save": save, "submit": submit, "skip": skip,
+    "previous": previous, "again": again, "discard": discard, "demo": demo,
 }  # fmt: skip
 
 
@@ -134,6 +141,8 @@ def answer(workspace: Workspace, annotator: str, question: str) -> str:
     """The answer to a question of the recorder, both JSON; what a person can mend is said there."""
     ask = json.loads(question)
     try:
+        if ask["action"] not in ACTIONS:
+            raise ValueError(f"there is no question {ask['action']!r}")
         reply = ACTIONS[ask["action"]](workspace, annotator, ask)
     except (ValueError, OSError) as error:
         reply = {"problem": str(error)}
@@ -146,6 +155,8 @@ def answer(workspace: Workspace, annotator: str, question: str) -> str:
 def checked(record: str, image: ImageRow, annotator_id: int) -> Narrative:
     """The take as a narrative of this image by this annotator; ValueError says what is missing."""
     parsed = json.loads(record)
+    if not isinstance(parsed, dict):
+        raise ValueError("This take is not a narrative.")
     if not str(parsed.get("caption", "")).strip():
         raise ValueError("This take has no words. Type what you pointed at, then submit.")
     if not parsed.get("traces"):

@@ -35,11 +35,25 @@ function note(text = "", label = "", act = null, kind = "plain") {
   find(".note .action").onclick = () => { note(); act(); };
 }
 
-async function keep() { // the draft, here and on the server
-  if (take.version === take.savedVersion || !["recording", "review"].includes(state)) return;
-  const { version } = take, kept = take, draft = { ...message(), saved: Date.now() / 1000 };
+function shelve() { // -> the draft, kept in this browser
+  const draft = { ...message(), saved: Date.now() / 1000 };
   shelf.put(draft);
+  return draft;
+}
+
+function isUnsaved() {
+  return take.version !== take.savedVersion && ["recording", "review"].includes(state);
+}
+
+let isSaving = false;
+
+async function keep() { // the draft, here and on the server
+  if (!isUnsaved()) return;
+  const { version } = take, kept = take, draft = shelve();
+  if (isSaving) return; // the server is slow or gone; the next one is soon enough
+  isSaving = true;
   const answer = await link.ask("save", draft, 4000);
+  isSaving = false;
   if (answer.saved) kept.savedVersion = Math.max(kept.savedVersion, version);
   if (kept !== take || state === "sending") return;
   if (answer.saved) say("saved", "draft saved " + time());
@@ -48,6 +62,7 @@ async function keep() { // the draft, here and on the server
 }
 
 const saving = setInterval(() => (element.isConnected ? keep() : clearInterval(saving)), 2000);
+window.addEventListener("pagehide", () => { if (element.isConnected && isUnsaved()) shelve(); });
 
 async function submit() {
   if (state === "recording") stop();
@@ -55,8 +70,7 @@ async function submit() {
   pause();
   setState("sending");
   say("none", "submitting");
-  const sent = message();
-  shelf.put({ ...sent, saved: Date.now() / 1000 });
+  const sent = shelve();
   let answer = await link.ask("submit", sent);
   while (answer.isLost && element.isConnected) { // the same take twice is one narrative
     say("unsaved", "not submitted, retrying");
@@ -75,10 +89,11 @@ async function submit() {
 
 async function go(action, body = {}, patience) { // to another image, or collection
   pause();
+  const asked = state;
   const answer = await link.ask(action, { collection: task.collection, image: task.image?.id, ...body }, patience);
   if (answer.isLost) return note("The studio does not answer. Try again.", "", null, "bad");
   if (answer.problem) return note(answer.problem, "", null, "bad");
-  if (answer.share === undefined) show(answer);
+  if (answer.share === undefined && state === asked) show(answer); // else a take has begun meanwhile
   return answer;
 }
 
@@ -197,13 +212,18 @@ async function choose(action, button) {
 
 find(".collection").addEventListener("change", async (event) => {
   await keep();
-  go("open", { collection: Number(event.target.value), image: null });
+  go("choose", { collection: Number(event.target.value) });
 });
 
-// A tab that comes into sight, the first time too, asks what there is to do.
-new IntersectionObserver(([entry]) => {
-  if (!entry.isIntersecting || !["empty", "idle"].includes(state)) return;
+// A tab that comes into sight, the first time too, asks what there is to do, until it is told.
+let isAsking = false;
+
+new IntersectionObserver(async ([entry]) => {
+  const isFree = () => element.isConnected && ["empty", "idle"].includes(state);
+  if (!entry.isIntersecting || isAsking || !isFree()) return;
+  isAsking = true;
   const drafts = shelf.all().map(({ take_id, image, collection, annotator }) => (
     { take_id, image, collection, annotator }));
-  go("open", { drafts });
+  while (isFree() && !await go("open", { drafts }));
+  isAsking = false;
 }).observe(root);

@@ -1,0 +1,157 @@
+"""The workspace, who may enter it, and the command that serves it."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import app
+from loctex.runs import BusyError, Run
+from ui import users
+from ui.workspace import Workspace, served
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_new_folder_becomes_a_workspace(tmp_path):
+    workspace = Workspace(tmp_path / "new" / "one")
+    assert workspace.store.collections() == [] and workspace.runs() == workspace.snapshots() == []
+    assert all(path.is_dir() for path in (workspace.images_dir, workspace.runs_dir))
+    workspace.store.close()
+
+
+def test_runs_and_snapshots_come_newest_first_and_unfinished_ones_do_not(tmp_path):
+    import os
+
+    workspace = Workspace(tmp_path)
+    for age, name in enumerate(("new", "old")):
+        for folder, file in ((workspace.runs_dir, "command.json"),
+                             (workspace.snapshots_dir, "snapshot.json")):  # fmt: skip
+            (folder / name).mkdir()
+            (folder / name / file).write_text("{}")
+            os.utime(folder / name / file, (1e9 - age, 1e9 - age))
+    (workspace.snapshots_dir / "unfinished").mkdir()
+    assert [run.name for run in workspace.runs()] == ["new", "old"]
+    assert isinstance(workspace.runs()[0], Run)
+    assert [path.name for path in workspace.snapshots()] == ["new", "old"]
+    workspace.store.close()
+
+
+def test_a_second_studio_is_refused_while_the_first_is_alive(tmp_path):
+    code = (
+        "import sys, ui.workspace as w\n"
+        "with w.served(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
+    )
+    first = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert first.stdout.readline() == "held\n"
+    with pytest.raises(BusyError, match=rf"another studio .*{first.pid}.*--workspace"):
+        with served(tmp_path):
+            pass
+    first.kill()
+    first.communicate()
+    with served(tmp_path):  # the lock of a dead process holds nobody off
+        pass
+
+
+# --- users
+
+
+def test_a_password_opens_and_another_does_not(tmp_path):
+    file = tmp_path / "users"
+    users.add(file, "ann", "annotator", "correct horse")
+    users.add(file, "eve", "admin", "battery staple")
+    is_right = users.login(file)
+    assert is_right("ann", "correct horse") and is_right("eve", "battery staple")
+    assert not is_right("ann", "battery staple") and not is_right("ann", "")
+    assert not is_right("nobody", "") and not is_right("", "")
+    assert "correct horse" not in file.read_text() and file.stat().st_mode & 0o077 == 0
+
+
+def test_a_changed_password_takes_effect_at_once(tmp_path):
+    file = tmp_path / "users"
+    users.add(file, "ann", "annotator", "correct horse")
+    is_right = users.login(file)
+    users.add(file, "ann", "admin", "new password")
+    assert not is_right("ann", "correct horse") and is_right("ann", "new password")
+    assert users.read(file)["ann"][0] == "admin"
+
+
+def test_a_bad_users_file_is_refused_with_its_line(tmp_path):
+    file = tmp_path / "users"
+    file.write_text("# staff\nann annotator plaintext\n")
+    with pytest.raises(ValueError, match="users:2: must be `name"):
+        users.read(file)
+    file.write_text("\n")
+    with pytest.raises(ValueError, match="names nobody"):
+        users.login(file)
+    for name, role, password in (("a b", "admin", "12345678"), ("ann", "king", "12345678"),
+                                 ("ann", "admin", "short")):  # fmt: skip
+        with pytest.raises(ValueError, match="must"):
+            users.add(file, name, role, password)
+
+
+def test_only_an_admin_may_import_where_there_are_logins(tmp_path):
+    file = tmp_path / "users"
+    users.add(file, "ann", "annotator", "correct horse")
+    users.add(file, "eve", "admin", "battery staple")
+    workspace = Workspace(tmp_path / "workspace", users=file)
+    workspace.demand_admin("eve")
+    for name in ("ann", "nobody", None):
+        with pytest.raises(ValueError, match="Only an admin"):
+            workspace.demand_admin(name)
+    workspace.users = None
+    workspace.demand_admin(None)
+    workspace.store.close()
+
+
+# --- python app.py
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.4", "::", "studio.example"])
+def test_an_open_host_demands_logins(host, capsys):
+    with pytest.raises(SystemExit):
+        app.parse(["--host", host])
+    assert "demands --users FILE" in capsys.readouterr().err
+    assert app.parse(["--host", host, "--users", "file"]).host == host
+
+
+def test_by_default_only_this_machine_is_served():
+    chosen = app.parse([])
+    assert (chosen.host, chosen.workspace) == ("127.0.0.1", Path("workspace"))
+    assert app.is_loopback("localhost") and app.is_loopback("::1") and not app.is_loopback("")
+
+
+def test_nothing_that_trains_is_loaded_at_the_start():
+    code = (
+        "import app, sys; app.stay_local(); from ui import layout; "
+        "print([m for m in ('torch', 'datasets', 'transformers', 'timm', 'sklearn', 'scipy') "
+        "if m in sys.modules])"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.stdout.strip() == "[]"
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert seconds < 4  # of processor time: other work on the machine does not count
+
+
+def test_a_workspace_of_a_newer_version_is_refused_in_one_line(tmp_path):
+    import sqlite3
+
+    Workspace(tmp_path).store.close()
+    with sqlite3.connect(tmp_path / "studio.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.close()
+    done = subprocess.run(
+        [sys.executable, "app.py", "--workspace", str(tmp_path)], cwd=ROOT, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 1 and "made by a newer version" in done.stderr
+    assert "Traceback" not in done.stderr
