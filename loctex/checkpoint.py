@@ -6,15 +6,62 @@ It is a `save_pretrained` folder (weights, config, tokenizer) with the trainer's
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.swa_utils import AveragedModel
 from transformers import PreTrainedTokenizerFast
 
 from loctex.model import LocTexModel
+from loctex.momentum import MomentumEncoders
 
 STATE = "training.pt"
+
+
+@dataclass
+class Kept:
+    """All that a run must keep to go on to the same bits.
+
+    The saved weights are the moving average where there is one; the trained ones are then part of
+    the state.
+    """
+
+    model: LocTexModel
+    optimizer: torch.optim.Optimizer
+    averaged: AveragedModel | None = None
+    momentum: MomentumEncoders | None = None
+
+    def save(
+        self,
+        run: Path,
+        step: int,
+        *,
+        tokenizer: PreTrainedTokenizerFast,
+        best: float,
+        is_best: bool,
+    ) -> Path:
+        """Writes the checkpoint of `step`, with the best score so far."""
+        state = {"step": step, "best": best, "optimizer": self.optimizer.state_dict()}
+        saved = self.model
+        if self.averaged is not None:
+            saved = self.averaged.module
+            state["model"] = self.model.state_dict()
+        if self.momentum is not None:
+            state["momentum"] = self.momentum.state_dict()
+        return save(run, step, model=saved, tokenizer=tokenizer, state=state, is_best=is_best)
+
+    def restore(self, folder: Path) -> tuple[int, float]:
+        """Takes up the state beside the weights, which the model holds already; step and best."""
+        state = load_state(folder)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.averaged is not None and "model" in state:
+            self.averaged.module.load_state_dict(self.model.state_dict())
+            self.model.load_state_dict(state["model"])
+        if self.momentum is not None and "momentum" in state:
+            self.momentum.load_state_dict(state["momentum"])
+        return state["step"], state["best"]
 
 
 def save(

@@ -52,6 +52,13 @@ class Batch:
         parts = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
         return Batch(**parts)
 
+    def split(self, count: int) -> list["Batch"]:
+        """At most `count` chunks of nearly equal size, in order."""
+        parts = [
+            getattr(self, f.name).tensor_split(min(count, len(self.key))) for f in fields(self)
+        ]
+        return [Batch(*chunk) for chunk in zip(*parts, strict=True)]
+
 
 @dataclass(frozen=True)
 class Mixture:
@@ -98,23 +105,19 @@ class Collate:
         self,
         *,
         tokenizer: PreTrainedTokenizerFast,
-        image_size: int,
-        max_tokens: int,
-        word_margin: float,
+        settings: DataSettings,
         grid: tuple[int, int],
         pool: ThreadPoolExecutor,
         is_pinned: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
-        self.image_size = image_size
-        self.max_tokens = max_tokens
-        self.word_margin = word_margin
+        self.settings = settings
         self.grid = grid
         self.pool = pool
         self.is_pinned = is_pinned
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
-        size = self.image_size
+        size = self.settings.image_size
         images = torch.empty(
             (len(examples), size, size, 3), dtype=torch.uint8, pin_memory=self.is_pinned
         )
@@ -148,12 +151,12 @@ class Collate:
             )
             captions.append(caption)
             all_spans.append(spans)
-        tokens, offsets = encode(self.tokenizer, captions, self.max_tokens)
+        tokens, offsets = encode(self.tokenizer, captions, self.settings.max_tokens)
         strokes, windows = [], []
         for example, spans, place in zip(examples, all_spans, offsets, strict=True):
             narrative = example.narrative
             strokes.append(augment.apply_to_trace(narrative.strokes, example.augmentation))
-            seconds = words.windows(narrative.words if spans else (), self.word_margin)
+            seconds = words.windows(narrative.words if spans else (), self.settings.word_margin)
             windows.append(words.token_windows(place, spans, seconds))
         maps = trace.rasterize_batch(strokes, windows, self.grid)
         return tokens, offsets, np.stack(maps)

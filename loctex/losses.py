@@ -1,24 +1,54 @@
 """Losses as functions of tensors. B pairs, T tokens, N cells, D embedding size."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def contrastive(image: Tensor, text: Tensor, scale: Tensor, keys: Tensor | None = None) -> Tensor:
+def contrastive(
+    image: Tensor,
+    text: Tensor,
+    scale: Tensor,
+    keys: Tensor | None = None,
+    candidates: "Candidates | None" = None,
+) -> Tensor:
     """Symmetric InfoNCE (METHOD 1; van den Oord et al., 2018).
 
     image, text: (B, D), l2-normalised, the batch of all processes. scale: 1 / temperature.
     keys: (B,) numbers of the images; two pairs of one image are not each other's negatives.
+    candidates: what each side is compared with, the batch first; None: the other side itself.
     Returns the mean over pairs and both directions.
     """
-    logits = scale * image.float() @ text.float().T  # (B, B)
+    images, texts, others = image, text, keys
+    if candidates is not None:
+        images, texts, others = candidates.image, candidates.text, candidates.keys
+    excluded = None
     if keys is not None:
-        twin = keys[:, None] == keys[None, :]
-        twin.fill_diagonal_(False)
-        logits = logits.masked_fill(twin, float("-inf"))
-    target = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        excluded = keys[:, None] == others[None, :]
+        excluded.fill_diagonal_(False)
+    return (info_nce(image, texts, scale, excluded) + info_nce(text, images, scale, excluded)) / 2
+
+
+@dataclass
+class Candidates:
+    """The C >= B embeddings that B queries are compared with; row i < B belongs to query i."""
+
+    image: Tensor  # (C, D), l2-normalised, without gradient
+    text: Tensor  # (C, D)
+    keys: Tensor  # (C,) numbers of the images
+
+
+def info_nce(query: Tensor, candidates: Tensor, scale: Tensor, excluded: Tensor | None) -> Tensor:
+    """Mean over (B, D) queries of -log softmax of their own candidate, of the (C, D) there are.
+
+    excluded: (B, C) bool, pairs that count neither for nor against.
+    """
+    logits = scale * query.float() @ candidates.float().T  # (B, C)
+    if excluded is not None:
+        logits = logits.masked_fill(excluded, float("-inf"))
+    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
 def localization_ce(cosine: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:

@@ -251,7 +251,6 @@ def build(settings: Settings, vocab_size: int, pad_token_id: int) -> LocTexModel
         pad_token_id=pad_token_id,
         embedding=model.embedding,
         attention=model.attention,
-        image_size=data.image_size,
         max_tokens=data.max_tokens,
         start_temperature=settings.loss.temperature,
         **overrides(settings),
@@ -274,6 +273,7 @@ def overrides(settings: Settings) -> dict[str, Any]:
         "localization": settings.loss.localization,
         "localized": settings.loss.localization_weight > 0,
         "learn_temperature": settings.loss.learn_temperature,
+        "image_size": settings.data.image_size,
         "word_margin": settings.data.word_margin,
     }
 

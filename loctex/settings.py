@@ -85,6 +85,10 @@ class LossSettings:
         0.07, "Temperature of the contrastive loss (at the start).", 1e-3, 1
     )
     learn_temperature: bool = setting(True, "Learn the temperature, within [.01, .5].")
+    queue: int = setting(
+        0, "Earlier pairs kept as negatives, made by momentum encoders; 0: none.", 0, 1_000_000
+    )
+    momentum: float = setting(0.995, "How slowly the momentum encoders follow.", 0, 1)
 
 
 @dataclass(frozen=True)
@@ -102,11 +106,20 @@ class TrainSettings:
         2000, "Steps of linear warm-up; a cosine to 0 follows.", 0, 1_000_000
     )
     clip: float = setting(10.0, "Largest norm of the gradient; 0 never clips.", 0, 1e6)
+    accumulate: int = setting(
+        1, "Chunks a batch is computed in, for less memory; the loss sees it whole.", 1, 1024
+    )
+    checkpoint_activations: bool = setting(False, "Compute activations twice, for less memory.")
+    ema: float = setting(
+        0.0, "Decay of the weights' moving average, which is then saved and scored; 0: none.", 0, 1
+    )
     precision: str = setting(
         "bf16", "Arithmetic of the forward pass where the device has it.", choices=("bf16", "fp32")
     )
     channels_last: bool = setting(True, "Memory layout that convolutions like best.")
     compile: bool = setting(False, "Compile the model with torch.compile.")
+    sync_batch_norm: bool = setting(False, "Batch-norm statistics over all GPUs.")
+    tensorboard: bool = setting(False, "Write TensorBoard events beside metrics.jsonl.")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1 ...")
     seed: int = setting(0, "Seed of weights, data order and augmentation.", 0, 2**31 - 1)
     log_every: int = setting(20, "Steps between lines of metrics.jsonl.", 1, 100_000)
@@ -170,7 +183,10 @@ def convert(kind: Any, path: str, value: Any) -> Any:
         return tuple(convert(get_args(kind)[0], path, part) for part in parts)
     if kind is str and isinstance(value, (str, Path)):
         return str(value)
-    parsed = yaml.safe_load(value) if isinstance(value, str) else value
+    try:
+        parsed = yaml.safe_load(value) if isinstance(value, str) else value
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} cannot be read: {value!r}") from error
     if kind in (int, float) and isinstance(parsed, (str, int, float)) and parsed is not True:
         with suppress(ValueError, OverflowError):  # YAML reads "1e3" as text
             if float(parsed) == kind(float(parsed)):

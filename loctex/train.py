@@ -21,24 +21,23 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerFast
 
-from loctex import augment, checkpoint, distributed, evaluate, losses, settings, tokenizer
-from loctex import model as models
+from loctex import checkpoint, distributed, evaluate, settings, step
 from loctex import optimizer as optimizers
-from loctex.dataset import Batch, Collate, Mixture, batches
+from loctex import setup as setups
+from loctex.dataset import Collate, Mixture, batches
 from loctex.meter import Meter
 from loctex.model import LocTexModel
+from loctex.momentum import MomentumEncoders
 from loctex.runs import Run, write_whole
 from loctex.settings import Settings
-from loctex.snapshot import Snapshot, Split
 
-log = logging.getLogger("loctex")
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 def train(wanted: Settings, run: Run, is_resumed: bool = False) -> dict:
@@ -49,134 +48,104 @@ def train(wanted: Settings, run: Run, is_resumed: bool = False) -> dict:
     options = wanted.train
     device = distributed.start(options.device)
     torch.manual_seed(options.seed)
-    snapshots, weights = open_snapshots(wanted.data.snapshots)
+    snapshots, weights = setups.open_snapshots(wanted.data.snapshots)
     mixture = Mixture([s.split("train") for s in snapshots], weights, options.seed)
     validation = next((s.split("val") for s in snapshots if "val" in s.splits), None)
-    batch_size = check_sizes(options.batch_size, mixture.num_places())
+    batch_size = setups.check_sizes(options.batch_size, mixture.num_places())
 
     folder = checkpoint.find(run.path, "last") if is_resumed else None
-    model, words = start_model(wanted, mixture, folder)
-    model = model.to(device).train()
-    if options.channels_last:
-        model.backbone.to(memory_format=torch.channels_last)
+    model, words = setups.start_model(wanted, mixture, folder)
+    model = setups.place(model, options, device)
     optimizer = optimizers.make(model, options)
-    step, best = 0, -math.inf
-    if folder is not None:
-        state = checkpoint.load_state(folder)
-        optimizer.load_state_dict(state["optimizer"])
-        step, best = state["step"], state["best"]
-        run.cut_back(step)
-    trained = wrap(model, options, device)
+    averaged = setups.average(model, options.ema) if options.ema else None
+    momentum = None
+    if wanted.loss.queue:
+        momentum = MomentumEncoders(model, size=wanted.loss.queue, decay=wanted.loss.momentum)
+    kept = checkpoint.Kept(model, optimizer, averaged, momentum)
+    done, best = kept.restore(folder) if folder else (0, -math.inf)
+    run.cut_back(done)
+    trained = setups.wrap(model, options, device)
     received = stop_on_signal()
+    board = setups.board(run.path) if options.tensorboard and distributed.rank() == 0 else None
+    meter, scores, is_stopped = Meter(device), {}, False
 
     with ThreadPoolExecutor(wanted.data.threads, thread_name_prefix="decode") as pool:
         collate = Collate(
-            tokenizer=words,
-            image_size=wanted.data.image_size,
-            max_tokens=wanted.data.max_tokens,
-            word_margin=wanted.data.word_margin,
-            grid=model.grids()[0],
-            pool=pool,
+            tokenizer=words, settings=wanted.data, grid=model.grids()[0], pool=pool,
             is_pinned=device.type == "cuda",
-        )
+        )  # fmt: skip
         source = batches(
-            mixture, collate, wanted.data, batch_size=batch_size, start=step,
+            mixture, collate, wanted.data, batch_size=batch_size, start=done,
             rank=distributed.rank(), num_ranks=distributed.num_ranks(),
         )  # fmt: skip
-        meter = Meter(device)
-        scores: dict[str, float] = {}
-        is_stopped = False
-        steps = tqdm(
-            range(step + 1, options.steps + 1), initial=step, total=options.steps, unit="step",
-            disable=distributed.rank() > 0, mininterval=1.0,
-        )  # fmt: skip
-        for step in steps:
-            torch.manual_seed((options.seed << 32) + (step << 8) + distributed.rank())  # dropout
+        numbers = range(done + 1, options.steps + 1)
+        progress = tqdm(numbers, initial=done, total=options.steps, unit="step", mininterval=1.0,
+                        disable=distributed.rank() > 0)  # fmt: skip
+        for number in progress:
             with meter.waiting():
                 batch = next(source).to(device)
-            optimizers.set_learning_rates(optimizer, options, step)
-            parts = losses_of(trained, batch, wanted)
+            optimizers.set_learning_rates(optimizer, options, number)
             optimizer.zero_grad(set_to_none=True)
-            parts["loss"].backward()
+            seed = (options.seed, number, distributed.rank())
+            parts = step.backward(trained, batch, wanted, seed=seed, momentum=momentum)
             norm = optimizers.update(model, optimizer, options.clip)
-            meter.add(parts, norm, len(batch.key), step)
+            meter.add(parts, norm, len(batch.key), number)
+            if averaged:
+                averaged.update_parameters(model)
+            if momentum:
+                momentum.follow(model)
 
-            is_last = step == options.steps
-            if step % options.log_every == 0 or is_last or step == 1:
-                epoch = step * batch_size / mixture.num_places()
-                write_metrics(run, step, meter, epoch=epoch, model=model, optimizer=optimizer)
+            is_last = number == options.steps
+            if is_turn(number, options.log_every) or is_last or number == 1:
+                epoch = number * batch_size / mixture.num_places()
+                values = meter.read() | {"epoch": epoch} | rates(model, optimizer)
+                write(run, number, values, board)
+                check_finite(meter)
                 is_stopped = should_stop(run, received, device)
-            is_evaluated = is_last or is_turn(step, options.evaluate_every)
-            if is_evaluated and validation is not None:
-                scores = validate(model, words, validation, options, run, step)
-            if is_last or is_stopped or is_evaluated or is_turn(step, options.checkpoint_every):
-                score = evaluate.summary(scores) if is_evaluated and scores else -math.inf
+            is_scored = validation is not None and (
+                is_last or is_turn(number, options.evaluate_every)
+            )
+            if is_scored:
+                scored = evaluate.score(
+                    averaged.module if averaged else model, words, validation,
+                    limit=options.evaluate_images,
+                )  # fmt: skip
+                scores = scored.metrics
+                write(run, number, {f"val_{name}": value for name, value in scores.items()}, board)
+            if is_last or is_stopped or is_scored or is_turn(number, options.checkpoint_every):
+                score = evaluate.summary(scores) if is_scored else -math.inf
                 is_best, best = score >= best, max(best, score)
                 if distributed.rank() == 0:
-                    state = {"step": step, "best": best, "optimizer": optimizer.state_dict()}
-                    checkpoint.save(
-                        run.path, step, model=model, tokenizer=words, state=state, is_best=is_best
-                    )
+                    kept.save(run.path, number, tokenizer=words, best=best, is_best=is_best)
             if is_stopped:
                 break
         source.close()
+    if board:
+        board.close()
     distributed.stop()
-    return {"step": step, "is_done": step >= options.steps, "metrics": scores}
-
-
-def losses_of(model: torch.nn.Module, batch: Batch, wanted: Settings) -> dict[str, Tensor]:
-    """All loss terms of this process's batch, and their weighted sum "loss".
-
-    The localization sum is divided by the grounded tokens of all processes, then multiplied by
-    their number, because DistributedDataParallel averages.
-    """
-    bare = model.module if isinstance(model, DistributedDataParallel) else model
-    images = augment.apply_to_pixels(batch.image, batch.flip, batch.color, batch.contrast)
-    with autocast(images.device, wanted.train.precision):
-        output = model(images, batch.tokens)
-    parts = {
-        "loss_contrastive": losses.contrastive(
-            distributed.gather(output.image),
-            distributed.gather(output.text),
-            bare.scale,
-            distributed.gather(batch.key),
-        )
-    }
-    total = wanted.loss.contrastive_weight * parts["loss_contrastive"]
-    if wanted.loss.localization_weight > 0:
-        localization = losses.LOCALIZATION[wanted.loss.localization]
-        sums = []
-        for number, (cosine, head) in enumerate(zip(output.cosine, bare.attention, strict=True)):
-            rendered = coarser(batch.target, number).flatten(2)
-            value, grounded = localization(cosine, rendered, head.scale)
-            sums.append(value)
-        count = distributed.total(grounded)
-        value = sum(sums) / len(sums) / count.clamp_min(1) * distributed.num_ranks()
-        parts |= {"loss_localization": value, "grounded": count.float()}
-        total = total + wanted.loss.localization_weight * value
-    return {"loss": total, **parts}
-
-
-def coarser(target: Tensor, times: int) -> Tensor:
-    """(B, T, h, w) counts, summed over 2 x 2 cells `times` times: the next stage's grid."""
-    for _ in range(times):
-        target = 4 * torch.nn.functional.avg_pool2d(target, 2, ceil_mode=True)
-    return target
+    return {"step": number, "is_done": is_last, "metrics": scores}
 
 
 def is_turn(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def write_metrics(
-    run: Run, step: int, meter: Meter, *, epoch: float, model: LocTexModel, optimizer
-) -> None:
-    """One line of metrics.jsonl; FloatingPointError where a loss since the last was not finite."""
-    values = meter.read()
+def write(run: Run, step: int, values: dict[str, float], board: "SummaryWriter | None") -> None:
+    """One line of metrics.jsonl, by the first process; to TensorBoard too where asked for."""
     if distributed.rank() == 0:
-        rates = [group["lr"] for group in optimizer.param_groups]
-        extra = {"temperature": 1 / model.scale.item(), "learning_rate": max(rates)}
-        run.log(step, epoch=round(epoch, 4), **values, **extra)
+        run.log(step, **values)
+        for name, value in values.items() if board else ():
+            board.add_scalar(name, value, step)
+
+
+def rates(model: LocTexModel, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """What the step was taken with."""
+    highest = max(group["lr"] for group in optimizer.param_groups)
+    return {"temperature": 1 / model.scale.item(), "learning_rate": highest}
+
+
+def check_finite(meter: Meter) -> None:
+    """FloatingPointError where a loss or gradient since the last log was not finite."""
     bad = meter.bad_step()
     if bad is not None:
         raise FloatingPointError(
@@ -184,81 +153,6 @@ def write_metrics(
             "Lower train.learning_rate, raise train.warmup_steps, or set --train.precision fp32, "
             "then start again with --resume"
         )
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bf16 where the device has it in hardware; everything else computes in float32."""
-    if device.type == "cuda":
-        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" and has_bf16)
-
-
-def open_snapshots(names: Sequence[str]) -> tuple[list[Snapshot], list[float]]:
-    """FOLDER or FOLDER=weight each -> the snapshots and their weights."""
-    if not names:
-        raise ValueError(
-            "name at least one snapshot with --data FOLDER (data_tools.snapshot makes one)"
-        )
-    snapshots, weights = [], []
-    for name in names:
-        folder, equals, weight = name.rpartition("=")
-        try:
-            weights.append(float(weight) if equals else 1.0)
-        except ValueError as error:
-            raise ValueError(f"--data {name}: the weight {weight!r} is not a number") from error
-        if not 0 < weights[-1] < 1e6:
-            raise ValueError(f"--data {name}: the weight must be above 0")
-        snapshots.append(Snapshot.open(folder if equals else name))
-        if "train" not in snapshots[-1].splits:
-            raise ValueError(f"{name} has no train split, only {', '.join(snapshots[-1].splits)}")
-    return snapshots, weights
-
-
-def check_sizes(batch_size: int, num_images: int) -> int:
-    """The batch size, cut to the data and divisible by the processes; ValueError if too small."""
-    ranks = distributed.num_ranks()
-    size = min(batch_size, num_images) // ranks * ranks
-    if size < 2:
-        raise ValueError(
-            f"{num_images} training image(s) for {ranks} process(es): matching images with "
-            "captions needs at least two in a batch; record more, or raise train.batch_size"
-        )
-    if size < min(batch_size, num_images):
-        log.warning(
-            "batch size %d is cut to %d, a multiple of %d processes", batch_size, size, ranks
-        )
-    elif size < batch_size:
-        log.warning("batch size %d is cut to the %d training images there are", batch_size, size)
-    return size
-
-
-def start_model(
-    wanted: Settings, mixture: Mixture, resumed: Path | None
-) -> tuple[LocTexModel, PreTrainedTokenizerFast]:
-    """The model and tokenizer a run starts from: a checkpoint to resume, or `model.init`."""
-    init = wanted.model.init
-    if resumed is None and init in ("random", "timm"):
-        captions = (caption for split in mixture.splits for caption in split.captions())
-        words = tokenizer.train(captions, wanted.model.vocabulary, wanted.data.max_tokens)
-        return models.build(wanted, len(words), words.pad_token_id), words
-    folder = resumed or checkpoint.find(init)
-    model = models.load(folder, models.overrides(wanted))
-    return model, tokenizer.load(folder)
-
-
-def wrap(
-    model: LocTexModel, options: settings.TrainSettings, device: torch.device
-) -> torch.nn.Module:
-    """The model as it is trained: compiled by setting, parallel under torchrun."""
-    trained: torch.nn.Module = model
-    if options.compile:
-        trained = torch.compile(trained)
-    if distributed.num_ranks() > 1:
-        devices = [device.index] if device.type == "cuda" else None
-        trained = DistributedDataParallel(trained, device_ids=devices)
-    return trained
 
 
 def stop_on_signal() -> list[int]:
@@ -273,21 +167,6 @@ def should_stop(run: Run, received: list[int], device: torch.device) -> bool:
     """Whether any process was asked to stop; all processes get the same answer."""
     asked = torch.tensor(float(bool(received) or run.stop_requested()), device=device)
     return bool(distributed.total(asked))
-
-
-def validate(
-    model: LocTexModel,
-    words: PreTrainedTokenizerFast,
-    split: Split,
-    options: settings.TrainSettings,
-    run: Run,
-    step: int,
-) -> dict[str, float]:
-    """Scores of a validation split, logged as val_*."""
-    scores = evaluate.score(model, words, split, limit=options.evaluate_images).metrics
-    if distributed.rank() == 0:
-        run.log(step, **{f"val_{name}": value for name, value in scores.items()})
-    return scores
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -314,7 +193,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with run.hold() if is_first else nullcontext():
             if is_first:
                 write_whole(run.settings_file, settings.dump(wanted))
-            outcome = train(wanted, run, given.resume)
+            is_restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+            has_checkpoint = (run.path / "last").exists()
+            outcome = train(wanted, run, given.resume or (is_restarted and has_checkpoint))
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     if is_first and outcome.pop("is_done"):

@@ -3,6 +3,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,9 @@ from loctex import model as models
 from loctex import optimizer as optimizers
 from loctex.dataset import Mixture
 from loctex.runs import Run
+from loctex.setup import check_sizes, open_snapshots
 from loctex.snapshot import Snapshot
-from loctex.train import main, open_snapshots, train
+from loctex.train import main, train
 from tests.loctex.small import small
 
 ROOT = Path(__file__).parents[2]
@@ -43,17 +46,24 @@ def _flat(state: dict) -> torch.Tensor:
     return torch.cat([torch.as_tensor(part, dtype=torch.float64).flatten() for part in parts])
 
 
-def start(run: Path, wanted: settings.Settings, *more: str) -> subprocess.Popen:
+@contextmanager
+def started(run: Path, wanted: settings.Settings, *more: str) -> Iterator[subprocess.Popen]:
     file = run.parent / "wanted.yaml"
     file.write_text(settings.dump(wanted))
     command = [sys.executable, "-m", "loctex.train", "--run", str(run), "--settings", str(file)]
-    return subprocess.Popen([*command, *more], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    with open(run.parent / "printed.txt", "w") as printed:
+        process = subprocess.Popen([*command, *more], cwd=ROOT, stderr=printed)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
 
-def wait_for(condition, process: subprocess.Popen, seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
+def wait_for(condition: Callable[[], object], process: subprocess.Popen) -> None:
+    end = time.monotonic() + 120
     while not condition():
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, "it ended early"
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.02)
 
@@ -83,13 +93,13 @@ def test_killed_between_checkpoints_and_resumed_equals_undisturbed(snapshot, tmp
     wanted = small(snapshot, train__steps=60, train__evaluate_every=0)
     train(wanted, Run(tmp_path / "whole"))
     run = Run(tmp_path / "killed")
-    process = start(run.path, wanted)
-    wait_for(lambda: any(r["step"] >= 6 for r in run.metrics()), process)
-    process.kill()
-    process.wait()
+    with started(run.path, wanted) as process:
+        wait_for(lambda: any(r["step"] >= 6 for r in run.metrics()), process)
+        process.kill()
+        process.wait()
     assert not run.result_file.exists()
-    done = start(run.path, wanted, "--resume")
-    assert done.wait(120) == 0, done.stderr.read()
+    with started(run.path, wanted, "--resume") as process:
+        assert process.wait(300) == 0, (tmp_path / "printed.txt").read_text()
     assert_same_run(tmp_path / "whole", run.path)
     assert json.loads(run.result_file.read_text())["step"] == 60
 
@@ -97,10 +107,11 @@ def test_killed_between_checkpoints_and_resumed_equals_undisturbed(snapshot, tmp
 @pytest.mark.slow
 def test_sigterm_writes_a_checkpoint_and_ends_well(snapshot, tmp_path):
     run = Run(tmp_path / "run")
-    process = start(run.path, small(snapshot, train__steps=5000, train__checkpoint_every=5000))
-    wait_for(lambda: run.metrics(), process)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0, process.stderr.read()
+    wanted = small(snapshot, train__steps=5000, train__checkpoint_every=5000)
+    with started(run.path, wanted) as process:
+        wait_for(run.metrics, process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(120) == 0, (tmp_path / "printed.txt").read_text()
     state = checkpoint.load_state(checkpoint.find(run.path, "last"))
     assert 0 < state["step"] < 5000
     assert not run.result_file.exists()
@@ -169,7 +180,6 @@ def test_one_training_image_is_refused_with_the_way_out(snapshot):
     split = Snapshot.open(snapshot).split("train")
     mixture = Mixture([split], [1 / 32], 0)
     assert mixture.num_places() == 1
-    from loctex.train import check_sizes
 
     with pytest.raises(ValueError, match="at least two"):
         check_sizes(8, mixture.num_places())

@@ -1,0 +1,126 @@
+"""What a run needs before its first step: data, model, optimizer, from settings or a checkpoint."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from timm.layers import convert_sync_batchnorm
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from transformers import PreTrainedTokenizerFast
+
+from loctex import checkpoint, distributed, tokenizer
+from loctex import model as models
+from loctex.dataset import Mixture
+from loctex.model import LocTexModel
+from loctex.settings import Settings, TrainSettings
+from loctex.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+log = logging.getLogger("loctex")
+
+
+def open_snapshots(names: Sequence[str]) -> tuple[list[Snapshot], list[float]]:
+    """FOLDER or FOLDER=weight each -> the snapshots and their weights."""
+    if not names:
+        raise ValueError(
+            "name at least one snapshot with --data FOLDER (data_tools.snapshot makes one)"
+        )
+    snapshots, weights = [], []
+    for name in names:
+        folder, equals, weight = name.rpartition("=")
+        try:
+            weights.append(float(weight) if equals else 1.0)
+        except ValueError as error:
+            raise ValueError(f"--data {name}: the weight {weight!r} is not a number") from error
+        if not 0 < weights[-1] < 1e6:
+            raise ValueError(f"--data {name}: the weight must be above 0")
+        snapshots.append(Snapshot.open(folder if equals else name))
+        if "train" not in snapshots[-1].splits:
+            raise ValueError(f"{name} has no train split, only {', '.join(snapshots[-1].splits)}")
+    return snapshots, weights
+
+
+def check_sizes(batch_size: int, num_images: int) -> int:
+    """The batch size, cut to the data and divisible by the processes; ValueError if too small."""
+    ranks = distributed.num_ranks()
+    size = min(batch_size, num_images) // ranks * ranks
+    if size < 2:
+        raise ValueError(
+            f"{num_images} training image(s) for {ranks} process(es): matching images with "
+            "captions needs at least two in a batch; record more, or raise train.batch_size"
+        )
+    if size < min(batch_size, num_images):
+        log.warning(
+            "batch size %d is cut to %d, a multiple of %d processes", batch_size, size, ranks
+        )
+    elif size < batch_size:
+        log.warning("batch size %d is cut to the %d training images there are", batch_size, size)
+    return size
+
+
+def start_model(
+    wanted: Settings, mixture: Mixture, resumed: Path | None
+) -> tuple[LocTexModel, PreTrainedTokenizerFast]:
+    """The model and tokenizer a run starts from: a checkpoint to resume, or `model.init`."""
+    init = wanted.model.init
+    if resumed is None and init in ("random", "timm"):
+        captions = (caption for split in mixture.splits for caption in split.captions())
+        words = tokenizer.train(captions, wanted.model.vocabulary, wanted.data.max_tokens)
+        return models.build(wanted, len(words), words.pad_token_id), words
+    folder = resumed or checkpoint.find(init)
+    model = models.load(folder, models.overrides(wanted))
+    if wanted.data.max_tokens > model.config.max_tokens:
+        raise ValueError(
+            f"data.max_tokens is {wanted.data.max_tokens}, but {folder} was made for captions of "
+            f"{model.config.max_tokens}; set --data.max_tokens {model.config.max_tokens} or less"
+        )
+    return model, tokenizer.load(folder)
+
+
+def place(model: LocTexModel, options: TrainSettings, device: torch.device) -> LocTexModel:
+    """The model on its device, in training mode, laid out and made lean by setting."""
+    if options.sync_batch_norm and device.type == "cuda" and distributed.num_ranks() > 1:
+        model = convert_sync_batchnorm(model)
+    model = model.to(device).train()
+    if options.channels_last:
+        model.backbone.to(memory_format=torch.channels_last)
+    if options.checkpoint_activations:
+        model.backbone.stages.set_grad_checkpointing(True)
+        model.text_encoder.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def wrap(model: LocTexModel, options: TrainSettings, device: torch.device) -> nn.Module:
+    """The model as it is trained: compiled by setting, parallel under torchrun."""
+    trained: nn.Module = model
+    if options.compile:
+        torch._dynamo.config.suppress_errors = (
+            True  # what cannot be compiled runs as it is, and says so
+        )
+        trained = torch.compile(trained)
+    if distributed.num_ranks() > 1:
+        devices = [device.index] if device.type == "cuda" else None
+        trained = DistributedDataParallel(trained, device_ids=devices)
+    return trained
+
+
+def average(model: LocTexModel, decay: float) -> AveragedModel:
+    """The moving average of the weights; running statistics are copied, not averaged."""
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    averaged.n_averaged.fill_(1)  # it starts as the model, and is averaged from the first step
+    return averaged.eval()
+
+
+def board(run: Path) -> "SummaryWriter":
+    """A TensorBoard writer in RUN/tensorboard; ValueError where the package is missing."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError("train.tensorboard needs its package: pip install tensorboard") from error
+    return SummaryWriter(run / "tensorboard")
