@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import mimetypes
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,7 @@ def payload(
         "strokes": [np.round(stroke, 4).ravel().tolist() for stroke in strokes],
         "begin": begin if begin > 1 else 0.0,  # a fragment of a longer recording starts late
         "duration": max(times, default=0.0),
-        "voice": _file_url(voice, "audio/wav") if voice else None,
+        "voice": _file_url(voice) if voice else None,
         "hits": hits,
         "scores": scores or [],
         **(_model_side(attention) if attention else {"maps": None}),
@@ -110,5 +111,6 @@ def data_url(image: np.ndarray) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
-def _file_url(path: Path, kind: str) -> str:
+def _file_url(path: Path) -> str:
+    kind = mimetypes.guess_type(path.name)[0] or "audio/wav"
     return f"data:{kind};base64," + base64.b64encode(path.read_bytes()).decode()
