@@ -7,8 +7,6 @@ that a word or a trace cannot be scored: use np.nanmean.
 """
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import rankdata
 
 HALF_CELL = 0.5 + 1e-9  # distances are in cells; the surplus is for rounding
 SEGMENT = 20  # rows of the shorter trace in one segment of LBM
@@ -108,6 +106,8 @@ def energy(maps: np.ndarray, cover: np.ndarray) -> np.ndarray:
 
 def auc(maps: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """(W, h, w) maps and bool cells -> (W,): area under the ROC curve; NaN for all or no cells."""
+    from scipy.stats import rankdata  # half a second that the app need not wait for
+
     maps, cells = (values.reshape(len(values), -1) for values in (maps, cells))
     positives = cells.sum(axis=1)
     pairs = positives * (cells.shape[1] - positives)
@@ -151,6 +151,8 @@ def lbm(prediction: np.ndarray, truth: np.ndarray, window: int = 0) -> float:
 
 def _segment_cost(rows: np.ndarray, columns: np.ndarray, window: int) -> float:
     """(p, 4) and (m, 4), p <= m: mean cost of the best matching within the window."""
+    from scipy.optimize import linear_sum_assignment  # slow to import, as above
+
     p, m = len(rows), len(columns)
     cost = np.abs(rows[:, None] - columns).mean(axis=2)
     i, j = np.ogrid[:p, :m]
