@@ -3,11 +3,12 @@
     python -m loctex.train --data SNAPSHOT --preset tiny --run RUN
     python -m loctex.train --data MINE=4 --data LN_COCO --preset r50 --run RUN --model.init timm
     python -m loctex.train --run RUN --resume
-    torchrun --nproc-per-node 2 -m loctex.train --data SNAPSHOT --run RUN
+    torchrun --nproc-per-node 2 -m -- loctex.train --data SNAPSHOT --run RUN
 
 A run is a directory: settings.yaml, metrics.jsonl, checkpoints/, best and last, result.json.
 To stop it with a checkpoint, send SIGTERM or create the file RUN/stop; --resume goes on from
-RUN/last to the same bits as if it had never stopped.
+RUN/last to the same bits as if it had never stopped. (Without the --, torchrun takes our --run for
+an abbreviation of its own --run-path.)
 """
 
 import argparse

@@ -220,7 +220,7 @@ def test_two_processes_stopped_and_resumed_equal_undisturbed(snapshot, tmp_path)
     wanted = small(snapshot, loss__queue=8, train__ema=0.9, train__accumulate=2)
     (tmp_path / "wanted.yaml").write_text(settings.dump(wanted))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-               "--standalone", "-m", "loctex.train"]  # fmt: skip
+               "--standalone", "-m", "--", "loctex.train"]  # fmt: skip
 
     def launch(run: str, *more: str) -> None:
         line = [*command, "--run", str(tmp_path / run), *more]
