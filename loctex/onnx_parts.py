@@ -105,7 +105,7 @@ def write(model: LocTexModel, folder: Path) -> None:
     parts = {
         "image": (ImagePart(model), (images,), ({0: batch},)),
         "text": (TextPart(model), (tokens,), ({0: batch, 1: length},)),
-        "attention": (AttentionPart(model), vectors, ({0: batch}, {0: batch, 1: length})),
+        "attention": (AttentionPart(model), vectors, ({0: batch}, {0: Dim.DYNAMIC, 1: length})),
     }
     num_bytes = sum(value.numel() * value.element_size() for value in model.parameters())
     for name, (part, inputs, shapes) in parts.items():

@@ -139,7 +139,7 @@ def extract(
     for i, mark in enumerate(marks):
         row = known[mark] if isinstance(mark, str) else mark
         if isinstance(row, ValueError):
-            problems[i] = f"{paths[i].name}: {row}"
+            problems[i] = str(row)
         else:
             rows[i] = row
     return Features(rows, problems)
@@ -168,7 +168,7 @@ def _compute(
 
 
 def _bar(encoder: Encoder, total: int, has_progress: bool) -> tqdm:
-    return tqdm(total=total, desc=encoder.name, unit="image", disable=not has_progress)
+    return tqdm(total=total, desc=encoder.name, unit="image", disable=not (has_progress and total))
 
 
 def _or_problem(function, *arguments):

@@ -1,0 +1,157 @@
+"""Linear probes of frozen features: numpy in, numbers out (METHOD section 4).
+
+N images, C channels, K classes. Labels are 1 shown, -1 not shown, 0 takes no part.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.metrics import average_precision_score
+from sklearn.model_selection import cross_val_score
+from sklearn.svm import LinearSVC
+
+COSTS = (0.01, 0.1, 1.0, 10.0)
+FOLDS = 3
+MAX_ITERATIONS = 2000
+SHOTS = (1, 2, 4, 8, 16, 32, 64, 96)
+SAMPLES = 5
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """ap: of the test images. cost: chosen on the training images. num_train: its positives."""
+
+    ap: float
+    cost: float
+    num_train: int
+    num_test: int
+    is_converged: bool
+
+
+def svm(cost: float) -> LinearSVC:
+    """The classifier of one class, as in VirTex's public code; the seed is ours."""
+    return LinearSVC(
+        C=cost,
+        class_weight={1: 2, -1: 1},
+        penalty="l2",
+        loss="squared_hinge",
+        max_iter=MAX_ITERATIONS,
+        random_state=0,
+    )
+
+
+def score_class(
+    train: np.ndarray, shown: np.ndarray, test: np.ndarray, truth: np.ndarray
+) -> ClassScore:
+    """(N, C) features and (N,) labels of one class, to train and to test on."""
+    train, shown = train[shown != 0], shown[shown != 0]
+    test, truth = test[truth != 0], truth[truth != 0]
+    by_cost = [
+        cross_val_score(svm(cost), train, shown, cv=FOLDS, scoring="average_precision").mean()
+        for cost in COSTS
+    ]
+    cost = COSTS[int(np.argmax(by_cost))]
+    model = svm(cost).fit(train, shown)
+    return ClassScore(
+        ap=float(average_precision_score(truth > 0, model.decision_function(test))),
+        cost=cost,
+        num_train=int((shown > 0).sum()),
+        num_test=int((truth > 0).sum()),
+        is_converged=bool(np.max(model.n_iter_) < MAX_ITERATIONS),
+    )
+
+
+def unusable(shown: np.ndarray, truth: np.ndarray) -> str | None:
+    """Why a class cannot be scored; None where it can."""
+    if (shown > 0).sum() < FOLDS:
+        return f"{(shown > 0).sum()} positive image(s) to train on, {FOLDS} needed"
+    if (shown < 0).sum() < FOLDS:
+        return f"{(shown < 0).sum()} negative image(s) to train on, {FOLDS} needed"
+    if not (truth > 0).any():
+        return "no positive image to test on"
+    return None
+
+
+def score(
+    train: np.ndarray, shown: np.ndarray, test: np.ndarray, truth: np.ndarray, num_jobs: int = -1
+) -> list[dict]:
+    """`ClassScore` of each column of the (N, K) labels, computed in parallel."""
+    rows = Parallel(num_jobs)(
+        delayed(score_class)(train, shown[:, k], test, truth[:, k]) for k in range(shown.shape[1])
+    )
+    return [asdict(row) for row in rows]
+
+
+def neighbors(
+    train: np.ndarray,
+    shown: np.ndarray,
+    test: np.ndarray,
+    truth: np.ndarray,
+    count: int = 20,
+    temperature: float = 0.07,
+) -> float:
+    """Mean AP over classes of a vote among the most similar training images: the quick number.
+
+    A neighbor's vote weighs exp(cosine / temperature), as in DINO's public code (Caron et al.,
+    ICCV 2021). The neighbors for a class are among the images that take part in it.
+    """
+    cosine = test @ train.T  # (test, train)
+    nearest = np.argsort(-cosine, axis=1, kind="stable")
+    weight = np.exp((np.take_along_axis(cosine, nearest, axis=1) - 1) / temperature)
+    parts = []
+    for k in range(shown.shape[1]):
+        enough = count + int((shown[:, k] == 0).sum())
+        labels = shown[nearest[:, :enough], k]
+        votes = (labels != 0) & ((labels != 0).cumsum(axis=1) <= count)
+        votes = weight[:, :enough] * votes
+        score = (votes * (labels > 0)).sum(axis=1) / votes.sum(axis=1)
+        keep = truth[:, k] != 0
+        parts.append(average_precision_score(truth[keep, k] > 0, score[keep]))
+    return float(np.mean(parts))
+
+
+def low_shot(
+    train: np.ndarray,
+    shown: np.ndarray,
+    test: np.ndarray,
+    truth: np.ndarray,
+    shots: Sequence[int] = SHOTS,
+    num_jobs: int = -1,
+) -> dict[int, dict[str, float]]:
+    """k positives of each class and (K - 1) k negatives (at most as many as there are) -> mAP.
+
+    The mean and standard deviation over five samples; the images of a smaller k are among those
+    of a larger one. A k that some class cannot fill is not in the result: its mean would be over
+    other classes. Sizes as in Goyal et al. (ICCV 2019), at C = 1 (ours: no cost can be chosen
+    from one image).
+    """
+    num_classes = shown.shape[1]
+    shots = [k for k in shots if k <= (shown > 0).sum(axis=0).min()]
+    jobs = [(k, s, c) for k in shots for s in range(SAMPLES) for c in range(num_classes)]
+    scores = Parallel(num_jobs)(
+        delayed(_score_few)(train, shown[:, c], test, truth[:, c], few(shown, c, k, sample))
+        for k, sample, c in jobs
+    )
+    means = np.reshape(scores, (len(shots), SAMPLES, num_classes)).mean(axis=2)
+    return {
+        k: {"mean": float(row.mean()), "std": float(row.std())}
+        for k, row in zip(shots, means, strict=True)
+    }
+
+
+def few(shown: np.ndarray, column: int, k: int, sample: int) -> np.ndarray:
+    """The rows drawn for one class of the (N, K) labels: k positives, (K - 1) k negatives."""
+    random = np.random.default_rng((sample, column))
+    positive = random.permutation(np.flatnonzero(shown[:, column] > 0))[:k]
+    negative = random.permutation(np.flatnonzero(shown[:, column] < 0))
+    return np.sort(np.concatenate((positive, negative[: max(1, shown.shape[1] - 1) * k])))
+
+
+def _score_few(
+    train: np.ndarray, shown: np.ndarray, test: np.ndarray, truth: np.ndarray, rows: np.ndarray
+) -> float:
+    model = svm(1.0).fit(train[rows], shown[rows])
+    keep = truth != 0
+    return float(average_precision_score(truth[keep] > 0, model.decision_function(test[keep])))

@@ -1,0 +1,249 @@
+"""VOC07 classification: are the frozen features good for finding twenty kinds of things?
+
+    python -m loctex.transfer.voc07 --run RUN --voc VOCDEVKIT [--also OTHER ...] [--to FILE]
+
+One linear SVM per class on the global average pool of the last stage (METHOD section 4, after
+VirTex's public code), the same from a few images per class (low-shot), and a vote of the nearest
+images (k-NN, the quick number). Prints a table with a row for random initialization, one for the
+run and one for each --also (another run, timm:MODEL, or timm:MODEL=FILE), and writes
+RUN/transfer/voc07-CHECKPOINT/result.json. Features stay in RUN/transfer/features.
+
+An image that only shows difficult objects of a class takes no part for that class. VirTex's code
+leaves it out of testing but trains on it as negative: --difficult negative does that.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from loctex import checkpoint
+from loctex.runs import write_whole
+from loctex.transfer import features, linear, voc
+from loctex.transfer.features import Encoder
+from loctex.transfer.labels import Labels, check_disjoint, listing
+
+PROTOCOLS = ("svm", "knn", "low-shot")
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What every row is scored on. left_out: image or class -> why it does not count."""
+
+    train: Labels
+    test: Labels
+    left_out: dict[str, str]
+
+
+def read(devkit: Path, train: str | None, test: str | None, difficult: str = "ignored") -> Task:
+    """The task of a devkit; classes that cannot be scored are named in `left_out`.
+
+    ValueError where sets or annotations are missing, sets overlap, or no class is left.
+    """
+    folder = voc.find(devkit)
+    if train is None or test is None:
+        usual = voc.splits(folder)
+        train, test = train or usual[0], test or usual[1]
+    sets = voc.read(folder, train, test)
+    check_disjoint(*sets)
+    if difficult == "negative":
+        values = np.where(sets[0].values == 0, -1, sets[0].values)
+        sets = (replace(sets[0], values=values), sets[1])
+    return without_unusable(Task(*sets, {}))
+
+
+def without_unusable(task: Task) -> Task:
+    """The task without the classes that lack positives or negatives, each named."""
+    problems = {
+        name: linear.unusable(task.train.values[:, k], task.test.values[:, k])
+        for k, name in enumerate(task.train.classes)
+    }
+    keep = [k for k, why in enumerate(problems.values()) if why is None]
+    left_out = {f"class {name}": why for name, why in problems.items() if why is not None}
+    if not keep:
+        raise ValueError(f"no class can be scored: {listing(_texts(left_out))}")
+    train, test = task.train.with_classes(keep), task.test.with_classes(keep)
+    return Task(train, test, task.left_out | left_out)
+
+
+def encode(
+    encoder: Encoder, task: Task, cache: Path, device: str, has_progress: bool = False
+) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+    """The features of the training and the test images, and what is wrong with which image."""
+    paths = (*task.train.paths, *task.test.paths)
+    found = features.extract(encoder, paths, cache, device=device, has_progress=has_progress)
+    problems = {}
+    for i, why in found.problems.items():
+        problems[_image(paths[i])] = why
+    rows = found.rows.astype(np.float64)
+    return rows[: len(task.train)], rows[len(task.train) :], problems
+
+
+def without_damaged(task: Task, problems: dict[str, str]) -> Task:
+    """The task without the images that cannot be read, each named."""
+    train, test = (
+        labels.take(i for i, path in enumerate(labels.paths) if _image(path) not in problems)
+        for labels in (task.train, task.test)
+    )
+    return without_unusable(Task(train, test, task.left_out | problems))
+
+
+def score(
+    train: np.ndarray, test: np.ndarray, task: Task, protocols: Sequence[str], num_jobs: int = -1
+) -> dict:
+    """The numbers of one row; fractions, not percent."""
+    given = (train, task.train.values, test, task.test.values)
+    result: dict = {}
+    if "svm" in protocols:
+        classes = linear.score(*given, num_jobs=num_jobs)
+        result["map"] = float(np.mean([row["ap"] for row in classes]))
+        result["classes"] = dict(zip(task.train.classes, classes, strict=True))
+    if "knn" in protocols:
+        result["knn"] = linear.neighbors(*given)
+    if "low-shot" in protocols:
+        result["low_shot"] = linear.low_shot(*given, num_jobs=num_jobs)
+    return result
+
+
+def evaluate(
+    encoders: Sequence[Encoder],
+    task: Task,
+    cache: Path,
+    *,
+    protocols: Sequence[str] = PROTOCOLS,
+    skip_damaged: bool = False,
+    device: str = "cpu",
+    num_jobs: int = -1,
+    has_progress: bool = False,
+) -> tuple[list[dict], Task]:
+    """A row of numbers per encoder, all on the same images, and the task they were scored on.
+
+    ValueError names unreadable images, unless `skip_damaged` leaves them out of the task.
+    """
+    rows = []
+    for encoder in encoders:
+        start = time.monotonic()
+        train, test, problems = encode(encoder, task, cache, device, has_progress)
+        if problems and not skip_damaged:
+            raise ValueError(
+                f"{len(problems)} image(s) cannot be read: {listing(_texts(problems))}; mend them, "
+                "or leave them out with --skip-damaged"
+            )
+        if problems:
+            task = without_damaged(task, problems)
+            train, test, _ = encode(encoder, task, cache, device)
+        encoded = time.monotonic()
+        numbers = score(train, test, task, protocols, num_jobs)
+        seconds = {"features": encoded - start, "scores": time.monotonic() - encoded}
+        rows.append({"name": encoder.name, "weights": encoder.key, **numbers, "seconds": seconds})
+    return rows, task
+
+
+def table(rows: Sequence[dict], task: Task) -> str:
+    """The numbers as people read them, in percent."""
+    shots = sorted({k for row in rows for k in row.get("low_shot", {})})
+    width = max(len(row["name"]) for row in rows)
+    lines = [
+        f"mean AP (%) over {len(task.train.classes)} classes; {len(task.train)} images to train "
+        f"on, {len(task.test)} to test on",
+        " " * width + "    SVM   k-NN" + "".join(f"{f'k={k}':>12}" for k in shots),
+    ]
+    for row in rows:
+        cells = "".join(_few(row.get("low_shot", {}).get(k)) for k in shots)
+        lines.append(
+            f"{row['name']:{width}} {_percent(row.get('map'))} {_percent(row.get('knn'))}{cells}"
+        )
+        slow = [name for name, part in row.get("classes", {}).items() if not part["is_converged"]]
+        if slow:
+            lines.append(f"{'':{width}}   the solver stopped early on {', '.join(slow)}")
+    return "\n".join([*lines, *(f"left out: {text}" for text in _texts(task.left_out))])
+
+
+def _percent(value: float | None) -> str:
+    return f"{'-':>6}" if value is None else f"{100 * value:6.2f}"
+
+
+def _few(part: dict | None) -> str:
+    return f"{'-':>12}" if part is None else f"{100 * part['mean']:6.1f} ±{100 * part['std']:4.1f}"
+
+
+def _image(path: Path) -> str:
+    return f"image {path.name}"
+
+
+def _texts(problems: dict[str, str]) -> list[str]:
+    return [f"{what}: {why}" for what, why in problems.items()]
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m loctex.transfer.voc07",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--run", type=Path, required=True, help="a run, or a saved model's folder")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or a folder [best]")
+    parser.add_argument("--voc", type=Path, required=True, help="VOCdevkit, or its VOC2007")
+    parser.add_argument(
+        "--also", action="append", default=[], metavar="OTHER",
+        help="one more row: a run (one trained without traces, say), timm:MODEL, timm:MODEL=FILE",
+    )  # fmt: skip
+    parser.add_argument("--train", help="the set to train on [trainval, else train]")
+    parser.add_argument("--test", help="the set to test on [test, else val]")
+    parser.add_argument("--difficult", choices=("ignored", "negative"), default="ignored",
+                        help="difficult objects in training [ignored]")  # fmt: skip
+    parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS)
+    parser.add_argument("--skip-damaged", action="store_true",
+                        help="leave unreadable images out, named, instead of refusing")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of the random initialization [0]")
+    parser.add_argument("--jobs", type=int, default=-1, help="processes [all cores]")
+    parser.add_argument("--device", help="cpu, cuda ...; the GPU where there is one")
+    parser.add_argument("--to", type=Path, help="where to write result.json")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = parser().parse_args(arguments)
+    try:
+        folder = checkpoint.find(given.run, given.checkpoint)
+        task = read(given.voc, given.train, given.test, given.difficult)
+        rows, task = evaluate(
+            [
+                features.from_random(given.run, given.checkpoint, given.seed),
+                features.from_run(given.run, given.checkpoint),
+                *(features.from_name(name) for name in given.also),
+            ],
+            task,
+            given.run / "transfer" / "features",
+            protocols=given.protocols,
+            skip_damaged=given.skip_damaged,
+            device=given.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            num_jobs=given.jobs,
+            has_progress=True,
+        )
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    to = given.to or given.run / "transfer" / f"voc07-{Path(given.checkpoint).name}" / "result.json"
+    result = {
+        "protocol": "voc07",
+        "checkpoint": folder.name,
+        "rows": rows,
+        "classes": task.train.classes,
+        "num_train": len(task.train),
+        "num_test": len(task.test),
+        "difficult": given.difficult,
+        "left_out": task.left_out,
+    }
+    write_whole(to, json.dumps(result, indent=1))
+    print(table(rows, task))
+    print(f"written to {to}")
+
+
+if __name__ == "__main__":
+    main()
