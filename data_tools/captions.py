@@ -74,7 +74,7 @@ def _read_lines(path: Path, name: str | None) -> Iterator[Captions]:
             record = loads(line)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{where}: is not JSON: {error}") from error
-        check(record, where, ("image_id", "captions"))
+        check(record, f"{where}: ", ("image_id", "captions"))
         if not isinstance(record["captions"], list):
             raise ValueError(f"{where}: captions: must be a list of texts")
         own = name or str(record.get("dataset_id") or path.resolve().parent.name)

@@ -130,7 +130,10 @@ def _region(things: Sequence[Instance], labels: Labels) -> tuple[np.ndarray, dic
     if len(things) == 1 and things[0].outline is None:
         return box_region(things[0].box), {"box": list(things[0].box)}
     height, width = labels.height, labels.width
-    encoded = rle.merge([thing.encoded(height, width) for thing in things])
+    try:
+        encoded = rle.merge([thing.encoded(height, width) for thing in things])
+    except ValueError as error:
+        raise ValueError(f"image {labels.image_id!r}: segmentation: {error}") from error
     mask = rle.decode(encoded).astype(bool)
     if not mask.any():
         return None

@@ -180,7 +180,7 @@ def _read_boxes(path: Path, content: Any, name: str) -> Iterator[Labels]:
         raise ValueError(f"{path}: must be a COCO file, or an object of boxes by image id")
     for image_id, record in content.items():
         where = f"{path}: {image_id}"
-        check(record, where, ("size", "objects"))
+        check(record, f"{where}.", ("size", "objects"))
         size = _size(record["size"], f"{where}.size")
         yield _boxed(name, record.get("split"), image_id, size, record["objects"], where)
 
@@ -224,7 +224,7 @@ def _boxed(
 ) -> Labels:
     things = []
     for i, thing in enumerate(objects):
-        check(thing, f"{where}: objects[{i}]", ("name", "bbox"))
+        check(thing, f"{where}: objects[{i}].", ("name", "bbox"))
         x0, y0, x1, y1 = _numbers(thing["bbox"], f"{where}: objects[{i}].bbox")
         box = _box((x0 - 1, y0 - 1, x1, y1), size)  # Pascal VOC counts pixels from 1
         if box:
@@ -237,20 +237,22 @@ def _boxed(
 
 
 def items(path: Path, content: Mapping, key: str, needed: Sequence[str]) -> list[Mapping]:
+    """A list of a COCO file, each item of which has the needed keys; else ValueError."""
     items = content.get(key)
     if not isinstance(items, list):
         raise ValueError(f"{path}: {key}: must be a list")
     for i, item in enumerate(items):
-        check(item, f"{path}: {key}[{i}]", needed)
+        check(item, f"{path}: {key}[{i}].", needed)
     return items
 
 
 def check(item: Any, where: str, needed: Sequence[str]) -> None:
+    """ValueError WHERE + KEY: the item is no object, or a key it needs is missing or null."""
     if not isinstance(item, Mapping):
-        raise ValueError(f"{where}: must be an object")
+        raise ValueError(f"{where.rstrip(': .')}: must be an object")
     for key in needed:
         if item.get(key) is None:
-            raise ValueError(f"{where}.{key}: is missing")
+            raise ValueError(f"{where}{key}: is missing")
 
 
 def _numbers(value: Any, where: str) -> list[float]:

@@ -39,6 +39,7 @@ READ = {  # further nouns that mean the category where a person wrote them
         "pitcher", "catcher", "toddler",
     ),
     "mouse": ("mouse",),
+    "microwave": ("microwave oven",),
     "tv": ("tv", "monitor"),
     "tennis racket": ("racquet", "tennis racquet"),
     "cow": ("bull", "calf"),
