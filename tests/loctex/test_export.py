@@ -1,0 +1,232 @@
+"""Hand-over: what others load computes what the run computes, or there is no export."""
+
+import json
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+import torch
+import torchvision
+from transformers import AutoImageProcessor, AutoTokenizer
+
+from loctex import card, checkpoint, export, onnx_parts, predictor, settings, tokenizer
+from loctex import model as models
+from loctex.model import LocTexModel
+from tests.loctex.small import BACKBONE, small
+from tests.loctex.weights import write_run, write_weights
+
+NAMES = {name for _, part in onnx_parts.NAMES.values() for name in part}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("runs") / "garden")
+
+
+@pytest.fixture(scope="module")
+def resnet50(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with the papers' backbone and small heads, on small images."""
+    wanted = settings.with_values(
+        small("scenes"), {"model": {"backbone": "resnet50", "backbone_options": {}}}
+    )
+    return write_weights(tmp_path_factory.mktemp("runs") / "r50", wanted)
+
+
+def load(run: Path) -> LocTexModel:
+    return models.load(checkpoint.find(run)).eval()
+
+
+@torch.no_grad()
+def features(model: LocTexModel, images: torch.Tensor) -> np.ndarray:
+    return model.encode_image(images).pooled.numpy()
+
+
+def test_torchvision_resnet50_loads_strictly_with_equal_features(resnet50, tmp_path):
+    differences = export.export(resnet50, tmp_path / "out", "torchvision")
+    assert set(differences) == {"image_features"} and differences["image_features"] <= 1e-5
+
+    theirs = torchvision.models.resnet50().eval()
+    theirs.fc = torch.nn.Identity()
+    weights = safetensors.torch.load_file(tmp_path / "out" / "model.safetensors")
+    assert len(weights) == 318
+    theirs.load_state_dict(weights, strict=True)
+    images = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        assert np.allclose(theirs(images), features(load(resnet50), images), rtol=0, atol=1e-5)
+
+
+def test_detectron2_names_are_those_of_its_own_converter(resnet50, tmp_path):
+    export.export(resnet50, tmp_path / "out", "detectron2")
+    content = pickle.loads((tmp_path / "out" / "model.pkl").read_bytes())
+    assert content["matching_heuristics"] is True
+    names = set(content["model"])
+    norm = ("weight", "bias", "running_mean", "running_var")
+    wanted = {"stem.conv1.weight", *(f"stem.conv1.norm.{key}" for key in norm)}
+    for stage, num_blocks in ((2, 3), (3, 4), (4, 6), (5, 3)):
+        for block in range(num_blocks):
+            layers = ["conv1", "conv2", "conv3", *(["shortcut"] if block == 0 else [])]
+            for layer in layers:
+                start = f"res{stage}.{block}.{layer}"
+                wanted |= {f"{start}.weight", *(f"{start}.norm.{key}" for key in norm)}
+    assert names == wanted and len(names) == 265
+    stem = load(resnet50).backbone.stages.conv1.weight.detach().numpy()
+    assert np.array_equal(content["model"]["stem.conv1.weight"], stem)
+
+
+def test_timm_loads_the_backbone_in_one_line(run, tmp_path):
+    export.export(run, tmp_path / "out", "timm")
+    theirs = timm.create_model(
+        "resnet18",
+        features_only=True,
+        out_indices=(-1,),
+        checkpoint_path=str(tmp_path / "out" / "model.safetensors"),
+        **BACKBONE,
+    ).eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        found = theirs(images)[-1].mean((2, 3))
+    assert np.allclose(found, features(load(run), images), rtol=0, atol=1e-5)
+
+
+def test_huggingface_holds_model_tokenizer_and_preprocessing(run, tmp_path):
+    export.export(run, tmp_path / "out", "huggingface")
+    ours, theirs = load(run), LocTexModel.from_pretrained(tmp_path / "out").eval()
+    images = torch.randn(2, 3, 64, 64)
+    assert np.array_equal(features(theirs, images), features(ours, images))
+
+    words = AutoTokenizer.from_pretrained(tmp_path / "out")
+    caption = "A red circle left of a Blue square"
+    known = tokenizer.load(checkpoint.find(run))
+    assert words(caption)["input_ids"] == tokenizer.encode(known, [caption], 96)[0][0].tolist()
+
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    processor = AutoImageProcessor.from_pretrained(tmp_path / "out")
+    pixels = processor(images=picture, return_tensors="pt")["pixel_values"]
+    wanted = predictor.normalise(torch.from_numpy(picture[None]))
+    assert torch.allclose(pixels, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.0])
+def test_onnx_answers_as_the_predictor_does_at_any_batch_and_length(tmp_path, weight):
+    run = write_run(tmp_path / "run", loss__localization_weight=weight)
+    differences = export.export(run, tmp_path / "out", "onnx")
+    assert set(differences) == NAMES and max(differences.values()) <= 1e-5
+
+    model = load(run)
+    images, tokens = onnx_parts.examples(model, 5, 11)
+    found = dict(onnx_parts.answers(tmp_path / "out", images, tokens))
+    with torch.no_grad():
+        image, text = model.encode_image(images), model.encode_text(tokens)
+        maps = predictor.token_maps(model, image, text)
+    assert np.allclose(found["attention_maps"], maps, rtol=0, atol=1e-5)
+    assert found["attention_maps"].sum((2, 3)) == pytest.approx(1.0, abs=1e-5)
+    assert np.allclose(found["text_embedding"], text.embedding, rtol=0, atol=1e-5)
+
+
+def test_an_unknown_or_missing_or_reshaped_key_fails_the_export(resnet50, monkeypatch, tmp_path):
+    stages = export.stages
+    for change, message in (
+        (lambda found: found | {"layer5.weight": torch.zeros(1)}, "unknown 1 .*layer5.weight"),
+        (lambda found: {k: v for k, v in found.items() if k != "bn1.bias"}, "lacks 1 .*bn1.bias"),
+        (lambda found: found | {"bn1.bias": torch.zeros(3)}, "reshaped 1 .*bn1.bias"),
+    ):
+        monkeypatch.setattr(export, "stages", lambda model, change=change: change(stages(model)))
+        for format in ("torchvision", "timm", "detectron2"):
+            with pytest.raises(ValueError, match=message):
+                export.export(resnet50, tmp_path / "out", format)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_huggingface_export_with_another_key_fails(run, monkeypatch, tmp_path):
+    def spoilt(model, words, folder):
+        export.write_huggingface(model, words, folder)
+        weights = safetensors.torch.load_file(folder / "model.safetensors")
+        weights["attention.9.cell.weight"] = torch.zeros(2, 2)
+        safetensors.torch.save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+    form = export.Format(spoilt, export.read_huggingface)
+    monkeypatch.setitem(export.FORMATS, "huggingface", form)
+    with pytest.raises(ValueError, match="do not fit.*attention.9.cell.weight"):
+        export.export(run, tmp_path / "out", "huggingface")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_features_that_differ_by_1e_4_fail_the_export(run, monkeypatch, tmp_path):
+    def bent(model, *arguments):
+        return {k: v * (1 + 1e-4) for k, v in export.read_timm(model, *arguments).items()}
+
+    monkeypatch.setitem(export.FORMATS, "timm", export.Format(export.write_timm, bent))
+    with pytest.raises(ValueError, match="differs by more than 1e-05"):
+        export.export(run, tmp_path / "out", "timm")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_backbone_that_torchvision_lacks_is_refused_with_the_way_out(run, tmp_path):
+    with pytest.raises(ValueError, match="resnet18.*"):
+        export.export(run, tmp_path / "out", "torchvision")
+    vit = small("scenes", model__backbone="vit_small_patch16_224", model__backbone_options={
+        "img_size": 64, "depth": 2, "embed_dim": 48, "num_heads": 2})  # fmt: skip
+    other = write_weights(tmp_path / "vit", vit)
+    with pytest.raises(ValueError, match="torchvision has no vit_small.*timm or huggingface"):
+        export.export(other, tmp_path / "out", "torchvision")
+    assert export.export(other, tmp_path / "out", "timm")["image_features"] <= 1e-5
+
+
+def test_a_folder_with_files_is_not_written_over(run, tmp_path):
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(ValueError, match="is not empty; name a new folder"):
+        export.export(run, tmp_path, "timm")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_the_card_says_what_the_run_says(snapshot, tmp_path):
+    run = write_run(tmp_path / "garden", snapshot=f"{snapshot}=2")
+    (run / "result.json").write_text(json.dumps({"metrics": {"pointing_region": 0.8125}}))
+    rows = [{"name": "random initialization", "map": 0.125}, {"name": "garden", "map": 0.5}]
+    (run / "transfer/voc07-best").mkdir(parents=True)
+    (run / "transfer/voc07-best/result.json").write_text(json.dumps({"rows": rows}))
+    export.main([f"--run={run}", f"--to={tmp_path / 'out'}", "--format=timm"])
+    text = (tmp_path / "out/README.md").read_text()
+    manifest = json.loads((snapshot / "snapshot.json").read_text())
+    assert text.startswith('---\nlibrary_name: "timm"\n')
+    assert manifest["hash"] in text and "32 images and 32 narratives" in text
+    assert "simulated narrators of this software" in text
+    assert "| validation at the end of training | pointing_region | 0.812 |" in text
+    assert "| voc07-best, garden | map | 0.500 |" in text
+    assert "steps: 8" in text and "Checkpoint `step-00000001`" in text
+    assert str(tmp_path) not in text and str(snapshot.parent) not in text
+    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    names = {"timm": timm, "images": torch.zeros(1, 3, 64, 64)}
+    code = code.replace("model.safetensors", str(tmp_path / "out/model.safetensors"))
+    exec(code, names)
+    assert names["features"].shape == (1, 16)
+
+
+def test_the_card_of_bare_weights_admits_what_it_does_not_know(run, tmp_path):
+    folder = checkpoint.find(run)
+    text = card.write(folder, folder, load(run).config, "timm", {"image_features": 0.0})
+    assert "Unknown: the export was made from weights without a run." in text
+    assert "None was measured." in text
+
+
+def test_it_is_uploaded_only_when_asked(run, monkeypatch, tmp_path, capsys):
+    uploads = []
+
+    class Api:
+        def create_repo(self, name, private, exist_ok):
+            assert private
+            return f"https://hub/{name}"
+
+        def upload_folder(self, repo_id, folder_path):
+            uploads.append((repo_id, sorted(path.name for path in Path(folder_path).iterdir())))
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    export.main([f"--run={run}", f"--to={tmp_path / 'one'}", "--format=timm"])
+    assert uploads == []
+    export.main([f"--run={run}", f"--to={tmp_path / 'two'}", "--format=timm", "--push=me/garden"])
+    assert uploads == [("me/garden", ["README.md", "model.safetensors"])]
+    assert "uploaded to https://hub/me/garden" in capsys.readouterr().out
