@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -46,18 +47,19 @@ class Batch:
     color: Tensor  # (B, 3, 3) float32
     contrast: Tensor  # (B,) float32
     key: Tensor  # (B,) int64
+    lengths: list[int]  # tokens of each caption, rising; on the host, so that nothing waits for it
 
     def to(self, device: torch.device | str) -> "Batch":
         """All tensors on `device`."""
-        parts = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
-        return Batch(**parts)
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        tensors = {k: v.to(device, non_blocking=True) for k, v in parts.items() if k != "lengths"}
+        return Batch(**tensors, lengths=self.lengths)
 
     def split(self, count: int) -> list["Batch"]:
         """At most `count` chunks of nearly equal size, in order."""
-        parts = [
-            getattr(self, f.name).tensor_split(min(count, len(self.key))) for f in fields(self)
-        ]
-        return [Batch(*chunk) for chunk in zip(*parts, strict=True)]
+        edges = np.linspace(0, len(self.key), min(count, len(self.key)) + 1).astype(int).tolist()
+        parts = [getattr(self, f.name) for f in fields(self)]
+        return [Batch(*(part[a:b] for part in parts)) for a, b in pairwise(edges)]
 
 
 @dataclass(frozen=True)
@@ -117,49 +119,56 @@ class Collate:
         self.is_pinned = is_pinned
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
+        """Sorted by caption length: the text encoder works on parts of similar length."""
+        captions, spans = zip(*(_said(example) for example in examples), strict=True)
+        tokens, offsets = encode(self.tokenizer, captions, self.settings.max_tokens)
+        lengths = (tokens != self.tokenizer.pad_token_id).sum(axis=1)
+        order = np.argsort(lengths, kind="stable")
+        examples, spans = [examples[i] for i in order], [spans[i] for i in order]
+        tokens, offsets = tokens[order], offsets[order]
+
         size = self.settings.image_size
-        images = torch.empty(
-            (len(examples), size, size, 3), dtype=torch.uint8, pin_memory=self.is_pinned
-        )
-        decoded = self.pool.map(lambda e, out: decode_into(e.image, e.augmentation.box, out),
-                                examples, images.numpy())  # fmt: skip
-        tokens, offsets, target = self.words(examples)
-        deque(decoded, maxlen=0)  # wait, and raise what a thread raised
+        shape = (len(examples), size, size, 3)
+        images = torch.empty(shape, dtype=torch.uint8, pin_memory=self.is_pinned)
+        decoded = self.pool.map(_decode, examples, images.numpy())
+        target = self.target(examples, spans, offsets)
+        deque(decoded, maxlen=0)  # waits, and raises what a thread raised
         drawn = [example.augmentation for example in examples]
-        eye = np.eye(3)
+        colors = np.stack([np.eye(3) if a.color is None else a.color for a in drawn])
         return Batch(
             image=images,
             tokens=torch.from_numpy(tokens),
             offsets=torch.from_numpy(offsets),
             target=torch.from_numpy(target),
             flip=torch.tensor([a.is_flipped for a in drawn]),
-            color=torch.from_numpy(
-                np.stack([eye if a.color is None else a.color for a in drawn]).astype(np.float32)
-            ),
+            color=torch.from_numpy(colors.astype(np.float32)),
             contrast=torch.tensor([a.contrast for a in drawn], dtype=torch.float32),
             key=torch.tensor([example.key for example in examples]),
+            lengths=lengths[order].tolist(),
         )
 
-    def words(self, examples: Sequence[Example]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Tokens (B, T), their characters (B, T, 2) and their trace maps (B, T, h, w)."""
-        captions, all_spans = [], []
-        for example in examples:
-            narrative = example.narrative
-            spans = words.spans(narrative.caption, narrative.words) if narrative.strokes else []
-            caption, spans = augment.apply_to_caption(
-                narrative.caption, spans, example.augmentation
-            )
-            captions.append(caption)
-            all_spans.append(spans)
-        tokens, offsets = encode(self.tokenizer, captions, self.settings.max_tokens)
+    def target(
+        self, examples: Sequence[Example], spans: Sequence[list[words.Span]], offsets: np.ndarray
+    ) -> np.ndarray:
+        """(B, T, h, w) trace counts of the tokens at (B, T, 2) characters."""
         strokes, windows = [], []
-        for example, spans, place in zip(examples, all_spans, offsets, strict=True):
+        for example, said, place in zip(examples, spans, offsets, strict=True):
             narrative = example.narrative
             strokes.append(augment.apply_to_trace(narrative.strokes, example.augmentation))
-            seconds = words.windows(narrative.words if spans else (), self.settings.word_margin)
-            windows.append(words.token_windows(place, spans, seconds))
-        maps = trace.rasterize_batch(strokes, windows, self.grid)
-        return tokens, offsets, np.stack(maps)
+            seconds = words.windows(narrative.words if said else (), self.settings.word_margin)
+            windows.append(words.token_windows(place, said, seconds))
+        return np.stack(trace.rasterize_batch(strokes, windows, self.grid))
+
+
+def _said(example: Example) -> tuple[str, list[words.Span]]:
+    """The caption true of the distorted image, and where its utterances are; none without trace."""
+    narrative = example.narrative
+    spans = words.spans(narrative.caption, narrative.words) if narrative.strokes else []
+    return augment.apply_to_caption(narrative.caption, spans, example.augmentation)
+
+
+def _decode(example: Example, out: np.ndarray) -> None:
+    decode_into(example.image, example.augmentation.box, out)
 
 
 def decode_into(data: bytes, box: Sequence[float], out: np.ndarray) -> None:

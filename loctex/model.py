@@ -7,6 +7,7 @@ B pairs, T tokens, C channels, N cells of a feature map, D embedding size.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from transformers.utils import logging as transformers_logging
 from loctex.backbones import Backbone, grids
 from loctex.losses import ATTENTION
 from loctex.settings import Settings
+
+GROUPS = 4  # parts of similar length that the text encoder works on
 
 
 class LocTexConfig(PretrainedConfig):
@@ -180,10 +183,18 @@ class LocTexModel(PreTrainedModel):
             last=maps[-1],
         )
 
-    def encode_text(self, tokens: Tensor) -> TextFeatures:
-        """(B, T) token numbers, padded with the config's pad_token_id -> features."""
+    def encode_text(self, tokens: Tensor, lengths: Sequence[int] | None = None) -> TextFeatures:
+        """(B, T) token numbers, padded with the config's pad_token_id -> features.
+
+        lengths: tokens of each row, rising. The encoder then works on GROUPS parts of similar
+        length, without most of the padding; the result is the same.
+        """
         mask = tokens != self.config.pad_token_id
-        hidden = self.text_encoder(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
+        hidden = torch.cat([
+            F.pad(self._hidden(tokens[a:b, :longest], mask[a:b, :longest]),
+                  (0, 0, 0, tokens.shape[1] - longest))
+            for a, b, longest in _groups(lengths or [tokens.shape[1]] * len(tokens))
+        ])  # fmt: skip
         weight = mask.to(hidden.dtype)[..., None]
         pooled = (hidden * weight).sum(1) / weight.sum(1)
         return TextFeatures(
@@ -192,8 +203,13 @@ class LocTexModel(PreTrainedModel):
             hidden=hidden,
         )
 
-    def forward(self, images: Tensor, tokens: Tensor) -> Output:
-        image, text = self.encode_image(images), self.encode_text(tokens)
+    def _hidden(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        return self.text_encoder(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
+
+    def forward(
+        self, images: Tensor, tokens: Tensor, lengths: Sequence[int] | None = None
+    ) -> Output:
+        image, text = self.encode_image(images), self.encode_text(tokens, lengths)
         return Output(image=image.embedding, text=text.embedding, cosine=cosines(image, text))
 
     def attend(self, image: ImageFeatures, text: TextFeatures) -> list[Tensor]:
@@ -219,6 +235,13 @@ def cosines(image: ImageFeatures, text: TextFeatures) -> list[Tensor]:
     """Per scale: (B, T, N) cosine of each token with each cell."""
     pairs = zip(text.tokens, image.cells, strict=True)
     return [tokens @ cells.transpose(1, 2) for tokens, cells in pairs]
+
+
+def _groups(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Rising lengths -> first row, last row + 1 and longest of each part; equal ones stay one."""
+    edges = [round(i * len(lengths) / GROUPS) for i in range(GROUPS + 1)]
+    parts = [(a, b, lengths[b - 1]) for a, b in pairwise(edges) if b > a]
+    return parts if lengths[0] < lengths[-1] else [(0, len(lengths), lengths[-1])]
 
 
 def _bert_config(config: LocTexConfig) -> BertConfig:

@@ -1,6 +1,7 @@
 """Momentum encoders with a queue of earlier embeddings (MoCo, He et al., 2020; as in ALBEF)."""
 
 import copy
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -28,9 +29,11 @@ class MomentumEncoders:
         self.num_filled = 0
 
     @torch.no_grad()
-    def encode(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(
+        self, images: Tensor, tokens: Tensor, lengths: Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """(b, D) image and text embeddings of this process's batch or chunk."""
-        image, text = self.model.encode_image(images), self.model.encode_text(tokens)
+        image, text = self.model.encode_image(images), self.model.encode_text(tokens, lengths)
         return image.embedding.float(), text.embedding.float()
 
     @torch.no_grad()

@@ -104,7 +104,7 @@ def forward(model: nn.Module, batch: Batch, wanted: Settings, seed: tuple[int, .
     """The model's answer to a batch or chunk, with the dropout of `seed`."""
     torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
     with autocast(batch.image.device, wanted.train.precision):
-        return model(pixels(batch), batch.tokens)
+        return model(pixels(batch), batch.tokens, batch.lengths)
 
 
 def encode_slowly(
@@ -112,7 +112,7 @@ def encode_slowly(
 ) -> tuple[Tensor, Tensor]:
     """The momentum encoders' embeddings of a batch or chunk."""
     with autocast(batch.image.device, wanted.train.precision):
-        return momentum.encode(pixels(batch), batch.tokens)
+        return momentum.encode(pixels(batch), batch.tokens, batch.lengths)
 
 
 def pixels(batch: Batch) -> Tensor:

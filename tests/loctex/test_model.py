@@ -111,3 +111,14 @@ def test_a_long_caption_is_cut_and_keeps_its_end():
     tokens, offsets = tokenizer.encode(words, ["red " * 400], 8)
     assert tokens.shape == (1, 8) and tokens[0, -1] == words.eos_token_id
     assert offsets[0, -1].tolist() == [0, 0]
+
+
+def test_the_text_encoder_on_parts_of_similar_length_gives_the_same(model):
+    lengths = [3, 3, 4, 6, 7, 9, 9]
+    tokens = torch.zeros(7, 9, dtype=torch.int64)
+    for row, length in enumerate(lengths):
+        tokens[row, :length] = torch.randint(4, 300, (length,))
+    whole, parts = model.encode_text(tokens), model.encode_text(tokens, lengths)
+    torch.testing.assert_close(parts.embedding, whole.embedding, atol=1e-6, rtol=0)
+    mask = (tokens != 0)[..., None]
+    torch.testing.assert_close(parts.tokens[0] * mask, whole.tokens[0] * mask, atol=1e-6, rtol=0)

@@ -35,6 +35,7 @@ def batch(size=8, tokens=6, grid=4, image=64) -> Batch:
         color=torch.eye(3).repeat(size, 1, 1),
         contrast=torch.ones(size),
         key=torch.arange(size) % (size - 1),  # two pairs of one image
+        lengths=[tokens] * size,
     )
 
 
