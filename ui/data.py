@@ -55,15 +55,16 @@ class DataTab:
         self.workspace = workspace
         self.collection, self.narrative = gr.State(None), gr.State(None)  # their ids
         self.starts = gr.State([0])  # where each page up to this one starts
+        self.cards = Listing(elem_id="data-collections")
         with gr.Row(elem_classes="studio-line"):
-            self.cards = Listing(elem_id="data-collections", min_width=320)
-            with gr.Column(scale=0, min_width=260):
-                self.name = gr.Textbox(
-                    show_label=False, container=False, placeholder="Name of a new collection",
-                    max_lines=1, elem_id="data-name",
-                )  # fmt: skip
-                self.add = gr.Button("New collection")
-                self.demo = gr.Button("Open the demo collection", visible=False)
+            self.demo = gr.Button(
+                "Open the demo collection", scale=0, min_width=240, variant="primary", visible=False
+            )
+            self.name = gr.Textbox(
+                show_label=False, container=False, placeholder="Name of a new collection",
+                max_lines=1, scale=0, min_width=260, elem_id="data-name",
+            )  # fmt: skip
+            self.add = gr.Button("New collection", scale=0, min_width=160)
         with gr.Row(elem_classes="studio-line studio-folds"):
             self.outcome = Listing(elem_id="data-outcome")
             self.stop = gr.Button("Stop", variant="stop", scale=0, min_width=90, visible=False)
@@ -79,20 +80,19 @@ class DataTab:
         self._wire()
 
     def _build_narratives(self) -> None:
-        with gr.Row():
-            with gr.Column(scale=2, min_width=320):
+        with gr.Row(elem_classes="studio-pair"):
+            with gr.Column(scale=2, min_width=280):
                 self.rows = Listing(elem_id="data-narratives")
                 with gr.Row():
                     self.back = gr.Button("Back", size="sm", min_width=60, interactive=False)
                     self.more = gr.Button("More", size="sm", min_width=60, interactive=False)
-            with gr.Column(scale=3, min_width=420, elem_classes="studio-sticky"):
+            with gr.Column(scale=3, min_width=400):
                 self.player = Player({"message": "Choose a narrative to replay it."})
                 with gr.Row():
-                    self.delete = gr.Button("Delete this narrative", size="sm", visible=False)
-                    self.sure = gr.Button(
-                        "Delete it for good", size="sm", variant="stop", visible=False
-                    )
-                    self.keep = gr.Button("Keep it", size="sm", visible=False)
+                    small = {"size": "sm", "scale": 0, "min_width": 180, "visible": False}
+                    self.delete = gr.Button("Delete this narrative", **small)
+                    self.sure = gr.Button("Delete it for good", variant="stop", **small)
+                    self.keep = gr.Button("Keep it", **small)
 
     def _build_images(self) -> None:
         self.files = gr.File(
@@ -145,6 +145,7 @@ class DataTab:
 
         Context.block.select(self._show, **show)
         self.cards.pick(self._pick_collection, **show)
+        self.cards.pick(lambda: "", None, self.outcome, **quiet)
         self.rows.pick(self._pick_narrative, **show)
         self.more.click(self._turn, **show)
         self.back.click(self._turn_back, **show)
@@ -186,7 +187,7 @@ class DataTab:
         return [
             chosen.id if chosen else None, starts, narrative_id,
             collection_cards(known, chosen) if known else WELCOME,
-            gr.Button(visible=not known, variant="primary"), gr.Tabs(visible=bool(known)),
+            gr.Button(visible=not known), gr.Tabs(visible=bool(known)),
             narrative_rows(self.workspace, rows, narrative_id),
             gr.Button(visible=len(starts) > 1, interactive=True),
             gr.Button(visible=end is not None, interactive=True),

@@ -18,7 +18,7 @@ from data_tools.store import Store
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium")
-PATIENCE = 90  # seconds until a studio on a busy machine must answer
+PATIENCE = 240  # seconds until a studio on a busy machine must answer
 
 
 class Studio:

@@ -126,20 +126,28 @@ def test_by_default_only_this_machine_is_served():
     assert app.is_loopback("localhost") and app.is_loopback("::1") and not app.is_loopback("")
 
 
-def test_nothing_that_trains_is_loaded_at_the_start():
-    code = (
-        "import app, sys; app.stay_local(); from ui import layout; "
-        "print([m for m in ('torch', 'datasets', 'transformers', 'timm', 'sklearn', 'scipy') "
-        "if m in sys.modules])"
-    )
+def processor_seconds(code: str) -> tuple[float, str]:
+    """What a Python process takes (not what others take from it), and what it prints."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.stdout.strip() == "[]"
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert seconds < 4  # of processor time: other work on the machine does not count
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout.strip()
+
+
+def test_the_page_is_built_in_little_more_time_than_gradio_takes_to_load(tmp_path):
+    build = (
+        "import app, sys; app.stay_local(); from ui import layout; "
+        "from ui.workspace import Workspace; "
+        f"layout.build(Workspace({str(tmp_path)!r})); "
+        "print([m for m in ('torch', 'datasets', 'transformers', 'timm', 'sklearn', 'scipy') "
+        "if m in sys.modules])"
+    )
+    gradio = min(processor_seconds("import gradio")[0] for _ in range(2))
+    whole, heavy = min(processor_seconds(build) for _ in range(2))
+    assert heavy == "[]"
+    assert whole < 1.7 * gradio  # 1.7 s on a quiet laptop: together well below 4 s
 
 
 def test_a_workspace_of_a_newer_version_is_refused_in_one_line(tmp_path):

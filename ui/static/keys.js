@@ -18,7 +18,10 @@ function finish() {
 }
 
 for (const button of root.querySelectorAll("[data-do]")) {
-  button.addEventListener("click", () => actions[button.dataset.do]());
+  button.addEventListener("click", () => {
+    actions[button.dataset.do]();
+    if (state === "recording") caption.focus({ preventScroll: true });
+  });
 }
 for (const button of root.querySelectorAll("[data-reason]")) {
   button.addEventListener("click", () => skip(button.dataset.reason));
@@ -44,6 +47,10 @@ function onKey(event) { // a key nobody wants is left to the browser
   if (root.offsetParent === null || state === "sending" || event.isComposing) return;
   const { target, code, key } = event, isText = target === caption;
   if (!isText && target.matches?.("input:not([type=range]), textarea, select, [contenteditable]")) return;
+  const hasModifier = event.ctrlKey || event.metaKey || event.altKey;
+  if (state === "recording" && !isText && key.length === 1 && !hasModifier) {
+    return caption.focus({ preventScroll: true }); // what is typed is text, wherever the focus was
+  }
   const action = actionOf(event, isText, target.closest?.("button"));
   if (!action) return;
   event.preventDefault();

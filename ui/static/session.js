@@ -120,12 +120,19 @@ function reset() {
   position = 0;
   pause();
   setState("idle");
+  rest();
+}
+
+function rest() { // keys go to the recorder, unless the person is somewhere else on the page
+  const { activeElement } = document;
+  if (activeElement === document.body || root.contains(activeElement)) root.focus({ preventScroll: true });
 }
 
 function review() {
   caption.value = take.typing.text;
   position = take.elapsed;
   setState("review");
+  rest();
 }
 
 function undo(isRedo) {

@@ -1,0 +1,132 @@
+"""Data in a real browser: images and narratives come in, are looked at, and go out."""
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from data_tools import scenes as rendered
+from tests.browser.conftest import Studio
+from tests.data_tools.samples import picture
+
+
+def open_data(page: Page, studio: Studio, collection: str) -> None:
+    """The tab Data, with a new collection chosen in it."""
+    page.goto(studio.url)
+    page.get_by_role("tab", name="Data").click()
+    page.wait_for_selector("#data-collections .cards, #data-collections .hello")
+    page.locator("#data-name").get_by_role("textbox").fill(collection)
+    page.keyboard.press("Enter")
+    expect(page.locator(".card[aria-pressed=true] b")).to_have_text(collection)
+
+
+def said(page: Page, text: str) -> None:
+    expect(page.locator("#data-outcome")).to_contain_text(text, timeout=60_000)
+
+
+def import_file(page: Page, narratives, images) -> None:
+    page.get_by_role("tab", name="Import").click()
+    page.get_by_label("Narratives", exact=True).fill(str(narratives))
+    page.get_by_label("Folder of pictures").fill(str(images))
+    page.get_by_role("button", name="Import").click()
+
+
+def test_dropped_files_come_in_and_bad_ones_are_named(page, studio, tmp_path):
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
+    for name, content in (("text.jpg", b"hello"), ("torn.jpg", picture(3, (300, 200))[:900]),
+                          ("whole.jpg", picture(4))):  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+    open_data(page, studio, "dropped")
+    page.get_by_role("tab", name="Add images").click()
+    names = ("text.jpg", "torn.jpg", "huge.png", "whole.jpg")
+    page.locator("#data-images input").set_input_files([tmp_path / name for name in names])
+    said(page, "1 image added")
+    for text in ("text.jpg: is not an image", "torn.jpg: is a damaged", "huge.png: is larger than"):
+        said(page, text)
+    expect(page.locator(".card[aria-pressed=true]")).to_contain_text("1 image")
+    store = studio.store()
+    (image,) = store.images(store.collection("dropped"))
+    assert image.name == "whole.jpg" and image.path.read_bytes() == picture(4)
+
+
+def test_a_folder_on_this_machine_comes_in(page, studio, tmp_path):
+    (tmp_path / "album").mkdir()
+    for color in range(3):
+        (tmp_path / "album" / f"{color}.jpg").write_bytes(picture(color))
+    open_data(page, studio, "folder")
+    page.get_by_role("tab", name="Add images").click()
+    folder = page.locator("#data-folder").get_by_role("textbox")
+    folder.fill(str(tmp_path / "nowhere"))
+    page.get_by_role("button", name="Add its images").click()
+    said(page, "There is no folder")
+    folder.fill(str(tmp_path / "album"))
+    folder.press("Enter")
+    said(page, "3 images added")
+
+
+def test_genuine_narratives_are_listed_by_pages_and_replay(page, studio, shared_data):
+    open_data(page, studio, "vidln")
+    import_file(page, shared_data / "vidln/vidln_as_ln.jsonl", shared_data / "vidln/images")
+    said(page, "46 narratives imported")
+    page.get_by_role("tab", name="Narratives").click()
+    rows, seen = page.locator("#data-narratives .row"), []
+    expect(rows).to_have_count(12)
+    while True:
+        seen += rows.locator(".said").all_inner_texts()
+        more = page.get_by_role("button", name="More", exact=True)
+        if not more.is_visible():
+            break
+        first = rows.first.get_attribute("data-id")
+        more.click()
+        expect(rows.first).not_to_have_attribute("data-id", first)
+    assert len(seen) == 46
+    rows.last.click()
+    expect(page.locator(".player .word").first).to_be_visible()
+    words = page.locator(".player .word").all_inner_texts()
+    assert " ".join(words).split() == seen[-1].split()
+
+
+def test_a_narrative_is_deleted_only_after_a_second_question(page, studio, scenes):
+    open_data(page, studio, "deleted")
+    import_file(page, scenes / "narratives.jsonl", scenes / "images")
+    said(page, "40 narratives imported")
+    page.get_by_role("tab", name="Narratives").click()
+    page.locator("#data-narratives .row").nth(1).click()
+    page.get_by_role("button", name="Delete this narrative").click()
+    page.get_by_role("button", name="Keep it").click()
+    page.get_by_role("button", name="Delete this narrative").click()
+    page.get_by_role("button", name="Delete it for good").click()
+    said(page, "The narrative was deleted")
+    expect(page.locator(".card[aria-pressed=true]")).to_contain_text("39 narratives")
+    page.get_by_role("tab", name="Export").click()
+    page.get_by_role("button", name="Export").click()
+    said(page, "39 narratives and 40 images in")
+
+
+def test_a_long_import_shows_how_far_it_is_and_stops(page, studio, tmp_path):
+    rendered.write(tmp_path, 150)
+    open_data(page, studio, "long")
+    import_file(page, tmp_path / "narratives.jsonl", tmp_path / "images")
+    said(page, "of 150 images")
+    page.get_by_role("button", name="Stop").first.click()
+    expect(page.get_by_role("button", name="Stop").first).to_be_hidden()
+    store = studio.store()
+
+    def count() -> int:
+        return next(c.num_images for c in store.collections() if c.name == "long")
+
+    page.wait_for_timeout(1500)  # long enough for a dozen more, if it went on
+    stopped = count()
+    page.wait_for_timeout(1500)
+    assert 1 <= stopped == count() < 150
+
+
+@pytest.mark.parametrize("width", [1440, 800])
+def test_what_was_chosen_is_in_sight(page, studio, scenes, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    open_data(page, studio, f"wide {width}")
+    import_file(page, scenes / "narratives.jsonl", scenes / "images")
+    said(page, "40 narratives imported")
+    page.get_by_role("tab", name="Narratives").click()
+    page.locator("#data-narratives .row").first.click()
+    expect(page.locator(".player .word").first).to_be_in_viewport()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
