@@ -51,7 +51,8 @@ function onKey(event) { // a key nobody wants is left to the browser
   if (state === "recording" && !isText && key.length === 1 && !hasModifier) {
     return caption.focus({ preventScroll: true }); // what is typed is text, wherever the focus was
   }
-  const action = actionOf(event, isText, target.closest?.("button"));
+  // After a click on the tab "Annotate" the focus is there; Space must start a take all the same.
+  const action = actionOf(event, isText, target.closest?.("button:not([role=tab])"));
   if (!action) return;
   event.preventDefault();
   if (!event.repeat) action(code, key);
