@@ -9,7 +9,7 @@ import hashlib
 import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from loctex import model as models
 from loctex.backbones import Backbone
 from loctex.model import LocTexConfig
 from loctex.runs import write_whole
-from loctex.transfer.images import Crop, fingerprint, read_square
+from loctex.transfer.images import Crop, Picture, fingerprint, read_square
 
 BATCH = 64  # images encoded at once
 THREADS = 4  # that decode
@@ -60,10 +60,14 @@ class Encoder:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """rows: (N, C) float32, one per path asked for, NaN where it has none; problems: why."""
+    """rows: (N, C) float32, one per image asked for, NaN where it has none; problems: why.
+
+    contents: what each image's file holds, as a fingerprint; None where it cannot be read.
+    """
 
     rows: np.ndarray
-    problems: dict[int, str] = field(default_factory=dict)
+    problems: dict[int, str]
+    contents: tuple[str | None, ...]
 
 
 def from_run(run: Path | str, checkpoint_name: str = "best") -> Encoder:
@@ -112,7 +116,7 @@ def from_name(name: str) -> Encoder:
 
 def extract(
     encoder: Encoder,
-    paths: Sequence[Path],
+    paths: Sequence[Picture],
     cache: Path,
     *,
     device: torch.device | str = "cpu",
@@ -142,12 +146,13 @@ def extract(
             problems[i] = str(row)
         else:
             rows[i] = row
-    return Features(rows, problems)
+    contents = tuple(mark if isinstance(mark, str) else None for mark in marks)
+    return Features(rows, problems, contents)
 
 
 @torch.inference_mode()
 def _compute(
-    encoder: Encoder, paths: Sequence[Path], device: torch.device | str, has_progress: bool
+    encoder: Encoder, paths: Sequence[Picture], device: torch.device | str, has_progress: bool
 ) -> list[np.ndarray | ValueError]:
     """A feature, or what is wrong, for each path; the next batch is decoded meanwhile."""
     found: list[np.ndarray | ValueError] = []

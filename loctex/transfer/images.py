@@ -2,12 +2,20 @@
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
 
 from loctex.snapshot import decode_image
+
+
+class Picture(Protocol):
+    """An image file, or what behaves like one."""
+
+    @property
+    def name(self) -> str: ...
+    def read_bytes(self) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -23,22 +31,22 @@ class Crop:
         return cls(short=round(size * 256 / 224), size=size)
 
 
-def fingerprint(path: Path) -> str:
+def fingerprint(picture: Picture) -> str:
     """What stands for the file's content: its SHA-256. ValueError where it cannot be read."""
-    return hashlib.sha256(_read(path)).hexdigest()
+    return hashlib.sha256(_read(picture)).hexdigest()
 
 
-def read_square(path: Path, crop: Crop) -> np.ndarray:
+def read_square(picture: Picture, crop: Crop) -> np.ndarray:
     """(size, size, 3) uint8 RGB of a file: gray, CMYK, transparent or turned by EXIF.
 
     ValueError says that it is missing, truncated or no image; whoever asked names the file.
     """
-    return center_square(decode_image(_read(path)), crop)
+    return center_square(decode_image(_read(picture)), crop)
 
 
-def _read(path: Path) -> bytes:
+def _read(picture: Picture) -> bytes:
     try:
-        return path.read_bytes()
+        return picture.read_bytes()
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror})") from error
 

@@ -6,9 +6,10 @@ changes nothing.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
+
+from loctex.transfer.images import Picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +17,7 @@ class Labels:
     """N images, K classes. values: (N, K) int8: 1 shown, -1 not shown, 0 takes no part."""
 
     images: tuple[str, ...]
-    paths: tuple[Path, ...]
+    pictures: tuple[Picture, ...]
     classes: tuple[str, ...]
     values: np.ndarray
 
@@ -29,7 +30,7 @@ class Labels:
         return replace(
             self,
             images=tuple(self.images[i] for i in rows),
-            paths=tuple(self.paths[i] for i in rows),
+            pictures=tuple(self.pictures[i] for i in rows),
             values=self.values[rows],
         )
 
@@ -40,7 +41,7 @@ class Labels:
 
 
 def table(
-    found: Mapping[str, Mapping[str, int]], paths: Mapping[str, Path], classes: Sequence[str]
+    found: Mapping[str, Mapping[str, int]], pictures: Mapping[str, Picture], classes: Sequence[str]
 ) -> Labels:
     """{image: {class: value}} -> the table; a class an image does not name is not shown on it."""
     images = tuple(sorted(found))
@@ -49,7 +50,7 @@ def table(
     for i, image in enumerate(images):
         for name, value in found[image].items():
             values[i, column[name]] = value
-    return Labels(images, tuple(paths[image] for image in images), tuple(classes), values)
+    return Labels(images, tuple(pictures[image] for image in images), tuple(classes), values)
 
 
 def check_disjoint(train: Labels, test: Labels) -> None:

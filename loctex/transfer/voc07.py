@@ -17,7 +17,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,23 +26,15 @@ import torch
 from loctex import checkpoint
 from loctex.runs import write_whole
 from loctex.transfer import features, linear, voc
+from loctex.transfer import task as tasks
 from loctex.transfer.features import Encoder
-from loctex.transfer.labels import Labels, check_disjoint, listing
+from loctex.transfer.task import Task
 
 PROTOCOLS = ("svm", "knn", "low-shot")
 
 
-@dataclass(frozen=True, eq=False)
-class Task:
-    """What every row is scored on. left_out: image or class -> why it does not count."""
-
-    train: Labels
-    test: Labels
-    left_out: dict[str, str]
-
-
 def read(devkit: Path, train: str | None, test: str | None, difficult: str = "ignored") -> Task:
-    """The task of a devkit; classes that cannot be scored are named in `left_out`.
+    """The task of a devkit; classes that cannot be scored are named in its `left_out`.
 
     ValueError where sets or annotations are missing, sets overlap, or no class is left.
     """
@@ -50,48 +42,10 @@ def read(devkit: Path, train: str | None, test: str | None, difficult: str = "ig
     if train is None or test is None:
         usual = voc.splits(folder)
         train, test = train or usual[0], test or usual[1]
-    sets = voc.read(folder, train, test)
-    check_disjoint(*sets)
+    first, second = voc.read(folder, train, test)
     if difficult == "negative":
-        values = np.where(sets[0].values == 0, -1, sets[0].values)
-        sets = (replace(sets[0], values=values), sets[1])
-    return without_unusable(Task(*sets, {}))
-
-
-def without_unusable(task: Task) -> Task:
-    """The task without the classes that lack positives or negatives, each named."""
-    problems = {
-        name: linear.unusable(task.train.values[:, k], task.test.values[:, k])
-        for k, name in enumerate(task.train.classes)
-    }
-    keep = [k for k, why in enumerate(problems.values()) if why is None]
-    left_out = {f"class {name}": why for name, why in problems.items() if why is not None}
-    if not keep:
-        raise ValueError(f"no class can be scored: {listing(_texts(left_out))}")
-    train, test = task.train.with_classes(keep), task.test.with_classes(keep)
-    return Task(train, test, task.left_out | left_out)
-
-
-def encode(
-    encoder: Encoder, task: Task, cache: Path, device: str, has_progress: bool = False
-) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
-    """The features of the training and the test images, and what is wrong with which image."""
-    paths = (*task.train.paths, *task.test.paths)
-    found = features.extract(encoder, paths, cache, device=device, has_progress=has_progress)
-    problems = {}
-    for i, why in found.problems.items():
-        problems[_image(paths[i])] = why
-    rows = found.rows.astype(np.float64)
-    return rows[: len(task.train)], rows[len(task.train) :], problems
-
-
-def without_damaged(task: Task, problems: dict[str, str]) -> Task:
-    """The task without the images that cannot be read, each named."""
-    train, test = (
-        labels.take(i for i, path in enumerate(labels.paths) if _image(path) not in problems)
-        for labels in (task.train, task.test)
-    )
-    return without_unusable(Task(train, test, task.left_out | problems))
+        first = replace(first, values=np.where(first.values == 0, -1, first.values))
+    return tasks.make(first, second, linear.FOLDS)
 
 
 def score(
@@ -124,20 +78,15 @@ def evaluate(
 ) -> tuple[list[dict], Task]:
     """A row of numbers per encoder, all on the same images, and the task they were scored on.
 
-    ValueError names unreadable images, unless `skip_damaged` leaves them out of the task.
+    ValueError names unreadable images, unless `skip_damaged` takes them out of the task.
     """
     rows = []
     for encoder in encoders:
         start = time.monotonic()
-        train, test, problems = encode(encoder, task, cache, device, has_progress)
-        if problems and not skip_damaged:
-            raise ValueError(
-                f"{len(problems)} image(s) cannot be read: {listing(_texts(problems))}; mend them, "
-                "or leave them out with --skip-damaged"
-            )
-        if problems:
-            task = without_damaged(task, problems)
-            train, test, _ = encode(encoder, task, cache, device)
+        train, test, task = tasks.encode(
+            encoder, task, cache, least=linear.FOLDS, skip_damaged=skip_damaged,
+            device=device, has_progress=has_progress,
+        )  # fmt: skip
         encoded = time.monotonic()
         numbers = score(train, test, task, protocols, num_jobs)
         seconds = {"features": encoded - start, "scores": time.monotonic() - encoded}
@@ -162,7 +111,7 @@ def table(rows: Sequence[dict], task: Task) -> str:
         slow = [name for name, part in row.get("classes", {}).items() if not part["is_converged"]]
         if slow:
             lines.append(f"{'':{width}}   the solver stopped early on {', '.join(slow)}")
-    return "\n".join([*lines, *(f"left out: {text}" for text in _texts(task.left_out))])
+    return "\n".join([*lines, *task.problems()])
 
 
 def _percent(value: float | None) -> str:
@@ -171,14 +120,6 @@ def _percent(value: float | None) -> str:
 
 def _few(part: dict | None) -> str:
     return f"{'-':>12}" if part is None else f"{100 * part['mean']:6.1f} ±{100 * part['std']:4.1f}"
-
-
-def _image(path: Path) -> str:
-    return f"image {path.name}"
-
-
-def _texts(problems: dict[str, str]) -> list[str]:
-    return [f"{what}: {why}" for what, why in problems.items()]
 
 
 def parser() -> argparse.ArgumentParser:

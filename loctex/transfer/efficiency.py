@@ -1,0 +1,256 @@
+"""How many labels do you need? A linear probe on your own labels, with few of them and with all.
+
+    python -m loctex.transfer.efficiency --run RUN --labels FOLDER [--also OTHER ...]
+
+--labels is a folder of class folders (or train/ and test/ of such), a CSV with the columns image,
+label and optionally split, COCO JSON, a dataset saved with `datasets`' save_to_disk, or a
+VOCdevkit. Where it does not say what to test on, one image of five of each kind is held out, by
+the images' names.
+
+Prints the score over the number of labels for random initialization, the run and each --also
+(another run, timm:MODEL, or timm:MODEL=FILE), with the standard deviation over the draws, and a
+sentence for each: "RUN with 40 labels equals OTHER with 200". Writes result.json, and subsets.json
+with the images of every draw: the first N of a draw are its N labels, so that subsets are nested.
+The score is accuracy where each image shows one class, else mean AP.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from loctex import checkpoint
+from loctex.runs import write_whole
+from loctex.transfer import features, linear, sources
+from loctex.transfer import task as tasks
+from loctex.transfer.features import Encoder
+from loctex.transfer.labels import Labels
+from loctex.transfer.task import Task
+
+SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+SEEDS = 5
+MEASURES = {"accuracy": linear.accuracy, "map": linear.mean_ap}
+
+
+def draw(labels: Labels, seed: int) -> np.ndarray:
+    """(N,) rows in the order in which a draw takes them: its first n are n labels.
+
+    An image counts for its rarest class. The first image of each class comes first, then all
+    classes grow in proportion; within a class the order is random.
+    """
+    random = np.random.default_rng(seed)
+    shown = labels.values > 0
+    rarity = np.where(shown, shown.sum(axis=0), len(labels) + 1)
+    kind = np.where(shown.any(axis=1), rarity.argmin(axis=1), -1)
+    place = np.empty(len(labels))
+    for one in np.unique(kind):
+        rows = random.permutation(np.flatnonzero(kind == one))
+        place[rows] = np.arange(len(rows)) / len(rows)
+    return np.lexsort((random.random(len(labels)), place))
+
+
+def counts_of(labels: Labels, wanted: Sequence[int] | None = None) -> list[int]:
+    """The numbers of labels to try: those wanted, else shares of all; at least one per class."""
+    total, least = len(labels), max(2, len(labels.classes))
+    if wanted:
+        wrong = [count for count in wanted if not 2 <= count <= total]
+        if wrong:
+            raise ValueError(f"--counts {wrong[0]}: there are {total} images to train on")
+        return sorted(set(wanted))
+    return sorted({min(total, max(least, round(share * total))) for share in SHARES})
+
+
+def curve(
+    train: np.ndarray,
+    test: np.ndarray,
+    task: Task,
+    counts: Sequence[int],
+    draws: Sequence[np.ndarray],
+    measure: str,
+) -> np.ndarray:
+    """(seeds, counts) scores of one encoder's features. All labels are the same in every draw."""
+    score = MEASURES[measure]
+    scores = np.empty((len(draws), len(counts)))
+    for column, count in enumerate(counts):
+        for seed, order in enumerate(draws):
+            if count == len(train) and seed > 0:
+                scores[seed, column] = scores[0, column]
+                continue
+            rows = np.sort(order[:count])
+            found = linear.ridge(train[rows], task.train.values[rows], test)
+            scores[seed, column] = score(found, task.test.values)
+    return scores
+
+
+def labels_needed(scores: np.ndarray, counts: Sequence[int], goal: float) -> float | None:
+    """Where a curve of (counts,) scores first reaches the goal, between counts on a log scale.
+
+    The smallest count where it starts above; None where it stays below.
+    """
+    reached = np.flatnonzero(np.asarray(scores) >= goal)
+    if not len(reached):
+        return None
+    k = int(reached[0])
+    if k == 0:
+        return float(counts[0])
+    share = (goal - scores[k - 1]) / (scores[k] - scores[k - 1])
+    low, high = np.log(counts[k - 1]), np.log(counts[k])
+    return float(np.exp(low + share * (high - low)))
+
+
+def sentence(
+    ours: np.ndarray, name: str, theirs: np.ndarray, other: str, counts: Sequence[int]
+) -> str:
+    """What the (seeds, counts) scores of two rows say of each other, in labels."""
+    most, goal = counts[-1], theirs.mean(axis=0)[-1]
+    needed = labels_needed(ours.mean(axis=0), counts, goal)
+    if needed is None:
+        best = ours.mean(axis=0)[-1]
+        return f"{name} stays below {other}: {best:.3f} against {goal:.3f} with {most} labels."
+    if needed <= counts[0]:
+        return f"{name} with {counts[0]} labels, the fewest tried, reaches {other} with {most}."
+    each = [labels_needed(row, counts, goal) for row in ours]
+    low = min(value for value in each if value is not None)
+    high = "more than all" if None in each else f"{max(each):.0f}"
+    spread = "" if len(ours) == 1 else f" ({low:.0f} to {high} over {len(ours)} draws)"
+    return f"{name} with {needed:.0f} labels{spread} equals {other} with {most}."
+
+
+def evaluate(
+    encoders: Sequence[Encoder],
+    task: Task,
+    cache: Path,
+    measure: str,
+    *,
+    counts: Sequence[int] | None = None,
+    num_seeds: int = SEEDS,
+    skip_damaged: bool = False,
+    device: str = "cpu",
+    has_progress: bool = False,
+) -> dict:
+    """The result, and under "subsets" the images of each draw. The second encoder is ours.
+
+    measure: "accuracy", where each image shows one class, or "map".
+    ValueError names unreadable images, unless `skip_damaged` takes them out of the task.
+    """
+    found = []
+    for encoder in encoders:
+        train, test, task = tasks.encode(
+            encoder, task, cache, least=1, skip_damaged=skip_damaged,
+            device=device, has_progress=has_progress,
+        )  # fmt: skip
+        found.append((train, test))
+    counts = counts_of(task.train, counts)
+    draws = [draw(task.train, seed) for seed in range(num_seeds)]
+    scores = [curve(*pair, task, counts, draws, measure) for pair in found]
+    names = [encoder.name for encoder in encoders]
+    rows = [
+        {
+            "name": encoder.name,
+            "weights": encoder.key,
+            "mean": part.mean(axis=0).tolist(),
+            "std": part.std(axis=0).tolist(),
+            "scores": part.tolist(),
+        }
+        for encoder, part in zip(encoders, scores, strict=True)
+    ]
+    return {
+        "protocol": "efficiency",
+        "measure": measure,
+        "counts": counts,
+        "rows": rows,
+        "sentences": [
+            sentence(scores[1], names[1], part, name, counts)
+            for i, (name, part) in enumerate(zip(names, scores, strict=True))
+            if i != 1
+        ],
+        "classes": task.train.classes,
+        "num_train": len(task.train),
+        "num_test": len(task.test),
+        "left_out": task.left_out,
+        "subsets": {
+            seed: [task.train.images[i] for i in order] for seed, order in enumerate(draws)
+        },
+    }
+
+
+def table(result: dict) -> str:
+    """The curve as people read it: mean and standard deviation, in percent."""
+    width = max(len(row["name"]) for row in result["rows"])
+    name = {"accuracy": "accuracy", "map": "mean AP"}[result["measure"]]
+    lines = [
+        f"{name} (%) over {len(result['classes'])} classes; {result['num_test']} images to test on",
+        f"{'labels':{width}}" + "".join(f"{count:>13}" for count in result["counts"]),
+    ]
+    for row in result["rows"]:
+        cells = zip(row["mean"], row["std"], strict=True)
+        texts = "".join(f"{100 * mean:8.1f} ±{100 * std:3.1f}" for mean, std in cells)
+        lines.append(f"{row['name']:{width}}{texts}")
+    return "\n".join([*lines, *result["sentences"]])
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m loctex.transfer.efficiency",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--run", type=Path, required=True, help="a run, or a saved model's folder")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or a folder [best]")
+    parser.add_argument("--labels", type=Path, required=True, help="what shows which class")
+    parser.add_argument("--images", type=Path, help="the images that a CSV or JSON names")
+    parser.add_argument("--test", type=Path, help="labels to test on, if --labels has none")
+    parser.add_argument(
+        "--also", action="append", default=[], metavar="OTHER",
+        help="one more row: a run (one trained without traces, say), timm:MODEL, timm:MODEL=FILE",
+    )  # fmt: skip
+    parser.add_argument("--counts", type=int, nargs="+",
+                        help="numbers of labels [1 2 5 10 20 50 100 %% of all]")  # fmt: skip
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"draws of each number [{SEEDS}]")
+    parser.add_argument("--skip-damaged", action="store_true",
+                        help="leave unreadable images out, named, instead of refusing")  # fmt: skip
+    parser.add_argument("--device", help="cpu, cuda ...; the GPU where there is one")
+    parser.add_argument("--to", type=Path, help="where to write result.json")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = parser().parse_args(arguments)
+    try:
+        folder = checkpoint.find(given.run, given.checkpoint)
+        sets = sources.read(given.labels, given.images, given.test)
+        task = tasks.make(*sets, least=1)
+        if given.seeds < 1:
+            raise ValueError("--seeds must be 1 or more")
+        result = evaluate(
+            [
+                features.from_random(given.run, given.checkpoint),
+                features.from_run(given.run, given.checkpoint),
+                *(features.from_name(name) for name in given.also),
+            ],
+            task,
+            given.run / "transfer" / "features",
+            "accuracy" if all(sources.is_single(labels) for labels in sets) else "map",
+            counts=given.counts,
+            num_seeds=given.seeds,
+            skip_damaged=given.skip_damaged,
+            device=given.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            has_progress=True,
+        )
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    name = f"efficiency-{given.labels.resolve().stem}-{Path(given.checkpoint).name}"
+    to = given.to or given.run / "transfer" / name / "result.json"
+    result["checkpoint"] = folder.name
+    write_whole(to.with_name("subsets.json"), json.dumps(result.pop("subsets"), indent=1))
+    write_whole(to, json.dumps(result, indent=1))
+    problems = Task(task.train, task.test, result["left_out"]).problems()
+    print("\n".join([table(result), *problems, f"written to {to}"]))
+
+
+if __name__ == "__main__":
+    main()
