@@ -65,13 +65,15 @@ class Curves(gr.HTML):
     def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
         script = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
         gr.set_static_paths([script])
+        # in the text: a prop is lost where the value changes before the component is first visible
+        address = f"const PLOTLY = {json.dumps(f'{script}?v={plotly.__version__}')};\n"
         super().__init__(
             value,
             html_template=static("curves.html"),
             css_template=static("curves.css"),
-            js_on_load=static("curves.js") + "\n//# sourceURL=ui/static/curves.js",
+            js_on_load=address + static("curves.js") + "\n//# sourceURL=ui/static/curves.js",
             apply_default_css=False,
-            **{"script": f"{script}?v={plotly.__version__}"} | kwargs,
+            **kwargs,
         )
 
     def preprocess(self, payload: str | None) -> dict[str, Any] | None:

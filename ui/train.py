@@ -134,7 +134,7 @@ class TrainTab:
             self.name = gr.Textbox("", label="Name of the run", max_lines=1)
             self.lines = gr.Textbox(
                 label="What Start runs", info=f"You can type the same in {jobs.ROOT}",
-                elem_classes="studio-command", **_COMMAND,
+                elem_id="start-line", elem_classes="studio-command", **_COMMAND,
             )  # fmt: skip
             self.problem = _html(visible=False)
             with gr.Row(elem_classes="studio-actions"):

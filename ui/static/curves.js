@@ -9,9 +9,12 @@ function plotly() {
   window.loctexPlotly ??= new Promise((resolve, reject) => {
     const { root: site, api_prefix } = window.gradio_config;
     const script = document.createElement("script");
-    script.src = `${site}${api_prefix}/file=${props.script}`;
+    script.src = `${site}${api_prefix}/file=${PLOTLY}`;
     script.onload = () => resolve(window.Plotly);
-    script.onerror = () => reject(new Error("plotly.min.js did not load"));
+    script.onerror = () => {
+      window.loctexPlotly = undefined; // the next value tries again
+      reject(new Error("plotly.min.js did not load"));
+    };
     document.head.append(script);
   });
   return window.loctexPlotly;

@@ -1,0 +1,168 @@
+"""The Train tab in a real browser, with real training behind it."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from data_tools.localized_narratives import import_file
+from loctex import jobs
+from loctex.runs import Run, is_locked
+from loctex.settings import PRESETS, dump
+
+PATIENCE = 120_000  # milliseconds; importing torch on a busy machine takes its time
+HOLD = "import sys\nfrom loctex.runs import Run\nwith Run(sys.argv[1]).hold(): sys.stdin.read()"
+RANGE = "(plot) => plot._fullLayout.xaxis.range.map(Math.round)"
+SMALL = {"train-batch-size": 8, "data-image-size": 64, "train-log-every": 1}
+
+
+@pytest.fixture
+def studio(own_studio, scenes) -> Iterator:
+    """A studio with 40 scenes; whatever it started has ended when the test ends."""
+    store = own_studio.store()
+    import_file(store, scenes / "narratives.jsonl", scenes / "images", "Demo scenes")
+    store.close()
+    yield own_studio
+    for run in jobs.all_runs(own_studio.root):
+        jobs.stop(own_studio.root, run)
+    wait_for(lambda: not any(run.is_live() for run in jobs.all_runs(own_studio.root)))
+    wait_for(lambda: not is_locked(own_studio.root / "watcher.lock"))
+
+
+def wait_for(condition: Callable[[], object], seconds: float = PATIENCE / 1000) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.05)
+
+
+def open_train(page: Page, url: str) -> None:
+    page.set_default_timeout(30_000)
+    page.goto(url)
+    page.get_by_role("tab", name="Train").click()
+
+
+def fill(page: Page, **settings: object) -> None:
+    page.get_by_role("button", name="All settings").click()
+    for name, value in settings.items():
+        page.locator(f"#setting-{name.replace('_', '-')} input").fill(str(value))
+
+
+def command(page: Page) -> Locator:
+    return page.locator("#start-line textarea")
+
+
+def logged(root: Path, name: str, num_steps: int) -> Run:
+    """A run as a trainer leaves it after so many steps, logged every 20."""
+    run = Run(root / "runs" / name)
+    run.path.mkdir(parents=True)
+    run.settings_file.write_text(dump(PRESETS["tiny"]))
+    for step in range(20, num_steps + 1, 20):
+        run.log(step, loss=8 / step**0.3, loss_contrastive=4 / step**0.3, learning_rate=1e-3)
+    return run
+
+
+def test_an_empty_studio_leads_to_the_data(page: Page, own_studio) -> None:
+    open_train(page, own_studio.url)
+    expect(page.get_by_text("Nothing to learn from yet")).to_be_visible()
+    page.get_by_role("button", name="Go to Data").click()
+    expect(page.get_by_role("tab", name="Data")).to_have_attribute("aria-selected", "true")
+
+
+def test_only_changed_settings_are_in_the_command_and_highlighted(page: Page, studio) -> None:
+    open_train(page, studio.url)
+    expect(page.get_by_label("Demo scenes · 40 captions, 40 with traces")).to_be_checked()
+    expect(command(page)).to_have_value(re.compile(r"--preset tiny$"))
+    steps = page.locator("#setting-train-steps")
+    expect(steps).to_have_css("box-shadow", "none")
+    steps.locator("input").fill("7")
+    expect(command(page)).to_have_value(re.compile(r"--train.steps 7$"))
+    expect(steps).not_to_have_css("box-shadow", "none")
+    steps.locator("input").fill("0")
+    expect(page.get_by_text("train.steps must lie in 1")).to_be_visible()
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_disabled()
+    page.get_by_role("button", name="Undo changes").click()
+    expect(steps.locator("input")).to_have_value(str(PRESETS["tiny"].train.steps))
+    expect(command(page)).to_have_value(re.compile(r"--preset tiny$"))
+
+
+def test_a_run_outlives_the_page_and_the_studio(page: Page, studio, context) -> None:
+    open_train(page, studio.url)
+    fill(page, train_steps=100_000, **SMALL)
+    expect(command(page)).to_have_value(re.compile("image_size 64.*log_every 1$"))
+    line = command(page).input_value().splitlines()[1]
+    page.get_by_role("button", name="Start", exact=True).dblclick()
+    expect(page.locator(".run .chip")).to_have_text("running", timeout=PATIENCE)
+    assert [run.name for run in jobs.all_runs(studio.root)] == ["tiny-1"], "two clicks, one job"
+    run = Run(studio.root / "runs" / "tiny-1")
+    assert jobs.read_command(run).line == line
+    expect(page.locator(".chart h3").first).to_have_text("Loss", timeout=PATIENCE)
+
+    studio.stop(signal.SIGKILL)
+    seen = run.metrics_file.stat().st_size
+    wait_for(lambda: run.metrics_file.stat().st_size > seen)
+    studio.start()
+    other = context.new_page()  # another browser tells the same
+    open_train(other, studio.url)
+    expect(other.locator(".run .chip")).to_have_text("running", timeout=5000)
+    expect(other.locator(".run .where")).to_have_text(re.compile(r"Step [\d,]+ of 100,000"))
+    expect(other.locator(".chart h3").first).to_have_text("Loss")
+    other.get_by_role("button", name="Stop").click()
+    expect(other.locator(".run .chip")).to_have_text("stopped", timeout=PATIENCE)
+    stopped_at = run.metrics()[-1]["step"]
+    other.get_by_role("button", name="Resume").click()
+    wait_for(lambda: run.metrics()[-1]["step"] > stopped_at)
+    expect(other.locator(".run .chip")).to_have_text("running")
+    other.close()
+
+
+def test_a_zoom_survives_new_points(page: Page, studio) -> None:
+    run = logged(studio.root, "long", 200)
+    words = [sys.executable, "-c", HOLD, str(run.path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, cwd=jobs.ROOT):  # ends with its stdin
+        wait_for(lambda: run.state == "running")
+        open_train(page, studio.url)
+        plot = page.locator(".plot").first
+        zoomed = zoom(page, plot)
+        assert plot.evaluate("(plot) => plot.data[0].x.length") == 10
+        run.log(220, loss=1.25, loss_contrastive=1.0, learning_rate=1e-3)
+        expect(page.locator(".chart").first.locator("li b").first).to_have_text("1.25")
+        assert plot.evaluate("(plot) => plot.data[0].x.length") == 11
+        assert plot.evaluate(RANGE) == zoomed
+    expect(page.locator(".run .chip")).to_have_text("failed", timeout=5000)
+
+
+def zoom(page: Page, plot: Locator) -> list[int]:
+    """Drag from .2 to .4 of the width; the steps then shown."""
+    box = plot.locator(".nsewdrag").bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 0.2 * box["width"], middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.4 * box["width"], middle, steps=5)
+    page.mouse.up()
+    steps = PRESETS["tiny"].train.steps
+    wait_for(lambda: plot.evaluate(RANGE) != [0, steps])
+    zoomed = plot.evaluate(RANGE)
+    assert zoomed == pytest.approx([0.2 * steps, 0.4 * steps], abs=0.02 * steps)
+    return zoomed
+
+
+def test_a_failure_says_what_to_do(page: Page, studio) -> None:
+    run = logged(studio.root, "large", 40)
+    with run.hold():
+        pass
+    run.exit_file.write_text(json.dumps({"code": 1}))
+    run.log_file.write_text("$ x\n10%\r40%\ntorch.OutOfMemoryError: CUDA out of memory.\n")
+    open_train(page, studio.url)
+    failure = page.get_by_role("alert")
+    expect(failure).to_contain_text("The GPU ran out of memory.")
+    expect(failure).to_contain_text("smaller batch size")
+    expect(failure.locator("pre")).to_contain_text("40%")
+    expect(failure.locator("pre")).not_to_contain_text("10%")
