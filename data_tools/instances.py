@@ -94,7 +94,7 @@ def image_id(name: str, image: Mapping) -> str:
 def load(path: Path) -> Any:
     """The JSON of a file. Polygons become arrays at once: a tenth of the memory of lists."""
     try:
-        return json.loads(path.read_bytes(), object_hook=_compact)
+        return json.loads(path.read_text(encoding="utf-8"), object_hook=_compact)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is not JSON: {error}") from error
 
@@ -103,7 +103,7 @@ def _compact(record: dict[str, Any]) -> dict[str, Any]:
     polygons = record.get("segmentation")
     if isinstance(polygons, list):
         try:
-            record["segmentation"] = [array("d", polygon) for polygon in polygons]
+            record["segmentation"] = [array("f", polygon) for polygon in polygons]
         except (TypeError, OverflowError):
             pass  # _outline says what is wrong, and where
     return record

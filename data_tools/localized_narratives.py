@@ -4,16 +4,14 @@ python -m data_tools.localized_narratives check FILE [--images DIR]
 python -m data_tools.localized_narratives import FILE --images DIR --collection NAME
 python -m data_tools.localized_narratives export --collection NAME --to DIR
 python -m data_tools.localized_narratives download coco_val --to DIR
+python -m data_tools.localized_narratives pictures FILE --to DIR
 """
 
 import argparse
 import hashlib
 import json
-import os
 import shutil
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -23,18 +21,12 @@ from tqdm import tqdm
 
 from data_tools.folders import whole_folder
 from data_tools.pictures import find_picture, picture_name
+from data_tools.public_files import NAMES, download, narrative_items, picture_items
 from data_tools.sources import Entry, Files
 from data_tools.store import Store, StoreError
 from loctex.narrative import Narrative, NarrativeError, numbered_lines, write_jsonl
 from loctex.runs import write_whole
 from loctex.snapshot import decode_image
-
-PUBLIC = "https://storage.googleapis.com/localized-narratives/annotations"  # CC BY 4.0
-SHARDS = {"coco_train": 4, "open_images_train_v6": 10}  # the others are one file each
-NAMES = (
-    *SHARDS, "coco_val", "flickr30k_train", "flickr30k_val", "flickr30k_test", "ade20k_train",
-    "ade20k_validation", "open_images_validation", "open_images_test",
-)  # fmt: skip
 
 
 @dataclass
@@ -140,37 +132,6 @@ def export_collection(store: Store, collection_id: int, to: Path) -> int:
     return count
 
 
-def download(name: str, to: Path, public: str = PUBLIC) -> list[Path]:
-    """Fetch a public part's files, those that are not there yet; where they lie."""
-    if name not in NAMES:
-        raise ValueError(f"no part {name!r}; there is {', '.join(sorted(NAMES))}")
-    count = SHARDS.get(name)
-    ends = [f"-{i:05d}-of-{count:05d}" for i in range(count)] if count else [""]
-    paths = [Path(to) / f"{name}_localized_narratives{end}.jsonl" for end in ends]
-    for path in paths:
-        if not path.exists():
-            _fetch(f"{public}/{path.name}", path)
-    return paths
-
-
-def _fetch(url: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".tmp")
-    try:
-        with urllib.request.urlopen(url, timeout=30) as answer, open(draft, "wb") as file:
-            size = answer.length  # None where the server does not say
-            with tqdm(total=size, unit="B", unit_scale=True, desc=path.name) as bar:
-                while part := answer.read(1 << 20):
-                    bar.update(file.write(part))
-            file.flush()
-            os.fsync(file.fileno())
-    except urllib.error.URLError as error:
-        raise ValueError(f"cannot download {url} ({error}): is this machine online?") from error
-    if size is not None and draft.stat().st_size != size:
-        raise ValueError(f"{url} broke off: run the same command again")
-    os.replace(draft, path)
-
-
 # --- the command line
 
 
@@ -222,9 +183,23 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _download(options: argparse.Namespace) -> int:
-    for path in download(options.name, options.to):
-        print(path)
-    return 0
+    wanted = narrative_items(options.names, options.to, options.source)
+    return _told(download(wanted, options.to, workers=options.workers), len(wanted), options.to)
+
+
+def _pictures(options: argparse.Namespace) -> int:
+    wanted, refused = picture_items(options.files, options.to, options.source)
+    failed = refused + download(wanted, options.to, workers=options.workers)
+    return _told(failed, len(wanted) + len(refused), options.to)
+
+
+def _told(failed: Sequence[str], num_wanted: int, to: Path) -> int:
+    for problem in failed:
+        print(problem, file=sys.stderr)
+    print(f"{num_wanted - len(failed):,} of {num_wanted:,} files are in {to}")
+    if failed:
+        print("run the same command again: it goes on where it stopped", file=sys.stderr)
+    return int(bool(failed))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -251,10 +226,20 @@ def _parser() -> argparse.ArgumentParser:
             "--workspace", type=Path, default=Path("workspace"), help="the app's folder (workspace)"
         )
         command.add_argument("--database", help="its database URL, if not its studio.db")
-    downloading = commands.add_parser("download", help="fetch a part of the public files")
-    downloading.add_argument("name", help=", ".join(sorted(NAMES)))
-    downloading.add_argument("--to", type=Path, required=True, help="the folder to write")
+    downloading = commands.add_parser("download", help="fetch parts of the public files")
+    downloading.add_argument(
+        "names", nargs="+", metavar="NAME", help=f"all, {', '.join(sorted(NAMES))}"
+    )
     downloading.set_defaults(command=_download)
+    showing = commands.add_parser("pictures", help="fetch the pictures that files speak of")
+    showing.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE", help="narratives, or a COCO file (.json)"
+    )
+    showing.set_defaults(command=_pictures)
+    for command in (downloading, showing):
+        command.add_argument("--to", type=Path, required=True, help="the folder to write")
+        command.add_argument("--source", help="another server that has the same files, its URL")
+        command.add_argument("--workers", type=int, default=8, help="files at a time (8)")
     return parser
 
 

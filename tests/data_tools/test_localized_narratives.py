@@ -1,16 +1,12 @@
 """The public files: checked line by line, imported once, exported as they came."""
 
-import functools
-import http.server
 import json
-import threading
 
 import pytest
 
 from data_tools.localized_narratives import (
     Report,
     check,
-    download,
     export_collection,
     import_file,
     main,
@@ -162,34 +158,3 @@ def test_import_says_what_it_did_in_a_line_or_two(folder, tmp_path, capsys):
     assert printed == "0 narratives imported into 'mine'\n4 were there already\n"
     assert main([*arguments[:1], str(folder / "none.jsonl"), *arguments[2:]]) == 1
     assert capsys.readouterr().err.endswith("none.jsonl does not exist\n")
-
-
-class Server(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def public(tmp_path):
-    """URL of a server of the folder tmp_path/remote."""
-    (tmp_path / "remote").mkdir()
-    handler = functools.partial(Server, directory=tmp_path / "remote")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def test_download_fetches_all_parts_once_and_whole(public, tmp_path):
-    names = [f"coco_train_localized_narratives-0000{i}-of-00004.jsonl" for i in range(4)]
-    for name in names[:3]:
-        (tmp_path / "remote" / name).write_text(name)
-    with pytest.raises(ValueError, match="cannot download .*00003-of-00004.jsonl .*404"):
-        download("coco_train", tmp_path / "to", public)
-    assert sorted(path.name for path in (tmp_path / "to").iterdir()) == names[:3]
-    (tmp_path / "remote" / names[3]).write_text(names[3])
-    (tmp_path / "remote" / names[0]).write_text("is not fetched again")
-    paths = download("coco_train", tmp_path / "to", public)
-    assert [path.read_text() for path in paths] == names
-    with pytest.raises(ValueError, match="no part 'coco'; there is ade20k_train, ade20k_val"):
-        download("coco", tmp_path / "to", public)
