@@ -25,7 +25,7 @@ def assign(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
     """(dataset_id, image_id) -> train, val or test: the official one, else by hash of the image id.
 
     The hash puts the images in an order; the first tenth is val, the next tenth test, each exact
-    to one image. Of three images or more, each split gets one at least.
+    to one image. Of five images or more, each split gets one at least; fewer are all for training.
     """
     keys = set(keys)
     splits = {key: split for key in keys if (split := official(key[0]))}
@@ -33,7 +33,7 @@ def assign(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
         keys - splits.keys(), key=lambda key: (hashlib.sha256(key[1].encode()).digest(), key)
     )
     count = len(ranked)
-    tenth = max(round(count / 10), int(count >= 3))
+    tenth = max(round(count / 10), int(count >= 5))
     for rank, key in enumerate(ranked):
         splits[key] = "val" if rank < tenth else "test" if rank < 2 * tenth else "train"
     return splits

@@ -124,7 +124,8 @@ def _data(run: Path) -> Iterator[str]:
         )
         for source, count in manifest.get("sources", {}).items():
             terms = count.get("license") or manifest.get("licenses", {}).get(source)
-            yield f"  - {source}: {count.get('images', 0):,} images; {terms or _terms(source)}"
+            total = count.get("images", 0)
+            yield f"  - {source}: {total:,} images in all splits; {terms or _terms(source)}"
 
 
 def _terms(source: str) -> str:
@@ -138,8 +139,11 @@ def _scores(run: Path) -> Iterator[str]:
     for file in sorted(run.glob("evaluations/*/result.json")):
         rows.append((file.parent.name, _read(file).get("metrics", {})))
     for file in sorted(run.glob("transfer/*/result.json")):
-        for row in _read(file).get("rows", []):
+        content = _read(file)
+        for row in content.get("rows", []):
             found = {key: row[key] for key in ("map", "knn") if row.get(key) is not None}
+            if row.get("mean"):  # of a label-efficiency curve, its end
+                found = {f"{content['measure']}, {content['counts'][-1]} labels": row["mean"][-1]}
             rows.append((f"{file.parent.name}, {row.get('name')}", found))
     rows = [(where, values) for where, values in rows if values]
     if not rows:

@@ -22,6 +22,8 @@ from loctex.backbones import Backbone, grids
 from loctex.losses import ATTENTION
 from loctex.settings import Settings
 
+transformers_logging.disable_progress_bar()  # of reading and writing weights; ours are enough
+
 GROUPS = 4  # parts of similar length that the text encoder works on
 
 
@@ -313,7 +315,6 @@ def load(folder: Path | str, changes: dict[str, Any] | None = None) -> LocTexMod
             "a checkpoint, or a folder of save_pretrained"
         )
     config = LocTexConfig.from_pretrained(folder, **(changes or {}))
-    transformers_logging.disable_progress_bar()
     try:
         model, loading = LocTexModel.from_pretrained(
             folder, config=config, output_loading_info=True, local_files_only=True

@@ -271,7 +271,7 @@ def from_arguments(arguments: Mapping[str, Any], base: Settings) -> Settings:
 
 TINY = from_dict(
     {
-        "data": {"image_size": 96, "max_tokens": 64, "min_scale": 0.6, "color": 0.2},
+        "data": {"image_size": 96, "max_tokens": 64, "min_scale": 0.8, "color": 0.2},
         "model": {
             "backbone": "resnet18",
             "backbone_options": {
@@ -290,12 +290,12 @@ TINY = from_dict(
         },
         "train": {
             "steps": 500,
-            "batch_size": 128,
+            "batch_size": 64,
             "optimizer": "adamw",
             "learning_rate": 2e-3,
             "text_learning_rate": 1e-3,
             "weight_decay": 0.05,
-            "warmup_steps": 40,
+            "warmup_steps": 50,
             "evaluate_every": 250,
             "checkpoint_every": 100,
         },
