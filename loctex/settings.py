@@ -289,7 +289,7 @@ TINY = from_dict(
             "attention": 128,
         },
         "train": {
-            "steps": 500,
+            "steps": 550,
             "batch_size": 64,
             "optimizer": "adamw",
             "learning_rate": 2e-3,
