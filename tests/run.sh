@@ -23,4 +23,4 @@ fi
 
 [ -x .venv/bin/python ] || python3 -m venv .venv
 .venv/bin/python -m pip install -q --disable-pip-version-check -r tests/requirements.txt
-exec .venv/bin/python -m pytest "$@"
+exec .venv/bin/python -m pytest "$@"  # `-m slow` runs the long ones
