@@ -189,6 +189,13 @@ def test_the_card_says_what_the_run_says(snapshot, tmp_path):
     rows = [{"name": "random initialization", "map": 0.125}, {"name": "garden", "map": 0.5}]
     (run / "transfer/voc07-best").mkdir(parents=True)
     (run / "transfer/voc07-best/result.json").write_text(json.dumps({"rows": rows}))
+    curve = {
+        "measure": "accuracy",
+        "counts": [5, 40],
+        "rows": [{"name": "a", "mean": [0.3, 0.625]}],
+    }
+    (run / "transfer/efficiency-mine-best").mkdir(parents=True)
+    (run / "transfer/efficiency-mine-best/result.json").write_text(json.dumps(curve))
     export.main([f"--run={run}", f"--to={tmp_path / 'out'}", "--format=timm"])
     text = (tmp_path / "out/README.md").read_text()
     manifest = json.loads((snapshot / "snapshot.json").read_text())
@@ -197,6 +204,7 @@ def test_the_card_says_what_the_run_says(snapshot, tmp_path):
     assert "simulated narrators of this software" in text
     assert "| validation at the end of training | pointing_region | 0.812 |" in text
     assert "| voc07-best, garden | map | 0.500 |" in text
+    assert "| efficiency-mine-best, a | accuracy, 40 labels | 0.625 |" in text
     assert "steps: 8" in text and "Checkpoint `step-00000001`" in text
     assert str(tmp_path) not in text and str(snapshot.parent) not in text
     code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
