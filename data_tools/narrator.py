@@ -10,14 +10,14 @@ Localized Narratives ("LN"). Rendered scenes are told by DEFAULTS, photographs b
     words a second, pauses included         .54    .66    3.2      2.7      1.09
     gaps above .2 s between words           39 %   37 %    0 %     11 %     32 %
     seconds of such a pause, median         2.8    2.0      -      .43      1.3
-    points a second, whole narrative        6.2   12.0   49.4     46       14.6
+    points a second, whole narrative        6.2   12.0   49.4     46       14.7
     points a second while moving             45     44     55     48       54
     words with a point                      66 %   67 %   84 %     99 %     65 %
-    speed, image sides a second, 25 %       .20    .19    .92     .15      .19
-                                 50 %       .39    .36   1.68     .31      .35
-                                 75 %       .69    .67   2.80     .64      .66
+    speed, image sides a second, 25 %       .20    .19    .92     .15      .20
+                                 50 %       .39    .36   1.68     .31      .36
+                                 75 %       .69    .67   2.80     .64      .67
                                  90 %      1.09   1.09   4.17    1.34     1.12
-    points inside the box that is named     54.8 % (published for COCO)    59 %     56 %
+    points inside the box that is named     54.8 % (published for COCO)    59 %     55 %
 
 The people browsed a video's key frames between words, which is why their pauses are longer; "while
 moving" leaves out gaps above .1 s. `python -m data_tools.pace FILE` measures.
