@@ -34,7 +34,11 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised -> per scale, finest first, (B, C, h, w)."""
-        return self.stages(images)
+        maps = self.stages(images)
+        return [  # Swin and its kin answer (B, h, w, C)
+            part if part.shape[1] == channels else part.permute(0, 3, 1, 2)
+            for part, channels in zip(maps, self.channels, strict=True)
+        ]
 
 
 def grids(backbone: Backbone, image_size: int) -> list[tuple[int, int]]:

@@ -122,3 +122,19 @@ def test_the_text_encoder_on_parts_of_similar_length_gives_the_same(model):
     torch.testing.assert_close(parts.embedding, whole.embedding, atol=1e-6, rtol=0)
     mask = (tokens != 0)[..., None]
     torch.testing.assert_close(parts.tokens[0] * mask, whole.tokens[0] * mask, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "grid"),
+    [
+        ("swin_tiny_patch4_window7_224", {"depths": [1, 1, 1, 1], "img_size": 64}, (2, 2)),
+        ("vit_tiny_patch16_224", {"depth": 2, "img_size": 64}, (4, 4)),
+        ("convnext_atto", {}, (2, 2)),
+    ],
+)
+def test_other_families_of_backbones_answer_with_channels_first(name, options, grid):
+    values = {"model__backbone": name, "model__backbone_options": options}
+    model = models.build(small("none", **values), 300, 0).eval()
+    assert model.grids() == [grid]
+    output = model(torch.rand(2, 3, 64, 64), torch.randint(4, 300, (2, 5)))
+    assert output.image.shape == (2, 16) and output.cosine[0].shape == (2, 5, grid[0] * grid[1])
