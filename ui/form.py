@@ -1,5 +1,6 @@
 """A settings dataclass -> inputs, grouped, with help and range -> the dataclass."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, fields
 from typing import Any, get_type_hints
@@ -39,7 +40,7 @@ def values(chosen: Settings) -> list[Any]:
     for name, (_, kind) in items().items():
         section, key = name.split(".")
         value = sections[section][key]
-        shown.append(value if kind in (int, float, bool, str) else _to_text(value))
+        shown.append(value if kind in (int, float, bool, str) else json.dumps(value))
     return shown
 
 
@@ -80,10 +81,6 @@ def _number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
-def _to_text(value: Any) -> str:
-    return settings.yaml.safe_dump(value, default_flow_style=True, width=10_000).strip()
-
-
 # --- what it looks like
 
 
@@ -113,7 +110,7 @@ def _input(name: str, value: Any) -> Component:
     if item.metadata["choices"]:
         return gr.Dropdown(list(item.metadata["choices"]), **common)
     if kind is bool:
-        return gr.Checkbox(**common)
+        return gr.Dropdown([("on", True), ("off", False)], **common)
     if kind is int:
         return gr.Number(precision=0, **common)
     if kind is float:

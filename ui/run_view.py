@@ -151,21 +151,20 @@ def sentence(found: Progress, ahead: Sequence[str] = ()) -> str:
 
 
 def about(run: Run) -> str:
-    """What it is trained on and what was changed, from the command it executes."""
+    """What it is trained on, and what was changed, as its command says."""
     chosen, command = settings_of(run), jobs.read_command(run)
     if chosen is None:
         return ""
-    names = " + ".join(Path(name).name for name in chosen.data.snapshots) or "unknown images"
-    preset = None
-    if command and "--preset" in command.words:
-        preset = command.words[command.words.index("--preset") + 1]
-    if preset not in settings.PRESETS:
-        return f"On {names}"
-    changed = settings.changed(chosen, settings.PRESETS[preset])
-    changed.pop("data.snapshots", None)
-    said = ", ".join(f"{name.split('.')[1].replace('_', ' ')} {value}"
-                     for name, value in changed.items())
-    return f"On {names} · preset {preset}" + (f" with {said}" if said else "")
+    said = "On " + (" + ".join(Path(name).name for name in chosen.data.snapshots) or "no images")
+    given = dict(zip(command.words, command.words[1:], strict=False)) if command else {}
+    if "--preset" in given:
+        said += f" · preset {given['--preset']}"
+    changed = [
+        f"{name.split('.')[1].replace('_', ' ')} {value}"
+        for name, value in given.items()
+        if name.startswith("--") and "." in name
+    ]
+    return said + (f" with {', '.join(changed)}" if changed else "")
 
 
 def log_text(run: Run, num_lines: int = 200) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -21,10 +22,20 @@ from ui.train import Dashboard, newest
 from ui.workspace import Workspace
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory, scenes):
+    """The folder of a workspace that holds 40 scenes."""
+    made = Workspace(tmp_path_factory.mktemp("filled"))
+    import_file(made.store, scenes / "narratives.jsonl", scenes / "images", "Demo scenes")
+    made.store.close()
+    return made.root
+
+
 @pytest.fixture
-def workspace(tmp_path, scenes):
+def workspace(tmp_path, filled):
+    """A copy of it."""
+    shutil.copytree(filled, tmp_path, dirs_exist_ok=True)
     result = Workspace(tmp_path)
-    import_file(result.store, scenes / "narratives.jsonl", scenes / "images", "Demo scenes")
     yield result
     result.store.close()
 
