@@ -76,17 +76,24 @@ def choose(workspace: Workspace, annotator: str, ask: Message) -> Message:
 def save(workspace: Workspace, annotator: str, ask: Message) -> Message:
     """Keep a take that is still being recorded."""
     me = workspace.store.annotator(annotator)
-    workspace.store.save_draft(ask["take_id"], me, int(ask["image"]), ask["record"])
+    record = json.dumps(ask["record"], allow_nan=False)
+    workspace.store.save_draft(ask["take_id"], me, int(ask["image"]), record)
     return {"saved": True}
 
 
 def submit(workspace: Workspace, annotator: str, ask: Message) -> Message:
-    """Store a take as a narrative, once however often it is sent, and go on to the next image."""
+    """Store a take as a narrative, once however often it is sent, and go on to the next image.
+
+    Without a record it is the draft that is stored; "isMissing" asks for the record after all.
+    """
     store, me = workspace.store, workspace.store.annotator(annotator)
     collection, image = int(ask["collection"]), asked_image(workspace, ask)
     if not store.has_take(ask["take_id"]):
-        narrative = checked(ask["record"], image, me)
-        store.add(collection, narrative, take_id=ask["take_id"])
+        drafts = {draft.take_id: draft.body for draft in store.drafts(me)}
+        record = ask["record"] or json.loads(drafts.get(ask["take_id"], "null"))
+        if record is None:
+            return {"isMissing": True}
+        store.add(collection, checked(record, image, me), take_id=ask["take_id"])
     return task(workspace, annotator, collection, next_after(workspace, collection, me, image))
 
 
@@ -152,19 +159,18 @@ def answer(workspace: Workspace, annotator: str, question: str) -> str:
 # --- its parts
 
 
-def checked(record: str, image: ImageRow, annotator_id: int) -> Narrative:
+def checked(record: Message, image: ImageRow, annotator_id: int) -> Narrative:
     """The take as a narrative of this image by this annotator; ValueError says what is missing."""
-    parsed = json.loads(record)
-    if not isinstance(parsed, dict):
+    if not isinstance(record, dict):
         raise ValueError("This take is not a narrative.")
-    if not str(parsed.get("caption", "")).strip():
+    if not str(record.get("caption", "")).strip():
         raise ValueError("This take has no words. Type what you pointed at, then submit.")
-    if not parsed.get("traces"):
+    if not record.get("traces"):
         raise ValueError(
             "This take has no trace. Continue, and move the pointer over the image while you "
             "describe it."
         )
-    narrative = Narrative.from_json(parsed)
+    narrative = Narrative.from_json(record)
     return replace(
         narrative, dataset_id=image.dataset_id, image_id=image.image_id, annotator_id=annotator_id
     )
@@ -187,7 +193,7 @@ def unsent(workspace: Workspace, annotator: str, ask: Message) -> list[Message]:
 
 def take(draft: Draft) -> Message:
     return {
-        "take_id": draft.take_id, "image": draft.image_row_id, "record": draft.body,
+        "take_id": draft.take_id, "image": draft.image_row_id, "record": json.loads(draft.body),
         "saved": draft.saved.timestamp(),
     }  # fmt: skip
 

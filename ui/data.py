@@ -173,9 +173,8 @@ class DataTab:
             if action == self._drop:
                 step.then(lambda: None, None, self.files, **quiet)
         self.stop.click(
-            lambda: (gr.skip(), gr.Button(visible=False)), None, [self.outcome, self.stop],
-            cancels=steps, **quiet,
-        ).then(self._show, **show)  # fmt: skip
+            None, None, None, cancels=steps, queue=False, api_visibility="private"
+        ).then(lambda: gr.Button(visible=False), None, self.stop, **quiet).then(self._show, **show)
 
     def _show(
         self, collection_id: int | None, starts: list[int], narrative_id: int | None

@@ -100,8 +100,8 @@ def own_studio(tmp_path: Path) -> Iterator[Studio]:
 
 
 @pytest.fixture
-def page(page):  # noqa: F811  (pytest-playwright's, watched)
-    """A page on which nothing may break, and from which no request may leave this machine."""
+def page(page):
+    """Watched: nothing may break on it, and no request may leave this machine."""
     broken, foreign = [], []
     page.on("pageerror", lambda error: broken.append(error.stack or str(error)))
     page.on(

@@ -13,7 +13,7 @@ function record() { // the public Localized Narratives line; Python sets whose i
 function message() {
   return {
     take_id: take.id, collection: task.collection, image: task.image.id, annotator: task.annotator,
-    record: JSON.stringify(record()),
+    record: record(),
   };
 }
 
@@ -70,8 +70,10 @@ async function submit() {
   pause();
   setState("sending");
   say("none", "submitting");
+  const isKept = take.version === take.savedVersion; // then the server has it all
   const sent = shelve();
-  let answer = await link.ask("submit", sent);
+  let answer = await link.ask("submit", isKept ? { ...sent, record: null } : sent);
+  if (answer.isMissing) answer = await link.ask("submit", sent);
   while (answer.isLost && element.isConnected) { // the same take twice is one narrative
     say("unsaved", "not submitted, retrying");
     note("The studio does not answer. Your take is kept in this browser; trying again.", "", null, "bad");
@@ -175,8 +177,7 @@ photo.addEventListener("error", () => {
   if (task.image) note("The picture of this image cannot be loaded. Skip it.", "", null, "bad");
 });
 
-function recover({ take_id, record: text, saved }) {
-  const { caption: written, timed_caption: words, traces } = JSON.parse(text);
+function recover({ take_id, record: { caption: written, timed_caption: words, traces }, saved }) {
   take.id = take_id;
   take.typing = Typing.from(written, words.map(({ utterance, start_time, end_time }) => (
     { text: utterance, start: start_time, end: end_time })));
