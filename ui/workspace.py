@@ -36,12 +36,12 @@ class Workspace:
 
     def runs(self) -> list[Run]:
         """Newest first."""
-        paths = [path for path in self.runs_dir.iterdir() if path.is_dir()]
+        paths = [path for path in self.runs_dir.glob("[!.]*") if path.is_dir()]
         return [Run(path) for path in sorted(paths, key=_created, reverse=True)]
 
     def snapshots(self) -> list[Path]:
         """The frozen ones, newest first; a folder still being written has no snapshot.json."""
-        found = [path.parent for path in self.snapshots_dir.glob("*/snapshot.json")]
+        found = [path.parent for path in self.snapshots_dir.glob("[!.]*/snapshot.json")]
         return sorted(found, key=_created, reverse=True)
 
 
