@@ -24,8 +24,8 @@ PATIENCE = 240  # seconds until a studio on a busy machine must answer
 class Studio:
     """`python app.py` over a workspace, on a port of its own."""
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.log = root, root.with_name(root.name + ".log")
+    def __init__(self, root: Path, *options: str) -> None:
+        self.root, self.log, self.options = root, root.with_name(root.name + ".log"), options
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -34,6 +34,7 @@ class Studio:
 
     def start(self) -> None:
         command = [sys.executable, "app.py", f"--workspace={self.root}", f"--port={self.port}"]
+        command += self.options
         environment = os.environ | {
             "GRADIO_TEMP_DIR": str(self.root.with_name(self.root.name + "-uploads")),
             "OMP_NUM_THREADS": "1",
@@ -52,6 +53,8 @@ class Studio:
         try:
             with urllib.request.urlopen(f"{self.url}/config", timeout=5) as answer:
                 return answer.status == 200
+        except urllib.error.HTTPError as error:
+            return error.code == 401  # it is there, and wants a login
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
 

@@ -14,6 +14,7 @@ from playwright.sync_api import Page, expect
 
 from data_tools.store import FIRST_ANNOTATOR, Store
 from tests.browser.conftest import Studio
+from ui import users
 
 # --- a collection of its own, opened
 
@@ -287,6 +288,35 @@ def test_the_keys_are_shown_by_a_key_and_left_by_another(page, studio):
     expect(page.locator(".help")).to_contain_text("undo the last stroke")
     page.keyboard.press("Escape")
     expect(page.locator(".help")).to_be_hidden()
+
+
+# --- logins
+
+
+def test_who_logs_in_is_whose_narrative_it_is(page, tmp_path):
+    users.add(tmp_path / "users", "ann", "annotator", "correct horse")
+    studio = Studio(tmp_path / "workspace", f"--users={tmp_path / 'users'}")
+    store = studio.store()
+    collection = store.add_collection("own")
+    store.add_image(collection, picture(), dataset_id="studio")
+    page.goto(studio.url)
+    for password in ("wrong horse", "correct horse"):
+        page.get_by_label("username").fill("ann")
+        page.get_by_label("password").fill(password)
+        page.get_by_role("button", name="Login").click()
+        if password.startswith("wrong"):
+            expect(page.get_by_text("Incorrect Credentials")).to_be_visible()
+    wait_for(page, "idle")
+    circle(page, start(page))
+    page.keyboard.type("mine ")
+    page.keyboard.press("Control+Enter")
+    saved(page, "done")
+    assert only(store, collection).annotator_id == store.annotator("ann")
+    page.get_by_role("tab", name="Data").click()
+    page.get_by_role("tab", name="Export").click()
+    page.get_by_role("button", name="Export").click()
+    expect(page.locator("#data-outcome")).to_contain_text("Only an admin")
+    studio.stop()
 
 
 # --- speed

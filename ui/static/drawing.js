@@ -33,10 +33,10 @@ class Trace {
     const pieces = strokes.flatMap((stroke) => this.pieces(stroke, words, view));
     for (const isHalo of [true, false]) {
       for (const { path, color, alpha } of pieces) {
-        if (isHalo && alpha < 0.5) continue;
+        if (isHalo && alpha < 0.3) continue;
         context.globalAlpha = isHalo ? 0.45 * alpha : alpha;
         context.strokeStyle = isHalo ? "#0b0f19" : color;
-        context.lineWidth = (isHalo ? 6 : 3.5) * this.ratio;
+        context.lineWidth = (isHalo ? 6.5 : 4) * this.ratio;
         context.stroke(path);
       }
     }
@@ -54,7 +54,7 @@ class Trace {
         key = word * 8 + age;
         const isOut = view.only !== null && view.only !== word;
         const color = words.length ? wordColor(word, words.length) : wordColor(Math.min(word, 11), 12);
-        pieces.push({ path: new Path2D(), color, alpha: isOut ? 0.2 : 0.95 - 0.11 * age });
+        pieces.push({ path: new Path2D(), color, alpha: isOut ? 0.25 : 0.95 - 0.09 * age });
         const [fromX, fromY] = previous ?? [x, y];
         pieces.at(-1).path.moveTo(fromX * width, fromY * height);
       }
