@@ -192,11 +192,18 @@ class LocTexModel(PreTrainedModel):
         length, without most of the padding; the result is the same.
         """
         mask = tokens != self.config.pad_token_id
-        hidden = torch.cat([
-            F.pad(self._hidden(tokens[a:b, :longest], mask[a:b, :longest]),
-                  (0, 0, 0, tokens.shape[1] - longest))
-            for a, b, longest in _groups(lengths or [tokens.shape[1]] * len(tokens))
-        ])  # fmt: skip
+        if lengths is None:
+            hidden = self._hidden(tokens, mask)
+        else:
+            hidden = torch.cat(
+                [
+                    F.pad(
+                        self._hidden(tokens[a:b, :longest], mask[a:b, :longest]),
+                        (0, 0, 0, tokens.shape[1] - longest),
+                    )
+                    for a, b, longest in _groups(lengths)
+                ]
+            )
         weight = mask.to(hidden.dtype)[..., None]
         pooled = (hidden * weight).sum(1) / weight.sum(1)
         return TextFeatures(

@@ -113,7 +113,7 @@ def test_a_run_outlives_the_page_and_the_studio(page: Page, studio, context) -> 
     open_train(other, studio.url)
     expect(other.locator(".run .chip")).to_have_text("running", timeout=5000)
     expect(other.locator(".run .where")).to_have_text(re.compile(r"Step [\d,]+ of 100,000"))
-    expect(other.locator(".chart h3").first).to_have_text("Loss")
+    expect(other.locator(".chart h3").first).to_have_text("Loss", timeout=PATIENCE)
     other.get_by_role("button", name="Stop").click()
     expect(other.locator(".run .chip")).to_have_text("stopped", timeout=PATIENCE)
     stopped_at = run.metrics()[-1]["step"]

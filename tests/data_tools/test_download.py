@@ -239,7 +239,8 @@ def test_a_killed_download_goes_on_where_it_was(server, tmp_path):
     server.num_bytes.clear()
     assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 0
     assert (tmp_path / name).read_bytes() == content
-    assert server.num_bytes[f"/{name}"] == len(content) - had
+    chunk = 64 * 1024  # what the first connection may still have counted as sent after the kill
+    assert len(content) - had <= server.num_bytes[f"/{name}"] < len(content) - had + chunk
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
