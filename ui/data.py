@@ -137,27 +137,30 @@ class DataTab:
     def _wire(self) -> None:
         at = [self.collection, self.starts, self.narrative]
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
-        show = {"inputs": at, "outputs": [
-            *at, self.cards, self.demo, self.parts, self.rows, self.back, self.more, self.player,
+        seen = [
+            self.cards, self.demo, self.parts, self.rows, self.back, self.more, self.player,
             self.delete, self.sure, self.keep,
-        ]} | quiet  # fmt: skip
+        ]  # fmt: skip
+        in_turn = {"concurrency_id": "data", **quiet}  # what is shown last was asked last
+        show = {"fn": self._show, "inputs": at, "outputs": seen} | in_turn
+        move = {"inputs": at, "outputs": [*at, *seen]} | in_turn
         ask = [self.delete, self.sure, self.keep]
 
-        Context.block.select(self._show, **show)
-        self.cards.pick(self._pick_collection, **show)
+        Context.block.select(**show)
+        self.cards.pick(self._pick_collection, **move)
         self.cards.pick(lambda: "", None, self.outcome, **quiet)
-        self.rows.pick(self._pick_narrative, **show)
-        self.more.click(self._turn, **show)
-        self.back.click(self._turn_back, **show)
+        self.rows.pick(self._pick_narrative, **move)
+        self.more.click(self._turn, **move)
+        self.back.click(self._turn_back, **move)
         self.delete.click(lambda: _visible(False, True, True), None, ask, **quiet)
         self.keep.click(lambda: _visible(True, False, False), None, ask, **quiet)
         self.sure.click(self._delete, self.narrative, self.outcome, **quiet).then(
-            self._show, **show
+            **show
         )
         gr.on(
             [self.add.click, self.name.submit], self._add, self.name,
-            [self.collection, self.name, self.outcome], **quiet,
-        ).then(self._show, **show)  # fmt: skip
+            [*at, self.name, self.outcome], **quiet,
+        ).then(**show)  # fmt: skip
         steps = []
         for event, action, inputs in (
             (self.demo.click, self._demo, []),
@@ -168,13 +171,13 @@ class DataTab:
             (self.give.click, self._export, [self.collection, self.to]),
         ):
             step = event(self._step_by_step(action), inputs, [self.outcome, self.stop], **quiet)
-            step.then(self._show, **show)
+            step.then(**show)
             steps.append(step)
             if action == self._drop:
                 step.then(lambda: None, None, self.files, **quiet)
         self.stop.click(
             None, None, None, cancels=steps, queue=False, api_visibility="private"
-        ).then(lambda: gr.Button(visible=False), None, self.stop, **quiet).then(self._show, **show)
+        ).then(lambda: gr.Button(visible=False), None, self.stop, **quiet).then(**show)
 
     def _show(
         self, collection_id: int | None, starts: list[int], narrative_id: int | None
@@ -182,9 +185,7 @@ class DataTab:
         known, chosen = self.workspace.store.collections(), find(self.workspace, collection_id)
         rows, end = page(self.workspace, chosen, starts[-1]) if chosen else ([], None)
         narrative = next((row for row in rows if row.id == narrative_id), None)
-        narrative_id = narrative.id if narrative else None
         return [
-            chosen.id if chosen else None, starts, narrative_id,
             collection_cards(known, chosen) if known else WELCOME,
             gr.Button(visible=not known), gr.Tabs(visible=bool(known)),
             narrative_rows(self.workspace, rows, narrative_id),
@@ -193,28 +194,31 @@ class DataTab:
             replay(self.workspace, narrative), *_visible(bool(narrative), False, False),
         ]  # fmt: skip
 
+    def _move(self, *at: Any) -> list[Any]:
+        return [*at, *self._show(*at)]
+
     def _pick_collection(
         self, _: int | None, starts: list[int], narrative: int | None, event: gr.EventData
     ) -> list[Any]:
-        return self._show(event.id, [0], None)
+        return self._move(event.id, [0], None)
 
     def _pick_narrative(
-        self, collection: int, starts: list[int], _: int | None, event: gr.EventData
+        self, collection: int | None, starts: list[int], _: int | None, event: gr.EventData
     ) -> list[Any]:
-        return self._show(collection, starts, event.id)
+        return self._move(collection, starts, event.id)
 
-    def _turn(self, collection: int, starts: list[int], _: int | None) -> list[Any]:
+    def _turn(self, collection: int | None, starts: list[int], _: int | None) -> list[Any]:
         end = page(self.workspace, find(self.workspace, collection), starts[-1])[1]
-        return self._show(collection, starts if end is None else [*starts, end], None)
+        return self._move(collection, starts if end is None else [*starts, end], None)
 
-    def _turn_back(self, collection: int, starts: list[int], _: int | None) -> list[Any]:
-        return self._show(collection, starts[:-1] or [0], None)
+    def _turn_back(self, collection: int | None, starts: list[int], _: int | None) -> list[Any]:
+        return self._move(collection, starts[:-1] or [0], None)
 
     def _add(self, name: str) -> list[Any]:
         try:
-            return [self.workspace.store.add_collection(name), "", ""]
+            return [self.workspace.store.add_collection(name), [0], None, "", ""]
         except ValueError as error:
-            return [gr.skip(), gr.skip(), problem_html(error)]
+            return [gr.skip(), gr.skip(), gr.skip(), gr.skip(), problem_html(error)]
 
     def _delete(self, narrative_id: int, request: gr.Request) -> str:
         try:
@@ -240,17 +244,19 @@ class DataTab:
     def _demo(self) -> Iterator[Outcome]:
         return exchange.add_demo(self.workspace)
 
-    def _drop(self, collection: int, files: list[str]) -> Iterator[Outcome]:
-        return exchange.add_images(self.workspace, collection, [Path(file) for file in files])
+    def _drop(self, collection: int | None, files: list[str]) -> Iterator[Outcome]:
+        paths, chosen = [Path(file) for file in files], find(self.workspace, collection)
+        return exchange.add_images(self.workspace, chosen.id, paths)
 
-    def _folder(self, collection: int, folder: str) -> Iterator[Outcome]:
-        return exchange.add_images(self.workspace, collection, exchange.files_of(folder))
+    def _folder(self, collection: int | None, folder: str) -> Iterator[Outcome]:
+        paths, chosen = exchange.files_of(folder), find(self.workspace, collection)
+        return exchange.add_images(self.workspace, chosen.id, paths)
 
-    def _import(self, collection: int, file: str, images: str) -> Iterator[Outcome]:
+    def _import(self, collection: int | None, file: str, images: str) -> Iterator[Outcome]:
         name = find(self.workspace, collection).name
         return exchange.import_narratives(self.workspace, name, file, images)
 
-    def _export(self, collection: int, folder: str) -> Iterator[Outcome]:
+    def _export(self, collection: int | None, folder: str) -> Iterator[Outcome]:
         yield exchange.export(self.workspace, find(self.workspace, collection), folder)
 
 

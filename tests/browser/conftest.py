@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from data_tools.store import Store
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium")
 PATIENCE = 240  # seconds until a studio on a busy machine must answer
+expect.set_options(timeout=30_000)  # milliseconds
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
