@@ -234,8 +234,10 @@ class DataTab:
         def steps(request: gr.Request, *inputs: Any) -> Iterator[tuple[str, gr.Button]]:
             try:
                 self.workspace.demand_admin(request.username)
-                for outcome in action(*inputs):
-                    yield outcome_html(outcome), gr.Button(visible=outcome.share < 1)
+                for number, outcome in enumerate(action(*inputs)):
+                    is_edge = number == 0 or outcome.share == 1  # a late step must not show Stop
+                    stop = gr.Button(visible=outcome.share < 1) if is_edge else gr.skip()
+                    yield outcome_html(outcome), stop
             except (ValueError, OSError) as error:
                 yield problem_html(error), gr.Button(visible=False)
 
