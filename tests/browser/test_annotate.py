@@ -170,8 +170,8 @@ def test_replay_lights_each_word_at_the_recorded_pace(page, studio):
     assert lit[-1][1] / 1000 == pytest.approx(seconds, abs=0.4)
 
 
-def test_a_draft_comes_back_after_a_reload_and_can_be_submitted(page, studio):
-    store, collection = open_collection(page, studio, "reloaded")
+def test_a_draft_comes_back_after_a_reload_and_can_be_submitted(page, own_studio):
+    store, collection = open_collection(page, own_studio, "reloaded")
     box = start(page)
     points = circle(page, box)
     page.keyboard.type("kept words ")
