@@ -67,15 +67,8 @@ class Predictor:
         recorded: the caption's utterances; None splits it at spaces on an estimated clock.
         Raises ValueError for an empty caption or where no image was set.
         """
-        if self._image is None:
-            raise ValueError("no image yet; call set_image first")
-        if not caption.strip():
-            raise ValueError("the caption is empty; type what to look for in the image")
-        utterances = words.estimate(caption) if recorded is None else tuple(recorded)
-        spans = words.spans(caption, utterances)
-        tokens, offsets = tokenizer.encode(self.tokenizer, [caption], self.model.config.max_tokens)
-        text = self.model.encode_text(torch.from_numpy(tokens).to(self.model.device))
-        maps = word_maps(token_maps(self.model, self._image, text)[0], offsets[0], spans)
+        image, text, offsets, utterances, spans = self._read(caption, recorded)
+        maps = word_maps(token_maps(self.model, image, text)[0], offsets, spans)
         middle = np.array([(word.start + word.end) / 2 for word in utterances])
         return Attention(
             caption=caption,
@@ -84,8 +77,44 @@ class Predictor:
             maps=maps,
             trace=np.column_stack((trace.centroid(maps), middle)),
             boxes=trace.mass_box(maps),
-            score=float((self._image.embedding * text.embedding).sum()),
+            score=float((image.embedding * text.embedding).sum()),
         )
+
+    @torch.inference_mode()
+    def layers(
+        self, caption: str, recorded: Sequence[Word] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Every map the model has for the words of `caption`, by name: (W, h, w), of mass 1.
+
+        "attention 7x7" and so on for each trained scale, the one that is scored first;
+        "contrastive": of the contrastive head (METHOD 3). Raises as `attend` does.
+        """
+        image, text, offsets, _, spans = self._read(caption, recorded)
+        found = {}
+        if self.model.config.localized:
+            scales = zip(image.grids, self.model.attend(image, text), strict=True)
+            for (h, w), maps in reversed(list(scales)):
+                found[f"attention {h}x{w}"] = maps.unflatten(-1, (h, w))
+        contrastive = self.model.attend_contrastive(image, text)
+        found["contrastive"] = contrastive.unflatten(-1, image.grids[-1])
+        return {
+            name: word_maps(maps[0].float().cpu().numpy(), offsets, spans)
+            for name, maps in found.items()
+        }
+
+    def _read(
+        self, caption: str, recorded: Sequence[Word] | None
+    ) -> tuple[ImageFeatures, TextFeatures, np.ndarray, tuple[Word, ...], list[words.Span]]:
+        """The image, the caption's features, characters of its tokens (T, 2), utterances, spans."""
+        if self._image is None:
+            raise ValueError("no image yet; call set_image first")
+        if not caption.strip():
+            raise ValueError("the caption is empty; type what to look for in the image")
+        utterances = words.estimate(caption) if recorded is None else tuple(recorded)
+        spans = words.spans(caption, utterances)
+        tokens, offsets = tokenizer.encode(self.tokenizer, [caption], self.model.config.max_tokens)
+        text = self.model.encode_text(torch.from_numpy(tokens).to(self.model.device))
+        return self._image, text, offsets[0], utterances, spans
 
 
 def square(image: np.ndarray, size: int) -> np.ndarray:

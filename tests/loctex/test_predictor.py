@@ -38,6 +38,30 @@ def test_maps_have_mass_one_and_words_keep_their_times(run, item):
     assert (np.diff(seen.trace[:, 2]) >= 0).all() and -1 <= seen.score <= 1
 
 
+def test_layers_hold_each_scale_and_the_contrastive_head(snapshot, item, tmp_path):
+    train(small(snapshot, model__attention_scales=2, train__steps=2), Run(tmp_path / "run"))
+    one = Predictor.load(tmp_path / "run")
+    one.set_image(decode_image(item.image))
+    found = one.layers("a red circle")
+    assert list(found) == ["attention 4x4", "attention 8x8", "contrastive"]
+    np.testing.assert_array_equal(found["attention 4x4"], one.attend("a red circle").maps)
+    for maps in found.values():
+        np.testing.assert_allclose(maps.sum(axis=(1, 2)), 1, atol=1e-5)
+    assert found["attention 8x8"].shape == (3, 8, 8)
+
+
+def test_a_model_trained_without_localization_has_its_contrastive_map_only(
+    snapshot, item, tmp_path
+):
+    settings = small(snapshot, loss__localization_weight=0.0, train__steps=2)
+    train(settings, Run(tmp_path / "run"))
+    one = Predictor.load(tmp_path / "run")
+    one.set_image(decode_image(item.image))
+    (name, maps), = one.layers("a red circle").items()
+    assert name == "contrastive"
+    np.testing.assert_array_equal(maps, one.attend("a red circle").maps)
+
+
 def test_words_beyond_the_cut_have_an_empty_map(run, item):
     one = Predictor.load(run)
     one.set_image(decode_image(item.image))
