@@ -43,7 +43,9 @@ class Pair:
 
 @dataclass
 class Scores:
-    """metrics: name -> fraction. words: one row per scored word, for tables and the atlas."""
+    """metrics: name -> fraction. words: one row per scored word, for tables and the atlas:
+    {"word", "start", "end" (caption characters), "x", "y" (where it is, in fractions)} and
+    "pointing_trace", or "pointing_region" for a region's words."""
 
     metrics: dict[str, float]
     num_images: int
@@ -82,7 +84,8 @@ def score(
     values = {name: float(np.nanmean(np.concatenate(parts))) for name, parts in columns.items()
               if not np.isnan(np.concatenate(parts)).all()}  # fmt: skip
     values |= metrics.retrieval(similarity, np.array(image_of))
-    return Scores(values, count, len(image_of), len(rows), rows)
+    num_words = sum("pointing_trace" in row for row in rows)
+    return Scores(values, count, len(image_of), num_words, rows)
 
 
 def encode(
@@ -133,6 +136,12 @@ def score_words(
             maps = word_maps(maps, pair.offsets, spans)[has_tokens]
             columns[f"pointing_region{name}"].append(metrics.pointing(maps, near))
             columns[f"energy{name}"].append(metrics.energy(maps, cover))
+        caption, kept = pair.narrative.caption, np.flatnonzero(has_tokens)
+        rows += [
+            _row(caption[slice(*spans[i])], spans[i], trace.centroid(cover[k]),
+                 pointing_region=columns["pointing_region"][-1][k])
+            for k, i in enumerate(kept)
+        ]  # fmt: skip
 
 
 def score_trace(
@@ -157,18 +166,22 @@ def score_trace(
         maps = word_maps(maps, pair.offsets, spans)
         boxes = trace.mass_box(maps)
         maps = maps[grounded]
-        hits = metrics.pointing(maps, cells)
-        columns[f"pointing_trace{name}"].append(hits)
+        columns[f"pointing_trace{name}"].append(metrics.pointing(maps, cells))
         columns[f"auc{name}"].append(metrics.auc(maps, cells))
         columns[f"iou{name}"].append(metrics.best_iou(maps, cells))
         for window in (0, 1):
             columns[f"lbm_{window}{name}"].append(np.array([metrics.lbm(boxes, truth, window)]))
-        if not name:
-            texts = [
-                word.text for word, kept in zip(narrative.words, grounded, strict=True) if kept
-            ]
-            rows += [{"word": text, "pointing_trace": float(hit)}
-                     for text, hit in zip(texts, hits, strict=True)]  # fmt: skip
+    hits = columns["pointing_trace"][-1]
+    rows += [
+        _row(narrative.words[i].text, spans[i], (truth[i, :2] + truth[i, 2:]) / 2,
+             pointing_trace=hits[k])
+        for k, i in enumerate(np.flatnonzero(grounded))
+    ]  # fmt: skip
+
+
+def _row(word: str, span: words.Span, place: np.ndarray, **score: float) -> dict:
+    row = {"word": word, "start": span[0], "end": span[1], "x": place[0], "y": place[1]} | score
+    return {k: v if isinstance(v, str | int) else float(v) for k, v in row.items()}
 
 
 def _in_cells(region: Region, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -198,6 +211,8 @@ def by_word(rows: Sequence[dict], least: int = 5) -> dict[str, dict[str, float]]
     """Word -> count and pointing, most frequent first; words seen `least` times or more."""
     hits: dict[str, list[float]] = defaultdict(list)
     for row in rows:
+        if "pointing_trace" not in row:
+            continue
         hits[row["word"].lower().strip(".,;:!?")].append(row["pointing_trace"])
     kept = sorted(
         (pair for pair in hits.items() if len(pair[1]) >= least), key=lambda p: -len(p[1])
