@@ -6,7 +6,6 @@ B pairs, T tokens, C channels, N cells of a feature map, D embedding size.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,103 +14,18 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel, PretrainedConfig, PreTrainedModel
+from transformers import BertConfig, BertModel, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from loctex.backbones import Backbone, grids
+from loctex.config import LocTexConfig
+from loctex.encoded import ImageFeatures, Output, TextFeatures, cosines
 from loctex.losses import ATTENTION
 from loctex.settings import Settings
 
 transformers_logging.disable_progress_bar()  # of reading and writing weights; ours are enough
 
 GROUPS = 4  # parts of similar length that the text encoder works on
-
-
-class LocTexConfig(PretrainedConfig):
-    """All that is needed to build the model and to feed it; see `loctex.settings` for the terms."""
-
-    model_type = "loctex"
-
-    def __init__(
-        self,
-        *,
-        backbone: str = "resnet50",
-        backbone_options: dict | None = None,
-        attention_scales: int = 1,
-        text_layers: int = 4,
-        text_width: int = 1024,
-        text_heads: int = 16,
-        text_dropout: float = 0.1,
-        vocab_size: int = 10_000,
-        pad_token_id: int = 0,
-        embedding: int = 1024,
-        attention: int = 1024,
-        localization: str = "ce",
-        localized: bool = True,
-        start_temperature: float = 0.07,
-        learn_temperature: bool = True,
-        image_size: int = 224,
-        max_tokens: int = 64,
-        word_margin: float = 0.2,
-        **rest,
-    ) -> None:
-        self.backbone = backbone
-        self.backbone_options = backbone_options or {}
-        self.attention_scales = attention_scales
-        self.text_layers = text_layers
-        self.text_width = text_width
-        self.text_heads = text_heads
-        self.text_dropout = text_dropout
-        self.vocab_size = vocab_size
-        self.embedding = embedding
-        self.attention = attention
-        self.localization = localization
-        self.localized = localized  # False: no loss trained the attention maps
-        self.start_temperature = start_temperature
-        self.learn_temperature = learn_temperature
-        self.image_size = image_size
-        self.max_tokens = max_tokens
-        self.word_margin = word_margin
-        super().__init__(pad_token_id=pad_token_id, **rest)
-
-
-@dataclass
-class ImageFeatures:
-    """What an image is to any caption; computed once."""
-
-    embedding: Tensor  # (B, D), l2-normalised
-    cells: list[Tensor]  # per scale, finest first: (B, N, A), l2-normalised
-    grids: list[tuple[int, int]]
-    pooled: Tensor  # (B, C) of the last stage
-    last: Tensor  # (B, C, h, w)
-
-    def take(self, rows: Sequence[int]) -> "ImageFeatures":
-        """The features of these images, in this order, repeated where named twice."""
-        return ImageFeatures(
-            embedding=self.embedding[rows],
-            cells=[part[rows] for part in self.cells],
-            grids=self.grids,
-            pooled=self.pooled[rows],
-            last=self.last[rows],
-        )
-
-
-@dataclass
-class TextFeatures:
-    """What a caption is to any image."""
-
-    embedding: Tensor  # (B, D), l2-normalised
-    tokens: list[Tensor]  # per scale: (B, T, A), l2-normalised
-    hidden: Tensor  # (B, T, width)
-
-
-@dataclass
-class Output:
-    """image, text: (B, D), l2-normalised. cosine: per scale, finest first, (B, T, N)."""
-
-    image: Tensor
-    text: Tensor
-    cosine: list[Tensor]
 
 
 class AttentionMap(nn.Module):
@@ -238,12 +152,6 @@ class LocTexModel(PreTrainedModel):
         tokens = self.text_projection(text.hidden)
         cosine = F.normalize(tokens, dim=-1) @ F.normalize(cells, dim=-1).transpose(1, 2)
         return ATTENTION["ce"](cosine, self.scale)
-
-
-def cosines(image: ImageFeatures, text: TextFeatures) -> list[Tensor]:
-    """Per scale: (B, T, N) cosine of each token with each cell."""
-    pairs = zip(text.tokens, image.cells, strict=True)
-    return [tokens @ cells.transpose(1, 2) for tokens, cells in pairs]
 
 
 def _groups(lengths: Sequence[int]) -> list[tuple[int, int, int]]:

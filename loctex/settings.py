@@ -1,8 +1,7 @@
-"""Every setting of a training run, written once.
+"""Reads, checks and writes the settings of a training run; sections.py lists them.
 
-Defaults, help and ranges live in the frozen dataclasses below; the command line, the YAML files
-and the form of the Train tab are drawn from them. An unknown name is an error that lists the
-known ones. A command-line value wins over `--settings FILE`, which wins over `--preset NAME`.
+An unknown name is an error that lists the known ones. A command-line value wins over
+`--settings FILE`, which wins over `--preset NAME`.
 """
 
 import argparse
@@ -15,121 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
-
-def setting(default: Any, help: str, low=None, high=None, choices: tuple | None = None) -> Any:
-    """A dataclass field with its help sentence and its inclusive range or choices."""
-    metadata = {"help": help, "low": low, "high": high, "choices": choices}
-    if isinstance(default, Mapping):
-        return field(default_factory=lambda: dict(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-@dataclass(frozen=True)
-class DataSettings:
-    """What is read, and how it is distorted."""
-
-    snapshots: tuple[str, ...] = setting(
-        (), "Snapshot folders; FOLDER=2 shows its images twice an epoch, FOLDER=.5 every other one."
-    )
-    image_size: int = setting(224, "Side of the square the model sees, in pixels.", 32, 1024)
-    max_tokens: int = setting(64, "Captions are cut at this many tokens.", 4, 512)
-    min_scale: float = setting(0.2, "Smallest share of the image a random crop keeps.", 0.01, 1)
-    flip: float = setting(0.5, "Chance of mirroring image, trace and the words left/right.", 0, 1)
-    color: float = setting(0.4, "Strength of brightness, contrast, saturation changes.", 0, 1)
-    hue: float = setting(0.0, "Strength of hue changes, as a share of the color circle.", 0, 0.5)
-    word_margin: float = setting(
-        0.2, "Seconds by which the time window of each word is widened on both sides.", 0, 5
-    )
-    threads: int = setting(2, "Threads that decode images.", 1, 64)
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """What is trained."""
-
-    init: str = setting(
-        "random", "Start from: random, timm (pre-trained backbone), a run folder, a saved model."
-    )
-    backbone: str = setting("resnet50", "Any timm model that returns feature maps, by name.")
-    backbone_options: dict[str, Any] = setting({}, "More arguments for timm, as JSON.")
-    attention_scales: int = setting(
-        1, "1: attention on the last stage; 2: also on the stage before it.", 1, 2
-    )
-    text_layers: int = setting(4, "Layers of the text encoder.", 1, 48)
-    text_width: int = setting(1024, "Width of the text encoder.", 16, 4096)
-    text_heads: int = setting(16, "Attention heads of the text encoder.", 1, 64)
-    text_dropout: float = setting(0.1, "Dropout in the text encoder.", 0, 0.9)
-    vocabulary: int = setting(
-        10_000, "Most words of the byte-pair encoding trained on the captions.", 300, 200_000
-    )
-    embedding: int = setting(1024, "Size of the joint image-text embedding.", 8, 8192)
-    attention: int = setting(
-        1024, "Size of the space where words are compared with cells.", 8, 8192
-    )
-
-
-@dataclass(frozen=True)
-class LossSettings:
-    """What the model is asked for."""
-
-    contrastive_weight: float = setting(1.0, "Weight of matching images with captions.", 0, 100)
-    localization_weight: float = setting(
-        1.0, "Weight of following the mouse trace; 0 freezes the maps it would train.", 0, 100
-    )
-    localization: str = setting(
-        "ce",
-        "Form of the localization loss: cross-entropy or squared distance.",
-        choices=("ce", "l2"),
-    )
-    temperature: float = setting(
-        0.07, "Temperature of the contrastive loss (at the start).", 1e-3, 1
-    )
-    learn_temperature: bool = setting(True, "Learn the temperature, within [.01, .5].")
-    queue: int = setting(
-        0, "Earlier pairs kept as negatives, made by momentum encoders; 0: none.", 0, 1_000_000
-    )
-    momentum: float = setting(0.995, "How slowly the momentum encoders follow.", 0, 1)
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """How it is trained."""
-
-    steps: int = setting(100_000, "Optimizer steps.", 1, 10_000_000)
-    batch_size: int = setting(256, "Pairs a step, over all processes.", 1, 65_536)
-    optimizer: str = setting("sgd", "Optimizer.", choices=("sgd", "adamw"))
-    learning_rate: float = setting(0.2, "Highest learning rate of the image side.", 0, 10)
-    text_learning_rate: float = setting(1e-3, "Highest learning rate of the text side.", 0, 10)
-    momentum: float = setting(0.9, "Momentum of SGD, first beta of AdamW.", 0, 1)
-    weight_decay: float = setting(1e-4, "Weight decay (not on norms and biases).", 0, 1)
-    warmup_steps: int = setting(
-        2000, "Steps of linear warm-up; a cosine to 0 follows.", 0, 1_000_000
-    )
-    clip: float = setting(10.0, "Largest norm of the gradient; 0 never clips.", 0, 1e6)
-    accumulate: int = setting(
-        1, "Chunks a batch is computed in, for less memory; the loss sees it whole.", 1, 1024
-    )
-    checkpoint_activations: bool = setting(False, "Compute activations twice, for less memory.")
-    ema: float = setting(
-        0.0, "Decay of the weights' moving average, which is then saved and scored; 0: none.", 0, 1
-    )
-    precision: str = setting(
-        "bf16", "Arithmetic of the forward pass where the device has it.", choices=("bf16", "fp32")
-    )
-    channels_last: bool = setting(True, "Memory layout that convolutions like best.")
-    compile: bool = setting(False, "Compile the model with torch.compile.")
-    sync_batch_norm: bool = setting(False, "Batch-norm statistics over all GPUs.")
-    tensorboard: bool = setting(False, "Write TensorBoard events beside metrics.jsonl.")
-    device: str = setting("auto", "auto, cpu, cuda, cuda:1 ...")
-    seed: int = setting(0, "Seed of weights, data order and augmentation.", 0, 2**31 - 1)
-    log_every: int = setting(20, "Steps between lines of metrics.jsonl.", 1, 100_000)
-    evaluate_every: int = setting(
-        2000, "Steps between validations; 0: only at the end.", 0, 1_000_000
-    )
-    evaluate_images: int = setting(
-        1000, "Most validation images used while training.", 1, 1_000_000
-    )
-    checkpoint_every: int = setting(1000, "Steps between checkpoints.", 1, 1_000_000)
+from loctex.sections import DataSettings, LossSettings, ModelSettings, TrainSettings
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,51 @@
+"""What a saved model says of itself in its config.json."""
+
+from transformers import PretrainedConfig
+
+
+class LocTexConfig(PretrainedConfig):
+    """All that is needed to build the model and to feed it; see `loctex.settings` for the terms."""
+
+    model_type = "loctex"
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "resnet50",
+        backbone_options: dict | None = None,
+        attention_scales: int = 1,
+        text_layers: int = 4,
+        text_width: int = 1024,
+        text_heads: int = 16,
+        text_dropout: float = 0.1,
+        vocab_size: int = 10_000,
+        pad_token_id: int = 0,
+        embedding: int = 1024,
+        attention: int = 1024,
+        localization: str = "ce",
+        localized: bool = True,
+        start_temperature: float = 0.07,
+        learn_temperature: bool = True,
+        image_size: int = 224,
+        max_tokens: int = 64,
+        word_margin: float = 0.2,
+        **rest,
+    ) -> None:
+        self.backbone = backbone
+        self.backbone_options = backbone_options or {}
+        self.attention_scales = attention_scales
+        self.text_layers = text_layers
+        self.text_width = text_width
+        self.text_heads = text_heads
+        self.text_dropout = text_dropout
+        self.vocab_size = vocab_size
+        self.embedding = embedding
+        self.attention = attention
+        self.localization = localization
+        self.localized = localized  # False: no loss trained the attention maps
+        self.start_temperature = start_temperature
+        self.learn_temperature = learn_temperature
+        self.image_size = image_size
+        self.max_tokens = max_tokens
+        self.word_margin = word_margin
+        super().__init__(pad_token_id=pad_token_id, **rest)

@@ -1,0 +1,51 @@
+"""What the encoders make of images and captions. B pairs, T tokens, N cells, C channels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass
+class ImageFeatures:
+    """What an image is to any caption; computed once."""
+
+    embedding: Tensor  # (B, D), l2-normalised
+    cells: list[Tensor]  # per scale, finest first: (B, N, A), l2-normalised
+    grids: list[tuple[int, int]]
+    pooled: Tensor  # (B, C) of the last stage
+    last: Tensor  # (B, C, h, w)
+
+    def take(self, rows: Sequence[int]) -> "ImageFeatures":
+        """The features of these images, in this order, repeated where named twice."""
+        return ImageFeatures(
+            embedding=self.embedding[rows],
+            cells=[part[rows] for part in self.cells],
+            grids=self.grids,
+            pooled=self.pooled[rows],
+            last=self.last[rows],
+        )
+
+
+@dataclass
+class TextFeatures:
+    """What a caption is to any image."""
+
+    embedding: Tensor  # (B, D), l2-normalised
+    tokens: list[Tensor]  # per scale: (B, T, A), l2-normalised
+    hidden: Tensor  # (B, T, width)
+
+
+@dataclass
+class Output:
+    """image, text: (B, D), l2-normalised. cosine: per scale, finest first, (B, T, N)."""
+
+    image: Tensor
+    text: Tensor
+    cosine: list[Tensor]
+
+
+def cosines(image: ImageFeatures, text: TextFeatures) -> list[Tensor]:
+    """Per scale: (B, T, N) cosine of each token with each cell."""
+    pairs = zip(text.tokens, image.cells, strict=True)
+    return [tokens @ cells.transpose(1, 2) for tokens, cells in pairs]
