@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from ui import annotate, data, inspect, train
+from ui.access import Page
 from ui.components import static
 from ui.workspace import Workspace
 
@@ -40,20 +41,22 @@ LAUNCH: dict[str, Any] = {
 
 
 def build(workspace: Workspace) -> gr.Blocks:
-    """The four tabs over one workspace."""
-    with gr.Blocks(
-        title="LocTex Studio", fill_width=True, analytics_enabled=False, delete_cache=(3600, 86400)
-    ) as page:
+    """The four tabs over one workspace, each for people of its role and above."""
+    with Page(
+        workspace, title="LocTex Studio", fill_width=True, analytics_enabled=False,
+        delete_cache=(3600, 86400),
+    ) as page:  # fmt: skip
         gr.HTML("<b>LocTex</b> Studio", elem_classes="studio-brand", apply_default_css=False)
         with gr.Tabs() as tabs:
-            with gr.Tab("Annotate", id="annotate"):
+            with page.tab("Annotate", "annotate", "annotator"):
                 recorder = annotate.build(workspace)
-            with gr.Tab("Data", id="data"):
+            with page.tab("Data", "data", "reviewer"):
                 data.build(workspace)
-            with gr.Tab("Train", id="train"):
+            with page.tab("Train", "train", "reviewer"):
                 train.build(workspace)
-            with gr.Tab("Inspect", id="inspect"):
+            with page.tab("Inspect", "inspect", "reviewer"):
                 to_train = inspect.build(workspace)
         for event, tab in ((recorder.data, "data"), (to_train.click, "train")):
             event(partial(gr.Tabs, selected=tab), outputs=tabs, api_visibility="private")
+        page.show_tabs()
     return page

@@ -230,10 +230,12 @@ class TrainTab:
         return [new, *form.values(PRESETS[preset])]
 
     def _start(
-        self, token: str, picked: list[str], folders: str, preset: str, name: str, *inputs: Any,
+        self, request: gr.Request, token: str, picked: list[str], folders: str, preset: str,
+        name: str, *inputs: Any,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio looks for it here)
     ) -> list[Any]:  # fmt: skip
         try:
+            self.workspace.demand("admin", request.username)
             with self.starting:  # two clicks, one after the other
                 run = jobs.find(self.workspace.root, token)
                 if run is None:
@@ -244,8 +246,9 @@ class TrainTab:
         return [run.name, {}, _problem(""), secrets.token_hex(8)]
 
     def _do(self, action: Callable[[Path, Run], None]) -> Callable[[str], None]:
-        def act(selected: str) -> None:
+        def act(selected: str, request: gr.Request) -> None:
             try:
+                self.workspace.demand("admin", request.username)
                 action(self.workspace.root, Run(self.workspace.runs_dir / selected))
             except (ValueError, OSError) as error:
                 raise gr.Error(str(error), print_exception=False) from error

@@ -13,7 +13,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from loctex.runs import write_whole
 
-ROLES = ("annotator", "reviewer", "admin")
+ROLES = ("annotator", "reviewer", "admin")  # each may also do what those before it may
 
 
 def read(path: Path) -> dict[str, tuple[str, str]]:
@@ -45,7 +45,7 @@ def add(path: Path, name: str, role: str, password: str) -> None:
     path.chmod(0o600)
 
 
-def role(path: Path, name: str | None) -> str | None:
+def role_of(path: Path, name: str | None) -> str | None:
     """The role of a person; None for somebody unknown."""
     return read(path).get(name or "", (None, ""))[0]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data_tools.store import Store
 from loctex.runs import BusyError, Run, locked
-from ui.users import role
+from ui.users import ROLES, role_of
 
 
 class Workspace:
@@ -29,10 +29,26 @@ class Workspace:
             folder.mkdir(parents=True, exist_ok=True)
         self.store = Store(database or f"sqlite:///{self.root / 'studio.db'}", self.images_dir)
 
+    def allows(self, role: str, name: str | None) -> bool:
+        """Whether this person is an annotator, a reviewer or an admin, or more than that."""
+        if self.users is None:
+            return True
+        found = role_of(self.users, name)
+        return found is not None and ROLES.index(found) >= ROLES.index(role)
+
+    def demand(self, role: str, name: str | None) -> None:
+        """ValueError where this person is less than that. An annotator annotates, a reviewer
+        reviews, an admin also starts jobs, imports, exports, freezes and deletes."""
+        if not self.allows(role, name):
+            least = {"annotator": "a person with a login", "reviewer": "a reviewer or an admin"}
+            raise ValueError(
+                f"Only {least.get(role, 'an admin')} may do this; ask the person who runs this "
+                "studio."
+            )
+
     def demand_admin(self, name: str | None) -> None:
-        """ValueError where this person may not import, export or delete."""
-        if self.users is not None and role(self.users, name) != "admin":
-            raise ValueError("Only an admin may do this; ask the person who runs this studio.")
+        """`demand("admin", name)`."""
+        self.demand("admin", name)
 
     def runs(self) -> list[Run]:
         """Newest first."""

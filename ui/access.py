@@ -1,0 +1,68 @@
+"""Who may do what: a page whose events run only for those who may see the tab they belong to.
+
+Hiding a tab hides nothing from somebody who writes requests by hand, so each event asks again.
+"""
+
+import copy
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gradio as gr
+
+from ui.workspace import Workspace
+
+_SILENT = {"load", "tick"}  # nobody clicked: no message, nothing shown
+log = logging.getLogger("studio")
+
+
+class Page(gr.Blocks):
+    """gr.Blocks with a least role for each tab."""
+
+    def __init__(self, workspace: Workspace, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.workspace = workspace
+        self.tabs: list[tuple[gr.Tab, str]] = []
+        self._roles: dict[int, str] = {}  # of each event
+
+    @contextmanager
+    def tab(self, label: str, name: str, role: str) -> Iterator[gr.Tab]:
+        """A tab for people of this role and above; what is built inside is theirs too."""
+        known = set(self.fns)
+        is_open = self.workspace.users is None or role == "annotator"
+        with gr.Tab(label, id=name, visible=is_open) as tab:
+            yield tab
+        self.tabs.append((tab, role))
+        self._roles |= dict.fromkeys(set(self.fns) - known, role)
+
+    def show_tabs(self) -> None:
+        """Once all are built: each person sees the tabs of their role."""
+        if self.workspace.users is not None:
+            closed = [(tab, role) for tab, role in self.tabs if role != "annotator"]
+
+            def visible(request: gr.Request) -> list[gr.Tab]:
+                may = self.workspace.allows
+                return [gr.Tab(visible=may(role, request.username)) for _, role in closed]
+
+            self.load(visible, None, [tab for tab, _ in closed], api_visibility="private")
+
+    async def process_api(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
+        """Gradio calls this for every event."""
+        event = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
+        requests = kwargs.get("request")
+        request = requests[0] if isinstance(requests, list) else requests
+        name = getattr(request, "username", None)
+        try:
+            self.workspace.demand(self._roles.get(event._id, "annotator"), name)
+        except ValueError as error:
+            if not {kind for _, kind in event.targets} <= _SILENT:
+                log.warning("refused: %r asked for event %s", name, event._id)
+                raise gr.Error(str(error), print_exception=False) from error
+            event = copy.copy(event)
+            event.fn = _nothing
+        return await super().process_api(event, inputs, *args, **kwargs)
+
+
+def _nothing(*_: Any) -> Any:
+    return gr.skip()
