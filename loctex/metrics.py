@@ -108,7 +108,7 @@ def auc(maps: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """(W, h, w) maps and bool cells -> (W,): area under the ROC curve; NaN for all or no cells."""
     from scipy.stats import rankdata  # half a second that the app need not wait for
 
-    maps, cells = (values.reshape(len(values), -1) for values in (maps, cells))
+    maps, cells = _in_rows(maps), _in_rows(cells)
     positives = cells.sum(axis=1)
     pairs = positives * (cells.shape[1] - positives)
     above = (rankdata(maps, axis=1) * cells).sum(axis=1) - positives * (positives + 1) / 2
@@ -117,13 +117,18 @@ def auc(maps: np.ndarray, cells: np.ndarray) -> np.ndarray:
 
 def best_iou(maps: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """(W, h, w) maps and bool cells -> (W,): the best IoU of {map >= threshold} with the cells."""
-    maps, cells = (values.reshape(len(values), -1) for values in (maps, cells))
+    maps, cells = _in_rows(maps), _in_rows(cells)
     order = np.argsort(-maps, axis=1, kind="stable")
     maps, cells = (np.take_along_axis(values, order, axis=1) for values in (maps, cells))
     shared = cells.cumsum(axis=1)
     union = np.arange(1, maps.shape[1] + 1) + cells.sum(axis=1, keepdims=True) - shared
     is_threshold = np.diff(maps, axis=1, append=-np.inf) != 0  # equal values stay together
     return np.where(is_threshold, shared / union, 0).max(axis=1)
+
+
+def _in_rows(values: np.ndarray) -> np.ndarray:
+    """(W, h, w) -> (W, h * w), of no words too, where reshape(0, -1) would not know."""
+    return values.reshape(len(values), values.shape[1] * values.shape[2])
 
 
 # --- a whole trace

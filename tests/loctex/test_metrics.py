@@ -120,6 +120,12 @@ def test_auc_of_all_or_no_cells_is_nan():
     assert np.isnan(metrics.auc(np.random.default_rng(0).random((2, 2, 2)), cells)).all()
 
 
+@pytest.mark.parametrize("measure", [metrics.pointing, metrics.auc, metrics.best_iou])
+def test_no_words_have_no_scores(measure):
+    maps = np.zeros((0, 3, 4))
+    assert measure(maps, maps > 0).shape == (0,)
+
+
 @pytest.mark.parametrize("levels", [None, 4])
 def test_best_iou_equals_trying_every_threshold(levels):
     maps, cells = random_maps(np.random.default_rng(3), levels=levels)
