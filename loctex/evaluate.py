@@ -153,11 +153,7 @@ def score_trace(
     windows = words.windows(narrative.words, margin)
     target = trace.rasterize(narrative.strokes, windows, grid)
     has_tokens = words.overlaps(spans, pair.offsets).any(axis=1)
-    truth = np.full((len(windows), 4), np.nan)
-    for i, window in enumerate(windows):
-        points = trace.cut(narrative.strokes, *window)
-        if points:
-            truth[i] = trace.box(np.concatenate(points))
+    truth = trace.boxes(narrative.strokes, windows)
     grounded = has_tokens & target.any(axis=(1, 2))
     cells = metrics.trace_cells(target[grounded])
     columns["pointing_trace_chance"].append(metrics.pointing_chance(cells))

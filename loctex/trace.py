@@ -46,6 +46,15 @@ def box(points: np.ndarray) -> np.ndarray:
     return np.concatenate((points[:, :2].min(axis=0), points[:, :2].max(axis=0)))
 
 
+def boxes(strokes: Strokes, windows: np.ndarray) -> np.ndarray:
+    """(T, 2) seconds -> (T, 4): the box of the points of each window; NaN where there is none."""
+    result = np.full((len(windows), 4), np.nan)
+    for i, window in enumerate(windows):
+        if parts := cut(strokes, *window):
+            result[i] = box(np.concatenate(parts))
+    return result
+
+
 def centroid(maps: np.ndarray) -> np.ndarray:
     """(..., h, w) maps -> (..., 2) center of mass x, y in fractions; (.5, .5) for an empty map."""
     h, w = maps.shape[-2:]

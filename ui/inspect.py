@@ -82,10 +82,7 @@ def compare(
     grounded = target.any(axis=(1, 2)) & attention.maps.any(axis=(1, 2))
     cells = metrics.trace_cells(target)
     hits = metrics.pointing(attention.maps, cells)
-    truth = np.full((len(windows), 4), np.nan)
-    for i, window in enumerate(windows):
-        if parts := trace.cut(narrative.strokes, *window):
-            truth[i] = trace.box(np.concatenate(parts))
+    truth = trace.boxes(narrative.strokes, windows)
     rows = general(attention)
     if grounded.any():
         chance = metrics.pointing_chance(cells[grounded]).sum()

@@ -123,9 +123,7 @@ def test_evaluation_scores_what_the_predictor_shows(run, snapshot, item, tmp_pat
         target = trace.rasterize(narrative.strokes, windows, (4, 4))
         grounded = target.any(axis=(1, 2)) & seen.maps.any(axis=(1, 2))
         hits.append(metrics.pointing(seen.maps[grounded], target[grounded] > 0))
-        truth = [trace.box(np.concatenate(part)) if (part := trace.cut(narrative.strokes, *w))
-                 else np.full(4, np.nan) for w in windows]  # fmt: skip
-        boxes.append(metrics.lbm(seen.boxes, np.array(truth)))
+        boxes.append(metrics.lbm(seen.boxes, trace.boxes(narrative.strokes, windows)))
     evaluate.main(["--run", str(run), "--data", str(snapshot), "--to", str(tmp_path / "r.json")])
     result = json.loads((tmp_path / "r.json").read_text())
     assert result["metrics"]["pointing_trace"] == pytest.approx(

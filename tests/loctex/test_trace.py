@@ -99,6 +99,14 @@ def test_flipping_twice_is_the_identity():
         np.testing.assert_allclose(after, before, atol=1e-15)
 
 
+def test_boxes_hold_the_points_of_each_window_over_all_strokes():
+    strokes = [np.array([[0.2, 0.3, 0.0], [0.4, 0.1, 1.0]]), np.array([[0.9, 0.8, 1.5]])]
+    bounds = np.array([[0.0, 0.5], [0.5, 2.0], [3.0, 4.0]])
+    found = trace.boxes(strokes, bounds)
+    np.testing.assert_array_equal(found[:2], [[0.2, 0.3, 0.2, 0.3], [0.4, 0.1, 0.9, 0.8]])
+    assert np.isnan(found[2]).all() and trace.boxes([], bounds[:0]).shape == (0, 4)
+
+
 def test_cropping_a_quarter_doubles_what_is_inside():
     stroke = np.array([[0.5, 0.25, 0.0], [0.25, 0.5, 1.0], [0.9, 0.9, 2.0]])
     cropped = trace.crop([stroke], (0.0, 0.0, 0.5, 0.5))[0]
