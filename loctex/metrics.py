@@ -126,6 +126,19 @@ def best_iou(maps: np.ndarray, cells: np.ndarray) -> np.ndarray:
     return np.where(is_threshold, shared / union, 0).max(axis=1)
 
 
+def certainty(maps: np.ndarray) -> np.ndarray:
+    """(W, h, w) maps >= 0 -> (W,) 1 - entropy / log of the number of cells (ours).
+
+    0 for an even spread and for a word that was not read, 1 for a single cell.
+    """
+    flat = _in_rows(maps).astype(np.float64)
+    total = flat.sum(axis=1, keepdims=True)
+    mass = flat / np.maximum(total, 1e-12)
+    entropy = -(mass * np.log(np.maximum(mass, 1e-12))).sum(axis=1)
+    result = np.clip(1 - entropy / np.log(max(flat.shape[1], 2)), 0.0, 1.0)
+    return np.where(total[:, 0] > 0, result, 0.0)
+
+
 def _in_rows(values: np.ndarray) -> np.ndarray:
     """(W, h, w) -> (W, h * w), of no words too, where reshape(0, -1) would not know."""
     return values.reshape(len(values), values.shape[1] * values.shape[2])

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from loctex import words as words_
+from loctex.metrics import certainty
 from loctex.narrative import Narrative
 
 if TYPE_CHECKING:
@@ -74,22 +75,10 @@ def _model_side(attention: Attention) -> dict[str, Any]:
         "grid": [h, w],
         "maps": base64.b64encode(scaled.tobytes()).decode(),
         "peaks": peaks.tolist(),
-        "certainty": np.round(certainty(flat), 4).tolist(),
+        "certainty": np.round(certainty(attention.maps), 4).tolist(),
         "trace": np.round(attention.trace, 4).tolist(),
         "boxes": np.round(attention.boxes, 4).tolist(),
     }
-
-
-def certainty(maps: np.ndarray) -> np.ndarray:
-    """(W, N) maps -> (W,) 1 - entropy / log N (ours).
-
-    0 for an even spread and for a word that was not read, 1 for a single cell.
-    """
-    total = maps.sum(axis=1, keepdims=True)
-    mass = maps / np.maximum(total, 1e-12)
-    entropy = -(mass * np.log(np.maximum(mass, 1e-12))).sum(axis=1)
-    result = np.clip(1 - entropy / np.log(max(maps.shape[1], 2)), 0.0, 1.0)
-    return np.where(total[:, 0] > 0, result, 0.0)
 
 
 def _spans(attention: Attention | None, narrative: Narrative | None) -> list[tuple[int, int]]:

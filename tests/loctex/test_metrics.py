@@ -244,3 +244,8 @@ def test_retrieval_knows_the_perfect_the_constant_and_the_shifted():
     assert shifted["image_to_text_r1"] == 0
     assert shifted["image_to_text_r5"] == shifted["text_to_image_r5"] == 1
     assert shifted["text_to_image_median_rank"] == 2
+
+
+def test_certainty_is_0_for_an_even_spread_1_for_one_cell_0_for_a_word_cut_off():
+    maps = np.stack([np.full(49, 1 / 49), np.eye(49)[3], np.zeros(49)]).reshape(3, 7, 7)
+    assert np.allclose(metrics.certainty(maps), [0, 1, 0], atol=1e-9)

@@ -9,7 +9,7 @@ import pytest
 from loctex import trace
 from loctex.narrative import Narrative, Word
 from loctex.words import estimate
-from ui.payload import LONGEST_SIDE, certainty, payload
+from ui.payload import LONGEST_SIDE, payload
 
 
 def decoded(item: dict) -> np.ndarray:
@@ -62,11 +62,6 @@ def test_the_picture_sent_is_at_most_1280_pixels_long(attention, shape, sent):
     jpeg = base64.b64decode(item["image"].split(",")[1])
     assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape[:2] == sent
     assert max(sent) <= LONGEST_SIDE and (item["height"], item["width"]) == shape
-
-
-def test_certainty_is_0_for_an_even_spread_1_for_one_cell_0_for_a_word_cut_off():
-    maps = np.stack([np.full(49, 1 / 49), np.eye(49)[3], np.zeros(49)])
-    assert np.allclose(certainty(maps), [0, 1, 0], atol=1e-9)
 
 
 def test_nothing_to_show_is_an_error_that_says_so():
