@@ -1,70 +1,24 @@
-"""Jobs: the command of a run, the queue, the watcher that works it off, stop and resume.
+"""Jobs: runs that wait, are at work, are stopped, resumed, gone on with and deleted.
 
     python -m loctex.jobs watch WORKSPACE
 
-One watcher per workspace, detached from whoever started it, starts the waiting runs one after
-another and writes how each ended. It ends when nothing waits; `ensure_watcher` starts the next.
-Nothing here imports torch.
+One watcher per workspace, detached from whoever started it, works off the queue (watcher.py) and
+ends when nothing waits; `ensure_watcher` starts the next. Nothing here imports torch.
 """
 
 import argparse
-import json
 import os
-import shlex
-import signal
+import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from loctex.runs import BusyError, Run, holder, is_locked, locked, write_whole
-
-ROOT = Path(__file__).resolve().parents[1]  # where `python -m loctex.train` is found
-GRACE = 120.0  # seconds a run has to write its checkpoint before it is asked harder
-KILL_AFTER = 60.0  # seconds from SIGTERM to SIGKILL
-_TICK = 0.1  # seconds between two looks at a job
-
-
-@dataclass(frozen=True)
-class Command:
-    """What a run executes: its words, and the folder they are executed in."""
-
-    words: tuple[str, ...]
-    folder: str = str(ROOT)
-    token: str = ""  # names the click that asked for it: the same click twice is one job
-    submitted: float = 0.0  # seconds since 1970
-
-    @property
-    def line(self) -> str:
-        """The words as a shell reads them."""
-        return shlex.join(self.words)
-
-
-def training(
-    run: Run, snapshots: Iterable[str | Path], preset: str, changes: Mapping[str, Any]
-) -> Command:
-    """The command that trains `run`, with `changes` {"train.steps": 10} to the preset.
-
-    Paths below the program's folder are written short, as a person would type them there.
-    """
-    words = [short(sys.executable), "-m", "loctex.train"]
-    for snapshot in snapshots:
-        words += ["--data", short(snapshot)]
-    words += ["--run", short(run.path), "--preset", preset]
-    for name, value in changes.items():
-        words += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
-    return Command(tuple(words))
-
-
-def short(path: str | Path) -> str:
-    """A path as a person would type it in the program's folder."""
-    path = Path(os.path.abspath(path))
-    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+from loctex.command import ROOT, Command, with_option
+from loctex.runs import Run, is_locked, write_whole
 
 
 def all_runs(workspace: Path) -> list[Run]:
@@ -75,17 +29,30 @@ def all_runs(workspace: Path) -> list[Run]:
 
 def queue(workspace: Path) -> list[Run]:
     """The waiting runs, the next one first."""
-    waiting = [run for run in all_runs(workspace) if run.waiting_file.exists()]
-    return sorted(waiting, key=_place)
+    return sorted(_having(workspace, "waiting"), key=_place)
+
+
+def stopping(workspace: Path) -> list[Run]:
+    """The runs at work that were asked to stop."""
+    return [run for run in _having(workspace, "stop") if run.is_live()]
+
+
+def _having(workspace: Path, file: str) -> list[Run]:
+    return [Run(path.parent) for path in sorted((workspace / "runs").glob(f"[!.]*/{file}"))]
 
 
 def ahead(workspace: Path, run: Run) -> list[str]:
     """The names of the runs that a waiting run waits for: those at work, then the queue."""
-    waiting = [other.name for other in queue(workspace)]
-    if run.name not in waiting:
+    waiting, command = queue(workspace), read_command(run)
+    names = [other.name for other in waiting]
+    if run.name not in names or command is None:
         return []
-    live = [other.name for other in all_runs(workspace) if other.is_live()]
-    return live + waiting[: waiting.index(run.name)]
+    live = [other for other in all_runs(workspace) if other.is_live()]
+    return [
+        other.name
+        for other in (*live, *waiting[: names.index(run.name)])
+        if command.is_in_the_way_of(read_command(other) or Command(()))
+    ]
 
 
 def _place(run: Run) -> float:
@@ -97,8 +64,7 @@ def _place(run: Run) -> float:
 def read_command(run: Run) -> Command | None:
     """What the run executes; None for a run that was not started as a job."""
     with suppress(FileNotFoundError):
-        record = json.loads(run.command_file.read_bytes())
-        return Command(**record | {"words": tuple(record["words"])})
+        return Command.from_json(run.command_file.read_bytes())
     return None
 
 
@@ -111,17 +77,14 @@ def submit(workspace: Path, run: Run, command: Command, settings: str = "", toke
     if known := find(workspace, token):
         return known
     now = time.time()
-    record = asdict(command) | {"token": token, "submitted": now}
     draft = Run(run.path.with_name(f".{run.name}.{time.time_ns()}"))
     write_whole(draft.settings_file, settings)
-    write_whole(draft.command_file, json.dumps(record, indent=1))
+    write_whole(draft.command_file, replace(command, token=token, submitted=now).to_json())
     write_whole(draft.waiting_file, repr(now))
     try:
         os.rename(draft.path, run.path)
     except OSError:
-        for file in draft.path.iterdir():
-            file.unlink()
-        draft.path.rmdir()
+        shutil.rmtree(draft.path)
         if known := find(workspace, token):
             return known
         raise ValueError(f"a run named {run.name!r} exists; choose another name") from None
@@ -138,6 +101,21 @@ def find(workspace: Path, token: str) -> Run | None:
     return None
 
 
+def move(workspace: Path, run: Run, places: int) -> None:
+    """Let a waiting run start `places` earlier (below 0) or later. ValueError if it waits not."""
+    waiting = queue(workspace)
+    names = [other.name for other in waiting]
+    if run.name not in names:
+        raise ValueError(f"run {run.name!r} does not wait any more")
+    old = names.index(run.name)
+    new = min(max(old + places, 0), len(names) - 1)
+    others = [_place(other) for other in waiting if other.name != run.name]
+    before = others[new - 1] if new > 0 else others[0] - 2 if others else _place(run)
+    after = others[new] if new < len(others) else before + 2
+    with open(run.waiting_file, "r+b") as file:  # never made anew: it may have started just now
+        file.write(repr((before + after) / 2).ljust(24).encode())
+
+
 def stop(workspace: Path, run: Run) -> None:
     """Ask a run to write a checkpoint and end; one that waits leaves the queue."""
     if run.state in ("waiting", "running"):
@@ -146,30 +124,59 @@ def stop(workspace: Path, run: Run) -> None:
         ensure_watcher(workspace)
 
 
-def resume(workspace: Path, run: Run) -> None:
-    """Put a stopped or failed run into the queue again; it goes on from its last checkpoint.
+def resume(workspace: Path, run: Run, checkpoint: str = "last") -> None:
+    """Put a stopped or failed run into the queue again; it goes on from a checkpoint ("last",
+    "best", "step-00000200"), and what it logged after that is dropped.
 
     ValueError where it is not at rest, is done, or was not started as a job.
     """
-    state, command = run.state, read_command(run)
-    if state not in ("stopped", "failed"):
-        raise ValueError(f"run {run.name!r} is {state}; only a stopped or failed one is resumed")
+    if run.state not in ("stopped", "failed"):
+        raise ValueError(
+            f"run {run.name!r} is {run.state}; only a stopped or failed one is resumed"
+        )
+    words = with_option(_command_of(run).words, "--resume")
+    if (run.path / "last").exists():
+        words += () if checkpoint == "last" else (checkpoint,)
+    else:  # it ended before its first checkpoint: from the start
+        words = words[:-1]
+        run.cut_back(-1)
+    _again(workspace, run, words)
+
+
+def extend(workspace: Path, run: Run, steps: int) -> None:
+    """Let a run that is done go on until it has taken `steps`. ValueError where it cannot."""
+    if run.state != "done":
+        raise ValueError(f"run {run.name!r} is {run.state}; only one that is done is gone on with")
+    words = with_option(_command_of(run).words, "--train.steps", str(steps))
+    _again(workspace, run, with_option(words, "--resume"))
+
+
+def _command_of(run: Run) -> Command:
+    command = read_command(run)
     if command is None:
         raise ValueError(f"run {run.name!r} was started by hand; resume it by hand, with --resume")
-    words = [word for word in command.words if word != "--resume"]
-    if (run.path / "last").exists():
-        words.append("--resume")
-    else:  # it ended before its first checkpoint: from the start
-        run.cut_back(-1)
-    write_whole(run.command_file, json.dumps(asdict(command) | {"words": words}, indent=1))
+    return command
+
+
+def _again(workspace: Path, run: Run, words: tuple[str, ...]) -> None:
+    write_whole(run.command_file, replace(_command_of(run), words=words).to_json())
     run.forget_end()
     write_whole(run.waiting_file, repr(time.time()))
     ensure_watcher(workspace)
 
 
+def remove(run: Run) -> None:
+    """Delete a run and all it learned. ValueError where it waits or is at work."""
+    if run.state in ("waiting", "running", "stopping"):
+        raise ValueError(f"run {run.name!r} is {run.state}; stop it first")
+    grave = run.path.with_name(f".{run.name}.{time.time_ns()}")
+    os.rename(run.path, grave)  # from now on it is no run, however long the rest takes
+    shutil.rmtree(grave)
+
+
 def ensure_watcher(workspace: Path) -> None:
     """Start a watcher, detached, if there is work for one and none is there."""
-    if not _has_work(workspace) or is_locked(workspace / "watcher.lock"):
+    if not has_work(workspace) or is_locked(workspace / "watcher.lock"):
         return
     with open(workspace / "watcher.log", "ab") as log:
         process = subprocess.Popen(
@@ -183,108 +190,30 @@ def ensure_watcher(workspace: Path) -> None:
     threading.Thread(target=process.wait, daemon=True).start()  # leaves no zombie
 
 
-def _has_work(workspace: Path) -> bool:
-    return any(run.state in ("waiting", "stopping") for run in all_runs(workspace))
-
-
-def watch(workspace: Path, grace: float = GRACE) -> None:
-    """Work off the queue. Returns when nothing waits, or when another watcher is at it."""
-    while _has_work(workspace):  # asked again after the lock is free: nothing falls between
-        try:
-            with locked(workspace / "watcher.lock"):
-                while _has_work(workspace):
-                    _await_others(workspace, grace)
-                    for run in queue(workspace)[:1]:
-                        work(run, grace)
-        except BusyError:
-            return
-
-
-def work(run: Run, grace: float = GRACE) -> None:
-    """Execute the command of a waiting run to its end, and write how it ended."""
-    with locked(run.job_lock):
-        try:
-            run.waiting_file.unlink()
-        except FileNotFoundError:  # cancelled, or started by hand
-            return
-        run.exit_file.unlink(missing_ok=True)
-        code = 0 if run.stop_requested() else _execute(run, grace)
-        write_whole(run.exit_file, json.dumps({"code": code, "time": time.time()}))
-
-
-def _execute(run: Run, grace: float) -> int:
-    command = read_command(run)
-    with open(run.log_file, "ab") as log:
-        log.write(f"$ {command.line}\n".encode())
-        log.flush()
-        try:
-            process = subprocess.Popen(
-                command.words,
-                cwd=command.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
-            )
-        except OSError as error:
-            log.write(f"{error}\n".encode())
-            return 127  # as a shell says it
-    press = _Press(run, grace, lambda number: os.killpg(process.pid, number))
-    while True:
-        with suppress(subprocess.TimeoutExpired):
-            code = process.wait(_TICK)
-            break
-        press()
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # workers that outlived their trainer
-    return code
-
-
-def _await_others(workspace: Path, grace: float) -> None:
-    """Wait for trainings nobody watches: typed by hand, or started by a watcher that died."""
-    presses: dict[str, _Press] = {}
-    while live := [run for run in all_runs(workspace) if is_locked(run.train_lock)]:
-        for run in live:
-            pid = holder(run.train_lock)
-            if run.name not in presses and pid:
-                presses[run.name] = _Press(run, grace, lambda number, pid=pid: os.kill(pid, number))
-            if run.name in presses:
-                presses[run.name]()
-        time.sleep(_TICK)
-
-
-class _Press:
-    """Asks a run that was told to stop ever harder: its stop file, then SIGTERM, then SIGKILL."""
-
-    def __init__(self, run: Run, grace: float, send: Callable[[int], None]) -> None:
-        self.run, self.send = run, send
-        self.left = [(grace, signal.SIGTERM), (grace + KILL_AFTER, signal.SIGKILL)]
-
-    def __call__(self) -> None:
-        with suppress(FileNotFoundError, ProcessLookupError):
-            age = time.time() - self.run.stop_file.stat().st_mtime
-            if self.left and age > self.left[0][0]:
-                self.send(self.left.pop(0)[1])
+def has_work(workspace: Path) -> bool:
+    """Whether a run waits, or one at work was asked to stop."""
+    return bool(queue(workspace) or stopping(workspace))
 
 
 def main() -> None:
+    from loctex import watcher  # which reads this module
+
     parser = argparse.ArgumentParser(
         prog="python -m loctex.jobs",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="watch")
-    watcher = commands.add_parser("watch", help="start the waiting runs of a workspace in order")
-    watcher.add_argument("workspace", type=Path, help="the folder that holds runs/")
-    watcher.add_argument(
+    watch = commands.add_parser("watch", help="start the waiting runs of a workspace in order")
+    watch.add_argument("workspace", type=Path, help="the folder that holds runs/")
+    watch.add_argument(
         "--grace",
         type=float,
-        default=GRACE,
+        default=watcher.GRACE,
         help="seconds a stopped run has for its checkpoint [%(default)s]",
     )
     arguments = parser.parse_args()
-    watch(arguments.workspace, arguments.grace)
+    watcher.watch(arguments.workspace, arguments.grace)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,13 @@ kernel frees when their holder dies. Nothing here imports torch.
 
     settings.yaml   command.json    what was asked for
     waiting                         its place in the queue, until a watcher starts it
+    starts.jsonl                    what each start of it was made of and with
     metrics.jsonl   log.txt         what it logs, what it prints
+    film.jsonl                      where it looks on a few pictures, every so many steps
     checkpoints/                    what it can resume from
     stop                            a request to write a checkpoint and end
     exit.json       result.json     how the command ended; what a finished training says
+    remarks.json                    a person's star and note
     job.lock        train.lock      held by the watcher that started it; held by the trainer
 """
 
@@ -117,7 +120,10 @@ class Run:
         self.settings_file = self.path / "settings.yaml"
         self.command_file = self.path / "command.json"
         self.waiting_file = self.path / "waiting"
+        self.starts_file = self.path / "starts.jsonl"
         self.metrics_file = self.path / "metrics.jsonl"
+        self.film_file = self.path / "film.jsonl"
+        self.remarks_file = self.path / "remarks.json"
         self.log_file = self.path / "log.txt"
         self.stop_file = self.path / "stop"
         self.exit_file = self.path / "exit.json"
@@ -178,7 +184,7 @@ class Run:
 
     def forget_end(self) -> None:
         """Before it starts again: it waits no more, and how it ended before says nothing now."""
-        for path in (self.waiting_file, self.exit_file, self.stop_file):
+        for path in (self.waiting_file, self.exit_file, self.stop_file, self.result_file):
             path.unlink(missing_ok=True)
 
     def log(self, step: int, **values: float) -> None:

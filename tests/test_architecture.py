@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TORCH_FREE = ("narrative", "trace", "words", "settings", "snapshot", "runs", "jobs", "metrics")
+TORCH_FREE = ("narrative", "trace", "words", "settings", "snapshot", "runs", "jobs", "metrics",
+              "command", "watcher", "provenance", "gpus", "failures")  # fmt: skip
 FORBIDDEN = {
     "loctex": {"ui", "data_tools", "app", "gradio", "plotly", "sqlalchemy"},
     "data_tools": {"ui", "app", "gradio", "plotly"},

@@ -13,7 +13,7 @@ from typing import Any
 from data_tools.snapshot import freeze
 from data_tools.sources import Collection
 from loctex import jobs, settings
-from loctex.jobs import Command
+from loctex.command import Command, short, training
 from loctex.runs import Run
 from loctex.settings import PRESETS, Settings
 from ui import form
@@ -33,17 +33,17 @@ class Plan:
 
     def command(self, frozen: Sequence[Path]) -> tuple[Command, Settings]:
         """The command with the frozen collections' folders, and the settings it leads to."""
-        names = [jobs.short(folder) for folder in (*frozen, *self.folders)]
+        names = [short(folder) for folder in (*frozen, *self.folders)]
         changes = settings.changed(self.settings, PRESETS[self.preset])
         complete = settings.with_values(self.settings, {"data": {"snapshots": names}})
-        return jobs.training(self.run, names, self.preset, changes), complete
+        return Command(training(self.run.path, names, self.preset, changes)), complete
 
     def lines(self) -> str:
         """What a person would type in a shell to get the same run."""
         freezing = [
             shlex.join([
-                jobs.short(sys.executable), "-m", "data_tools.snapshot", "--workspace",
-                jobs.short(self.workspace.root), "--collection", name, "--to", jobs.short(folder),
+                short(sys.executable), "-m", "data_tools.snapshot", "--workspace",
+                short(self.workspace.root), "--collection", name, "--to", short(folder),
             ])
             for name, folder in self.collections
         ]  # fmt: skip

@@ -7,14 +7,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from loctex import failures, jobs
-from loctex.jobs import Command
+from loctex import command, failures, jobs, watcher
+from loctex.command import Command
 from loctex.runs import Run, holder, is_locked
+from tests.loctex.stand_ins import wait_for
 
 TRAINER = """
 import sys, time
@@ -43,16 +44,9 @@ with Run(sys.argv[1]).hold():
 """
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.01)
-
-
-def add(workspace: Path, name: str, script: str, *words: str, token: str = "") -> Run:
+def add(workspace: Path, name: str, script: str, *words: str, token: str = "", **more) -> Run:
     run = Run(workspace / "runs" / name)
-    command = Command((sys.executable, "-c", script, str(run.path), *words))
+    command = Command((sys.executable, "-c", script, str(run.path), *words), **more)
     return jobs.submit(workspace, run, command, token=token)
 
 
@@ -82,7 +76,10 @@ def test_a_watcher_starts_at_once_and_ends_when_nothing_waits(tmp_path: Path) ->
         [sys.executable, "-m", "loctex.jobs", "watch", str(tmp_path)], check=True, cwd=jobs.ROOT
     )
     assert time.monotonic() - start < 1
-    code = "import sys, loctex.jobs; print({'torch', 'numpy', 'yaml'} & set(sys.modules))"
+    code = (
+        "import sys, loctex.jobs, loctex.watcher; "
+        "print({'torch', 'numpy', 'yaml'} & set(sys.modules))"
+    )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
 
 
@@ -106,8 +103,8 @@ def test_the_line_shown_is_the_line_run(workspace: Path) -> None:
 
 
 def test_the_command_holds_only_what_was_changed(tmp_path: Path) -> None:
-    command = jobs.training(
-        Run(jobs.ROOT / "w" / "runs" / "my run"),
+    words = command.training(
+        jobs.ROOT / "w" / "runs" / "my run",
         [tmp_path / "s"],
         "tiny",
         {
@@ -135,8 +132,8 @@ def test_the_command_holds_only_what_was_changed(tmp_path: Path) -> None:
         "--train.device",
         "cpu",
     ]
-    assert list(command.words[1:]) == expected
-    assert shlex.split(command.line) == list(command.words)
+    assert list(words[1:]) == expected
+    assert shlex.split(Command(words).line) == list(words)
 
 
 def test_two_clicks_make_one_job_and_a_taken_name_is_refused(workspace: Path) -> None:
@@ -190,15 +187,15 @@ def test_a_waiting_job_that_is_stopped_never_starts(workspace: Path) -> None:
 def test_a_trainer_that_ignores_the_stop_file_is_ended(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, word: str, signal_number: int
 ) -> None:
-    monkeypatch.setattr(jobs, "KILL_AFTER", 0.2)
+    monkeypatch.setattr(watcher, "KILL_AFTER", 0.2)
     monkeypatch.setattr(jobs, "ensure_watcher", lambda workspace: None)  # we watch ourselves
     run = add(workspace, "one", DEAF, word)
-    watcher = threading.Thread(target=jobs.watch, args=(workspace, 0.2))
-    watcher.start()
+    watching = threading.Thread(target=watcher.watch, args=(workspace, 0.2))
+    watching.start()
     wait_for(lambda: run.log_tail(1) == ["ready"])
     jobs.stop(workspace, run)
     assert run.state == "stopping"
-    watcher.join(10)
+    watching.join(10)
     assert (run.state, run.exit_code) == ("stopped", -signal_number)
 
 

@@ -1,0 +1,86 @@
+"""The GPUs of this machine, by UUID: their memory, how busy they are, and who uses them.
+
+Asked of the driver (NVML, by nvidia-ml-py), so that nothing here imports torch or takes a GPU.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+NONE = "No GPU was found: training runs on the processor."
+
+
+@dataclass(frozen=True)
+class User:
+    """A process that computes on a GPU. num_bytes: None where the driver does not say."""
+
+    pid: int
+    name: str
+    num_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """uuid names it for CUDA_VISIBLE_DEVICES, whatever order the GPUs are numbered in.
+
+    total, free: bytes. use: share of the last second in which it computed; None where unknown.
+    """
+
+    uuid: str
+    name: str
+    total: int
+    free: int
+    use: float | None
+    users: tuple[User, ...]
+
+
+def found() -> tuple[list[Gpu], str]:
+    """The GPUs, and one sentence that says why there are none or what is wrong with one."""
+    try:
+        import pynvml
+    except ImportError:
+        return [], f"{NONE} (To look for one, nvidia-ml-py must be installed.)"
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        is_none = error.value in (
+            pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
+        )  # fmt: skip
+        return [], NONE if is_none else f"{NONE} (The NVIDIA driver says: {error}.)"
+    gpus, problem = [], ""
+    try:
+        for number in range(pynvml.nvmlDeviceGetCount()):
+            try:
+                gpus.append(_gpu(pynvml, pynvml.nvmlDeviceGetHandleByIndex(number)))
+            except pynvml.NVMLError as error:  # one that fell off the bus hides no other
+                problem = f"GPU {number} does not answer: {error}."
+    finally:
+        pynvml.nvmlShutdown()
+    return gpus, problem if gpus or problem else NONE
+
+
+def _gpu(pynvml, handle) -> Gpu:
+    memory, use, users = pynvml.nvmlDeviceGetMemoryInfo(handle), None, []
+    with suppress(pynvml.NVMLError):  # not every kind of GPU tells these
+        use = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
+    with suppress(pynvml.NVMLError):
+        users = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    return Gpu(
+        uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
+        name=_text(pynvml.nvmlDeviceGetName(handle)),
+        total=memory.total,
+        free=memory.free,
+        use=use,
+        users=tuple(User(user.pid, _program(user.pid), user.usedGpuMemory) for user in users),
+    )
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value  # as older versions say it
+
+
+def _program(pid: int) -> str:
+    """The name of a process; of another machine's or a hidden one, nothing is known."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return "a process"

@@ -1,0 +1,156 @@
+"""The watcher of a workspace: starts the waiting runs in order, and writes how each ended.
+
+Runs that take different GPUs go side by side; all others one after another. What nobody watches,
+because it was typed by hand or its watcher died, is waited for like one of its own.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from loctex import jobs, provenance
+from loctex.command import Command
+from loctex.runs import BusyError, Run, holder, is_locked, locked, write_whole
+
+GRACE = 120.0  # seconds a run has to write its checkpoint before it is asked harder
+KILL_AFTER = 60.0  # seconds from SIGTERM to SIGKILL
+TICK = 0.1  # seconds between two looks at the jobs
+
+
+def watch(workspace: Path, grace: float = GRACE) -> None:
+    """Work off the queue. Returns when nothing waits, or when another watcher is at it."""
+    while jobs.has_work(workspace):  # asked again after the lock is free: nothing falls between
+        try:
+            with locked(workspace / "watcher.lock"):
+                _work_off(workspace, grace)
+        except BusyError:
+            return
+
+
+def _work_off(workspace: Path, grace: float) -> None:
+    mine: dict[str, Job] = {}
+    strangers: dict[str, Press] = {}
+    try:
+        while mine or jobs.has_work(workspace):
+            for run in startable(workspace):
+                mine[run.name] = Job(run, grace)
+            mine = {name: job for name, job in mine.items() if not job.has_ended()}
+            _press_strangers(workspace, grace, strangers)
+            time.sleep(TICK)
+    finally:
+        for job in mine.values():
+            job.release()
+
+
+def startable(workspace: Path) -> list[Run]:
+    """The waiting runs that nothing is in the way of: neither at work nor earlier in the queue."""
+    waiting = jobs.queue(workspace)
+    if not waiting:
+        return []
+    runs = [run for run in jobs.all_runs(workspace) if not run.exit_file.exists()]
+    taken = [_command(run) for run in runs if run.is_live()]
+    free = []
+    for run in waiting:
+        command = _command(run)
+        if not any(command.is_in_the_way_of(other) for other in taken):
+            free.append(run)
+        taken.append(command)
+    return free
+
+
+def _command(run: Run) -> Command:
+    """What a run takes; one that was typed by hand takes the machine."""
+    return jobs.read_command(run) or Command(())
+
+
+class Job:
+    """A run at work: from taking its lock to writing how its command ended."""
+
+    def __init__(self, run: Run, grace: float) -> None:
+        self.run = run
+        self.process: subprocess.Popen | None = None
+        self.code: int | None = 0
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(run.job_lock))
+                run.waiting_file.unlink()
+            except (BusyError, FileNotFoundError):  # cancelled, or started by hand
+                self.code = None
+            else:
+                run.exit_file.unlink(missing_ok=True)
+                if not run.stop_requested():
+                    self._start()
+            self._stack = stack.pop_all()
+        if self.process:
+            group = self.process.pid
+            self.press = Press(run, grace, lambda number: os.killpg(group, number))
+
+    def _start(self) -> None:
+        command = _command(self.run)
+        with open(self.run.log_file, "ab") as log:
+            try:
+                log.write(f"$ {command.line}\n".encode())
+                provenance.check(command.snapshots)  # before it takes a GPU
+                log.flush()
+                self.process = subprocess.Popen(
+                    command.launched,
+                    cwd=command.folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                )
+            except ValueError as error:
+                log.write(f"error: {error}\n".encode())
+                self.code = 1
+            except OSError as error:
+                log.write(f"{error}\n".encode())
+                self.code = 127  # as a shell says it
+
+    def has_ended(self) -> bool:
+        """Whether the command ended; then how is written, and the run is let go."""
+        if self.process is not None:
+            self.code = self.process.poll()
+            if self.code is None:
+                self.press()
+                return False
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)  # workers that outlived their trainer
+        if self.code is not None:
+            ended = {"code": self.code, "time": time.time()}
+            write_whole(self.run.exit_file, json.dumps(ended))
+        self.release()
+        return True
+
+    def release(self) -> None:
+        self._stack.close()
+
+
+class Press:
+    """Asks a run that was told to stop ever harder: its stop file, then SIGTERM, then SIGKILL."""
+
+    def __init__(self, run: Run, grace: float, send: Callable[[int], None]) -> None:
+        self.run, self.send = run, send
+        self.left = [(grace, signal.SIGTERM), (grace + KILL_AFTER, signal.SIGKILL)]
+
+    def __call__(self) -> None:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            age = time.time() - self.run.stop_file.stat().st_mtime
+            if self.left and age > self.left[0][0]:
+                self.send(self.left.pop(0)[1])
+
+
+def _press_strangers(workspace: Path, grace: float, known: dict[str, Press]) -> None:
+    """Stop trainings nobody watches, where that is asked."""
+    for run in jobs.stopping(workspace):
+        pid = None if is_locked(run.job_lock) else holder(run.train_lock)
+        if pid and run.name not in known:
+            known[run.name] = Press(run, grace, lambda number, pid=pid: os.kill(pid, number))
+        if run.name in known:
+            known[run.name]()
