@@ -22,12 +22,13 @@ class Backbone(nn.Module):
                 ", ".join(timm.list_models(f"*{name}*")[:5]) or "resnet50, vit_small_patch16_224"
             )
             raise ValueError(f"model.backbone: timm has no model {name!r}; it has {close}")
+        self.name, self.options = name, dict(options or {})
         self.stages = timm.create_model(
             name,
             pretrained=pretrained,
             features_only=True,
             out_indices=tuple(range(-num_scales, 0)),
-            **(options or {}),
+            **self.options,
         )
         self.channels: list[int] = self.stages.feature_info.channels()
         self.strides: list[int] = self.stages.feature_info.reduction()

@@ -81,10 +81,14 @@ def from_run(run: Path | str, checkpoint_name: str = "best") -> Encoder:
 def from_random(run: Path | str, checkpoint_name: str = "best", seed: int = 0) -> Encoder:
     """The same architecture as the run's, never trained."""
     config = LocTexConfig.from_pretrained(checkpoint.find(run, checkpoint_name))
+    return _untrained(config.backbone, config.backbone_options, seed, _crop(config))
+
+
+def _untrained(name: str, options: dict, seed: int, crop: Crop = Crop()) -> Encoder:  # noqa: B008
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        backbone = Backbone(name=config.backbone, num_scales=1, options=config.backbone_options)
-    return Encoder("random initialization", backbone, _crop(config))
+        backbone = Backbone(name=name, num_scales=1, options=options)
+    return Encoder("random initialization", backbone, crop)
 
 
 def from_timm(name: str) -> Encoder:
@@ -108,10 +112,15 @@ def from_timm(name: str) -> Encoder:
     return Encoder(f"timm {name}", backbone, crop, tuple(cfg.mean), tuple(cfg.std))
 
 
-def from_name(name: str) -> Encoder:
-    """An encoder as the command line names it: "timm:MODEL", "timm:MODEL=FILE", or a run."""
-    kind, colon, rest = name.partition(":")
-    return from_timm(rest) if colon and kind == "timm" else from_run(name)
+def from_name(name: str, seed: int = 0) -> Encoder:
+    """An encoder as the command line names it: "timm:MODEL", "timm:MODEL=FILE", "random:RUN",
+    "random:MODEL" (a timm model's architecture), or a run."""
+    kind, _, rest = name.partition(":")
+    if kind == "timm" and rest:
+        return from_timm(rest)
+    if kind == "random" and rest:
+        return from_random(rest, seed=seed) if Path(rest).exists() else _untrained(rest, {}, seed)
+    return from_run(name)
 
 
 def extract(
