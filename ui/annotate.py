@@ -132,6 +132,7 @@ def discard(workspace: Workspace, annotator: str, ask: Message) -> Message:
 
 def demo(workspace: Workspace, annotator: str, ask: Message) -> Message:
     """A part of the demo collection, and its share; the last one opens it."""
+    workspace.demand("admin", annotator)
     share = add_demo_part(workspace)
     if share < 1:
         return {"share": share}

@@ -214,15 +214,16 @@ class DataTab:
     def _turn_back(self, collection: int | None, starts: list[int], _: int | None) -> list[Any]:
         return self._move(collection, starts[:-1] or [0], None)
 
-    def _add(self, name: str) -> list[Any]:
+    def _add(self, name: str, request: gr.Request) -> list[Any]:
         try:
+            self.workspace.demand("admin", request.username)
             return [self.workspace.store.add_collection(name), [0], None, "", ""]
         except ValueError as error:
             return [gr.skip(), gr.skip(), gr.skip(), gr.skip(), problem_html(error)]
 
     def _delete(self, narrative_id: int, request: gr.Request) -> str:
         try:
-            self.workspace.demand_admin(request.username)
+            self.workspace.demand("admin", request.username)
             self.workspace.store.delete(narrative_id)
         except ValueError as error:
             return problem_html(error)
@@ -233,7 +234,7 @@ class DataTab:
     def _step_by_step(self, action: Callable[..., Iterator[Outcome]]) -> Callable[..., Iterator]:
         def steps(request: gr.Request, *inputs: Any) -> Iterator[tuple[str, gr.Button]]:
             try:
-                self.workspace.demand_admin(request.username)
+                self.workspace.demand("admin", request.username)
                 for number, outcome in enumerate(action(*inputs)):
                     is_edge = number == 0 or outcome.share == 1  # a late step must not show Stop
                     stop = gr.Button(visible=outcome.share < 1) if is_edge else gr.skip()

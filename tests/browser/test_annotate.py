@@ -312,10 +312,8 @@ def test_who_logs_in_is_whose_narrative_it_is(page, tmp_path):
     page.keyboard.press("Control+Enter")
     saved(page, "done")
     assert only(store, collection).annotator_id == store.annotator("ann")
-    page.get_by_role("tab", name="Data").click()
-    page.get_by_role("tab", name="Export").click()
-    page.get_by_role("button", name="Export").click()
-    expect(page.locator("#data-outcome")).to_contain_text("Only an admin")
+    expect(page.get_by_role("tab", name="Annotate")).to_be_visible()
+    expect(page.get_by_role("tab", name="Data")).to_be_hidden()
     studio.stop()
 
 
