@@ -5,20 +5,25 @@ SQLite: write-ahead log, synchronous FULL (a commit is on disk when it returns),
 and asks for the lock later fails at once when another has written, whatever the timeout.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, Row, Select, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 10
+T = TypeVar("T")
+log = logging.getLogger("studio")
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 
 
@@ -27,7 +32,10 @@ class StoreError(ValueError):
 
 
 class Database:
-    """An engine whose `reading()` and `writing()` give a connection inside one transaction."""
+    """An engine whose `reading()` and `writing()` give a connection inside one transaction.
+
+    Opening an SQLite file of an older version copies it first, to FILE.before-REVISION beside it.
+    """
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
@@ -60,13 +68,48 @@ class Database:
         except DBAPIError as error:
             raise StoreError(f"not saved: {error.orig}") from error
 
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """One transaction. Where another inserted the same meanwhile, a second look finds it."""
+        try:
+            with self.writing() as connection:
+                return work(connection)
+        except IntegrityError:
+            pass
+        try:
+            with self.writing() as connection:
+                return work(connection)
+        except IntegrityError as error:
+            raise StoreError(f"not saved: {error.orig}") from error
+
+    def all(self, query: Select) -> Sequence[Row]:
+        with self.reading() as connection:
+            return connection.execute(query).all()
+
+    def first(self, query: Select) -> Row | None:
+        with self.reading() as connection:
+            return connection.execute(query.limit(1)).first()
+
+    def forget(self) -> None:
+        """What was deleted cannot be read from the database's files any more."""
+        if self.file:
+            with closing(sqlite3.connect(self.file, timeout=BUSY_SECONDS)) as connection:
+                connection.execute("VACUUM")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        elif self._engine.url.get_backend_name() == "postgresql":
+            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as server:
+                server.execute(text("VACUUM FULL"))
+
+    @property
+    def file(self) -> Path | None:
+        """The file of an SQLite database; None for PostgreSQL, and in memory."""
+        url = self._engine.url
+        is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
+        return Path(url.database) if is_file else None
+
     def _migrate(self) -> None:
-        settings = Config()
-        settings.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-        settings.set_main_option("path_separator", "os")
-        known = [
-            script.revision for script in ScriptDirectory.from_config(settings).walk_revisions()
-        ]
+        settings = migrations()
+        scripts = ScriptDirectory.from_config(settings).walk_revisions()
+        known = [script.revision for script in scripts]
         with self.reading() as connection:
             found = MigrationContext.configure(connection).get_current_revision()
         if found == known[0]:
@@ -80,8 +123,31 @@ class Database:
         with self.writing() as connection:
             if connection.dialect.name == "postgresql":  # SQLite's writers wait for each other
                 connection.execute(text("SELECT pg_advisory_xact_lock(20211108950)"))
+            found = MigrationContext.configure(connection).get_current_revision()
+            if self.file and found not in (None, known[0]):  # as it is now that nobody else writes
+                copy_sqlite(self.file, to := Path(f"{self.file}.before-{known[0]}"))
+                log.info("%s is brought up to date; as it was, it is kept in %s", self.file, to)
             settings.attributes["connection"] = connection
             command.upgrade(settings, "head")
+
+
+def migrations() -> Config:
+    """What Alembic wants to know; attributes["connection"] is for the caller to add."""
+    settings = Config()
+    settings.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    settings.set_main_option("path_separator", "os")
+    return settings
+
+
+def copy_sqlite(source: Path, to: Path) -> None:
+    """A whole copy of a database that others may be reading and writing."""
+    part = Path(f"{to}.tmp")
+    part.unlink(missing_ok=True)
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(part)) as new:
+        old.backup(new)
+    with open(part, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(part, to)
 
 
 def _engine(url: str) -> Engine:

@@ -1,9 +1,12 @@
 """The store's longer questions, as SQL."""
 
-from sqlalchemy import ColumnElement, Select, exists, or_, select
+from dataclasses import fields
+
+from sqlalchemy import ColumnElement, Row, Select, and_, exists, not_, or_, select
 
 from data_tools import tables as db
 from data_tools.database import StoreError
+from data_tools.rows import NarrativeRow, moment
 
 
 def images_of(collection_id: int) -> Select:
@@ -13,11 +16,32 @@ def images_of(collection_id: int) -> Select:
 
 
 def bodies_of(collection_id: int) -> Select:
-    """The bodies of a collection with their images, in the order they were added."""
+    """The bodies that may leave a collection with their images, in the order they were added."""
     n, b = db.narratives.c, db.bodies.c
     both = db.images.join(db.narratives).join(db.bodies)
     query = select(db.images, b.narrative_id, b.record, b.regions).select_from(both)
-    return query.where(n.collection_id == collection_id).order_by(n.id)
+    return query.where(n.collection_id == collection_id, may_leave()).order_by(n.id)
+
+
+def may_leave() -> ColumnElement[bool]:
+    """True of a narrative that is frozen and exported: never a rejected one, and only accepted
+    ones where the collection says so."""
+    n, c = db.narratives.c, db.collections.c
+    is_strict = select(c.needs_review).where(c.id == n.collection_id).correlate(db.narratives)
+    return or_(
+        n.status == "accepted", and_(n.status == "unreviewed", not_(is_strict.scalar_subquery()))
+    )
+
+
+def narrative_rows() -> Select:
+    """Narratives without their bodies, by id; `narrative_row` makes rows of them."""
+    n = db.narratives.c
+    names = [field.name for field in fields(NarrativeRow)]
+    return select(*(n[name] for name in names)).order_by(n.id)
+
+
+def narrative_row(row: Row) -> NarrativeRow:
+    return NarrativeRow(**row._asdict() | {"created": moment(row.created)})
 
 
 def is_done_by(annotator_id: int) -> ColumnElement[bool]:
@@ -30,12 +54,18 @@ def is_done_by(annotator_id: int) -> ColumnElement[bool]:
 
 
 def with_status(query: Select, status: str | None) -> Select:
-    """Only images that are narrated, skipped, or open (neither); None: all."""
+    """Only images that are narrated, skipped, open (neither), or usable (narrated, and it may
+    leave the studio); None: all."""
     is_narrated = exists().where(db.narratives.c.image_row_id == db.images.c.id)
     is_skipped = exists().where(db.skips.c.image_row_id == db.images.c.id)
     if status is None:
         return query
-    if status not in ("narrated", "open", "skipped"):
-        raise StoreError(f"status: must be narrated, open or skipped, got {status!r}")
-    wanted = {"narrated": is_narrated, "skipped": is_skipped, "open": ~is_narrated & ~is_skipped}
+    wanted = {
+        "narrated": is_narrated,
+        "skipped": is_skipped,
+        "open": ~is_narrated & ~is_skipped,
+        "usable": exists().where(db.narratives.c.image_row_id == db.images.c.id, may_leave()),
+    }
+    if status not in wanted:
+        raise StoreError(f"status: must be one of {', '.join(wanted)}, got {status!r}")
     return query.where(wanted[status])

@@ -1,16 +1,19 @@
 """What the store gives back: one small frozen class for each kind of row."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Collection:
-    """A named set of images, counted."""
+    """A named set of images, counted. overlap: people who describe each image (0: everybody).
+    needs_review: only narratives that a reviewer accepted are frozen and exported."""
 
     id: int
     name: str
+    overlap: int
+    needs_review: bool
     num_images: int
     num_narratives: int
     num_with_trace: int
@@ -33,9 +36,11 @@ class ImageRow:
 
 @dataclass(frozen=True)
 class NarrativeRow:
-    """A narrative without its body. duration: seconds. created: UTC."""
+    """A narrative without its body. duration: seconds. created: UTC.
+    status: unreviewed, accepted or rejected."""
 
     id: int
+    collection_id: int
     image_row_id: int
     annotator_id: int
     caption: str
@@ -43,6 +48,7 @@ class NarrativeRow:
     num_points: int
     duration: float
     created: datetime
+    status: str
 
 
 @dataclass(frozen=True)
@@ -53,3 +59,21 @@ class Draft:
     image_row_id: int
     body: str
     saved: datetime
+
+
+@dataclass(frozen=True)
+class Review:
+    """One entry of a narrative's trail. verdict: accepted, rejected, fixed (by a reviewer), edited
+    (by who told it). before: the public line as it was, where words were changed. created: UTC."""
+
+    narrative_id: int
+    reviewer_id: int
+    verdict: str
+    reason: str
+    before: str | None
+    created: datetime
+
+
+def moment(seconds: float) -> datetime:
+    """Seconds since 1970 -> UTC."""
+    return datetime.fromtimestamp(seconds, UTC)

@@ -101,14 +101,14 @@ class Files:
 
 
 class Collection:
-    """The images of a collection that have narratives."""
+    """The images of a collection that have narratives which may leave it."""
 
     def __init__(self, store: "Store", name: str) -> None:
         self.store, self.id = store, store.collection(name)
         self.left_out: list[str] = []
 
     def __iter__(self) -> Iterator[Entry]:
-        for image in self.store.each_image(self.id, status="narrated"):
+        for image in self.store.each_image(self.id, status="usable"):
             yield Entry(
                 image.dataset_id,
                 image.image_id,

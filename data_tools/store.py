@@ -7,30 +7,39 @@ committed and on disk: a crash right after loses nothing.
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, func, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Row, delete, func, select
 
+from data_tools import assignment, writes
 from data_tools import tables as db
-from data_tools import writes
 from data_tools.database import Database, StoreError
+from data_tools.people import People
 from data_tools.pictures import extension, is_plain_name
-from data_tools.queries import bodies_of, images_of, is_done_by, with_status
-from data_tools.rows import Collection, Draft, ImageRow, NarrativeRow
+from data_tools.queries import (
+    bodies_of,
+    images_of,
+    is_done_by,
+    narrative_row,
+    narrative_rows,
+    with_status,
+)
+from data_tools.reviews import Reviews
+from data_tools.rows import Collection, Draft, ImageRow, NarrativeRow, moment
+from data_tools.tables import FIRST_ANNOTATOR
 from loctex.narrative import Narrative
 from loctex.runs import write_whole
 from loctex.snapshot import decode_image
 
-__all__ = ["Collection", "Draft", "ImageRow", "NarrativeRow", "Store", "StoreError"]
+__all__ = [
+    "FIRST_ANNOTATOR", "Collection", "Draft", "ImageRow", "NarrativeRow", "Store", "StoreError",
+]  # fmt: skip
 
-FIRST_ANNOTATOR = 1_000_000  # the public files number theirs from 0: nobody here is one of them
 PAGE = 200
 Regions = Sequence[dict[str, Any]]
-T = TypeVar("T")
 
 
 class Store:
@@ -44,6 +53,8 @@ class Store:
         self.images_folder = Path(images)
         self.images_folder.mkdir(parents=True, exist_ok=True)
         self._database = Database(url)
+        self.reviews = Reviews(self._database)
+        self.people = People(self._database)
 
     @classmethod
     def of_workspace(
@@ -67,20 +78,20 @@ class Store:
         narratives = select(func.count()).where(n.collection_id == db.collections.c.id)
         words = narratives.with_only_columns(func.coalesce(func.sum(n.num_words), 0))
         query = select(
-            db.collections,
+            *db.collections.c["id", "name", "overlap", "needs_review"],
             images.scalar_subquery(),
             narratives.scalar_subquery(),
             narratives.where(n.num_points > 0).scalar_subquery(),
             words.scalar_subquery(),
         ).order_by(db.collections.c.name)
-        return [Collection(*row) for row in self._all(query)]
+        return [Collection(*row) for row in self._database.all(query)]
 
     def add_collection(self, name: str) -> int:
         """Its id; that of the existing one where the name is taken."""
         name = name.strip()
         if not name:
             raise StoreError("a collection needs a name")
-        return self._write(lambda c: writes.add_named(c, db.collections, name))
+        return self._database.write(lambda c: writes.add_collection(c, name))
 
     def collection(self, name: str) -> int:
         """The id of an existing one; StoreError lists what there is."""
@@ -89,9 +100,18 @@ class Store:
             raise StoreError(f"no collection {name!r}; there is {', '.join(ids) or 'none yet'}")
         return ids[name]
 
+    def set_rules(self, collection_id: int, *, overlap: int, needs_review: bool) -> None:
+        """overlap: people who describe each image (0: everybody). needs_review: only accepted
+        narratives are frozen and exported."""
+        if overlap < 0:
+            raise StoreError(f"overlap: must be 0 (everybody) or more, got {overlap}")
+        rules = partial(writes.set_rules, overlap=overlap, needs_review=needs_review)
+        self._database.write(lambda c: rules(c, collection_id))
+
     def annotator(self, name: str) -> int:
         """The annotator_id of this name, given at its first use."""
-        return FIRST_ANNOTATOR + self._write(lambda c: writes.add_named(c, db.annotators, name))
+        add = partial(writes.add_named, table=db.annotators, name=name)
+        return FIRST_ANNOTATOR + self._database.write(add)
 
     # --- images
 
@@ -128,14 +148,14 @@ class Store:
         path = self.images_folder / values["file"]
         if not path.exists():
             write_whole(path, data)
-        return self._image_row(self._write(lambda c: writes.add_image(c, values)))
+        return self._image_row(self._database.write(lambda c: writes.add_image(c, values)))
 
     def images(
         self, collection_id: int, *, after: int = 0, limit: int = 50, status: str | None = None
     ) -> list[ImageRow]:
         """A page by id. status: "narrated", "open" (neither narrated nor skipped), "skipped"."""
         query = images_of(collection_id).where(db.images.c.id > after).limit(limit)
-        return [self._image_row(row) for row in self._all(with_status(query, status))]
+        return [self._image_row(row) for row in self._database.all(with_status(query, status))]
 
     def each_image(self, collection_id: int, status: str | None = None) -> Iterator[ImageRow]:
         after = 0
@@ -145,7 +165,7 @@ class Store:
 
     def image(self, image_row_id: int) -> ImageRow:
         """StoreError: there is none."""
-        row = self._first(select(db.images).where(db.images.c.id == image_row_id))
+        row = self._database.first(select(db.images).where(db.images.c.id == image_row_id))
         if row is None:
             raise StoreError(f"there is no image {image_row_id}")
         return self._image_row(row)
@@ -153,27 +173,40 @@ class Store:
     def next_image(
         self, collection_id: int, annotator_id: int, *, after: int = 0
     ) -> ImageRow | None:
-        """The first image after this row id which the annotator neither narrated nor skipped."""
-        query = images_of(collection_id).where(~is_done_by(annotator_id), db.images.c.id > after)
-        row = self._first(query)
+        """The first image after this row id that wants this annotator, who claims it so.
+
+        It is one that they neither narrated nor skipped, and that not enough others have.
+        """
+        hand_out = partial(assignment.hand_out, collection_id=collection_id, after=after)
+        row = self._database.write(lambda c: hand_out(c, annotator_id=annotator_id))
         return None if row is None else self._image_row(row)
+
+    def claim(self, image_row_id: int, annotator_id: int) -> bool:
+        """Open this very image for the annotator; False where it is in other hands, or gone."""
+        return self._database.write(lambda c: assignment.claim(c, image_row_id, annotator_id))
 
     def previous_image(
         self, collection_id: int, annotator_id: int, *, before: int
     ) -> ImageRow | None:
         """The last image before this row id which the annotator narrated or skipped."""
         query = images_of(collection_id).where(is_done_by(annotator_id), db.images.c.id < before)
-        row = self._first(query.order_by(None).order_by(db.images.c.id.desc()))
+        row = self._database.first(query.order_by(None).order_by(db.images.c.id.desc()))
+        return None if row is None else self._image_row(row)
+
+    def first_done(self, collection_id: int, annotator_id: int) -> ImageRow | None:
+        """The first image which the annotator narrated or skipped."""
+        row = self._database.first(images_of(collection_id).where(is_done_by(annotator_id)))
         return None if row is None else self._image_row(row)
 
     def num_left(self, collection_id: int, annotator_id: int) -> int:
-        """How many images the annotator has neither narrated nor skipped."""
-        query = images_of(collection_id).where(~is_done_by(annotator_id)).order_by(None)
-        return self._first(select(func.count()).select_from(query.subquery()))[0]
+        """How many images want people, and the annotator neither narrated nor skipped them."""
+        query = images_of(collection_id).where(db.images.c.is_wanted, ~is_done_by(annotator_id))
+        count = select(func.count()).select_from(query.order_by(None).subquery())
+        return self._database.first(count)[0]
 
     def skip(self, image_row_id: int, annotator_id: int, reason: str = "") -> None:
         """Do not ask this annotator for this image again."""
-        self._write(lambda c: writes.skip(c, image_row_id, annotator_id, reason))
+        self._database.write(lambda c: writes.skip(c, image_row_id, annotator_id, reason))
 
     # --- narratives
 
@@ -195,19 +228,15 @@ class Store:
             "collection_id": collection_id,
             "annotator_id": narrative.annotator_id,
             "take_id": take_id,
-            "caption": narrative.caption,
-            "num_words": len(narrative.words),
-            "num_points": narrative.num_points,
-            "duration": narrative.duration,
             "created": time.time(),
-        }
+        } | writes.measures(narrative)
         key = (narrative.dataset_id, narrative.image_id)
-        return self._write(lambda c: writes.add_narrative(c, key, values, body))
+        return self._database.write(lambda c: writes.add_narrative(c, key, values, body))
 
     def has_take(self, take_id: str) -> bool:
         """Was this take submitted?"""
         query = select(db.narratives.c.id).where(db.narratives.c.take_id == take_id)
-        return self._first(query) is not None
+        return self._database.first(query) is not None
 
     def narratives(
         self,
@@ -219,18 +248,15 @@ class Store:
     ) -> list[NarrativeRow]:
         """A page by id, of one image or all; without their bodies."""
         n = db.narratives.c
-        query = select(
-            n.id, n.image_row_id, n.annotator_id, n.caption, n.num_words, n.num_points, n.duration,
-            n.created,
-        ).where(n.collection_id == collection_id, n.id > after)  # fmt: skip
+        query = narrative_rows().where(n.collection_id == collection_id, n.id > after)
         if image_row_id is not None:
             query = query.where(n.image_row_id == image_row_id)
-        rows = self._all(query.order_by(n.id).limit(limit))
-        return [NarrativeRow(*row[:-1], created=_moment(row.created)) for row in rows]
+        return [narrative_row(row) for row in self._database.all(query.limit(limit))]
 
     def narrative(self, narrative_id: int) -> Narrative:
         """StoreError: there is none."""
-        row = self._first(select(db.bodies).where(db.bodies.c.narrative_id == narrative_id))
+        query = select(db.bodies).where(db.bodies.c.narrative_id == narrative_id)
+        row = self._database.first(query)
         if row is None:
             raise StoreError(f"there is no narrative {narrative_id}")
         return Narrative.from_json(row.record)
@@ -238,12 +264,12 @@ class Store:
     def narratives_of(
         self, collection_id: int, image_row_id: int
     ) -> list[tuple[Narrative, list[dict[str, Any]]]]:
-        """All narratives of an image, and the known regions of each."""
-        rows = self._all(bodies_of(collection_id).where(db.images.c.id == image_row_id))
+        """All narratives of an image that may leave the studio, and the known regions of each."""
+        rows = self._database.all(bodies_of(collection_id).where(db.images.c.id == image_row_id))
         return [(Narrative.from_json(r.record), json.loads(r.regions or "[]")) for r in rows]
 
     def each_narrative(self, collection_id: int) -> Iterator[tuple[ImageRow, Narrative]]:
-        """All, in the order they were added."""
+        """All that may leave the studio, in the order they were added (queries.may_leave)."""
         for row in self._each_body(collection_id):
             yield self._image_row(row), Narrative.from_json(row.record)
 
@@ -254,7 +280,8 @@ class Store:
 
     def delete(self, narrative_id: int) -> None:
         """The image stays."""
-        self._write(lambda c: c.execute(delete(db.narratives).filter_by(id=narrative_id)))
+        one = db.narratives.c.id == narrative_id
+        self._database.write(lambda c: writes.delete_narratives(c, one))
 
     # --- drafts
 
@@ -266,44 +293,23 @@ class Store:
             "body": body,
             "saved": time.time(),
         }
-        self._write(lambda c: writes.save_draft(c, take_id, values))
+        self._database.write(lambda c: writes.save_draft(c, take_id, values))
 
     def drafts(self, annotator_id: int) -> list[Draft]:
         """Of this annotator, the oldest first."""
         d = db.drafts.c
         query = select(d.take_id, d.image_row_id, d.body, d.saved)
-        rows = self._all(query.where(d.annotator_id == annotator_id).order_by(d.saved))
-        return [Draft(*row[:-1], saved=_moment(row.saved)) for row in rows]
+        rows = self._database.all(query.where(d.annotator_id == annotator_id).order_by(d.saved))
+        return [Draft(*row[:-1], saved=moment(row.saved)) for row in rows]
 
     def drop_draft(self, take_id: str) -> None:
-        self._write(lambda c: c.execute(delete(db.drafts).filter_by(take_id=take_id)))
+        self._database.write(lambda c: c.execute(delete(db.drafts).filter_by(take_id=take_id)))
 
     # --- inside
 
-    def _write(self, work: Callable[[Connection], T]) -> T:
-        """One transaction. Where another inserted the same meanwhile, a second look finds it."""
-        try:
-            with self._database.writing() as connection:
-                return work(connection)
-        except IntegrityError:
-            pass
-        try:
-            with self._database.writing() as connection:
-                return work(connection)
-        except IntegrityError as error:
-            raise StoreError(f"not saved: {error.orig}") from error
-
-    def _all(self, query: Select) -> Sequence[Row]:
-        with self._database.reading() as connection:
-            return connection.execute(query).all()
-
-    def _first(self, query: Select) -> Row | None:
-        with self._database.reading() as connection:
-            return connection.execute(query.limit(1)).first()
-
     def _each_body(self, collection_id: int) -> Iterator[Row]:
         query, after = bodies_of(collection_id).limit(PAGE), 0
-        while page := self._all(query.where(db.narratives.c.id > after)):
+        while page := self._database.all(query.where(db.narratives.c.id > after)):
             yield from page
             after = page[-1].narrative_id
 
@@ -319,6 +325,3 @@ class Store:
             name=row.name,
         )
 
-
-def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

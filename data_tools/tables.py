@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -12,6 +13,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
+    true,
 )
 
 metadata = MetaData(
@@ -22,6 +25,7 @@ metadata = MetaData(
         "fk": "fk_%(table_name)s_%(column_0_name)s",
     }
 )
+FIRST_ANNOTATOR = 1_000_000  # the public files number theirs from 0: nobody here is one of them
 _ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows only under INTEGER
 _NEVER_REUSED = {"sqlite_autoincrement": True}  # else the id of a deleted last row comes again
 
@@ -42,6 +46,8 @@ collections = Table(
     metadata,
     Column("id", _ID, primary_key=True),
     Column("name", String, nullable=False, unique=True),
+    Column("overlap", Integer, nullable=False, server_default="0"),  # people an image; 0: all
+    Column("needs_review", Boolean, nullable=False, server_default=false()),  # to leave the studio
     **_NEVER_REUSED,
 )
 images = Table(  # of a collection; the bytes lie in the images folder, once for each sha256
@@ -56,9 +62,11 @@ images = Table(  # of a collection; the bytes lie in the images folder, once for
     Column("name", String, nullable=False),
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
+    Column("is_wanted", Boolean, nullable=False, server_default=true()),  # by more people
     UniqueConstraint("collection_id", "dataset_id", "image_id"),
     Index(None, "collection_id", "id"),
     Index(None, "collection_id", "sha256"),
+    Index(None, "collection_id", "is_wanted", "id"),
     **_NEVER_REUSED,
 )
 narratives = Table(
@@ -74,8 +82,11 @@ narratives = Table(
     Column("num_points", Integer, nullable=False),
     Column("duration", Float(53), nullable=False),  # seconds
     Column("created", Float(53), nullable=False),  # seconds since 1970
+    Column("status", String, nullable=False, server_default="unreviewed"),  # accepted, rejected
     Index(None, "collection_id", "id"),
+    Index(None, "collection_id", "status", "id"),
     Index(None, "image_row_id", "annotator_id"),
+    Index(None, "annotator_id", "id"),
     **_NEVER_REUSED,
 )
 bodies = Table(  # apart, so that lists of narratives do not read them
@@ -100,4 +111,23 @@ drafts = Table(
     Column("image_row_id", _ID, _to("images.id"), nullable=False),
     Column("body", Text, nullable=False),
     Column("saved", Float(53), nullable=False),  # seconds since 1970
+)
+claims = Table(  # an image in the hands of an annotator, until it expires (seconds since 1970)
+    "claims",
+    metadata,
+    Column("image_row_id", _ID, _to("images.id"), primary_key=True, autoincrement=False),
+    Column("annotator_id", BigInteger, primary_key=True, autoincrement=False, index=True),
+    Column("expires", Float(53), nullable=False),
+)
+reviews = Table(  # the trail: what reviewers did, the latest last
+    "reviews",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("narrative_id", _ID, _to("narratives.id"), nullable=False, index=True),
+    Column("reviewer_id", BigInteger, nullable=False, index=True),  # who: as annotator_id
+    Column("verdict", String, nullable=False),  # accepted, rejected, fixed, edited
+    Column("reason", Text, nullable=False),
+    Column("before", Text),  # the public line before it was fixed or edited
+    Column("created", Float(53), nullable=False),  # seconds since 1970
+    **_NEVER_REUSED,
 )

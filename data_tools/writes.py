@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, delete, insert, select, update
 
+from data_tools import assignment
 from data_tools import tables as db
 from data_tools.database import StoreError
+from loctex.narrative import Narrative
 
 Values = dict[str, Any]
 
@@ -14,6 +16,19 @@ def add_named(connection: Connection, table: Table, name: str) -> int:
     """The id of the row of this name, made where there is none."""
     found = connection.scalar(select(table.c.id).where(table.c.name == name))
     return _insert(connection, table, {"name": name}) if found is None else found
+
+
+def add_collection(connection: Connection, name: str) -> int:
+    """The id of the collection of this name; a new one wants one person for each image."""
+    found = connection.scalar(select(db.collections.c.id).where(db.collections.c.name == name))
+    values = {"name": name, "overlap": 1}
+    return _insert(connection, db.collections, values) if found is None else found
+
+
+def set_rules(connection: Connection, collection_id: int, overlap: int, needs_review: bool) -> None:
+    one = db.collections.c.id == collection_id
+    connection.execute(update(db.collections).where(one).values(needs_review=needs_review))
+    assignment.set_overlap(connection, collection_id, overlap)
 
 
 def add_image(connection: Connection, values: Values) -> Row:
@@ -33,6 +48,16 @@ def add_image(connection: Connection, values: Values) -> Row:
             f"image {found.image_id!r} of {found.dataset_id} is another picture in this collection"
         )
     return found
+
+
+def measures(narrative: Narrative) -> Values:
+    """What a list of narratives shows of one."""
+    return {
+        "caption": narrative.caption,
+        "num_words": len(narrative.words),
+        "num_points": narrative.num_points,
+        "duration": narrative.duration,
+    }
 
 
 def add_narrative(
@@ -57,7 +82,19 @@ def add_narrative(
     connection.execute(insert(db.bodies).values(narrative_id=narrative_id, **body))
     if take_id is not None:
         connection.execute(delete(db.drafts).where(db.drafts.c.take_id == take_id))
+    assignment.recount(connection, image_row_id)
     return narrative_id
+
+
+def delete_narratives(connection: Connection, which: ColumnElement[bool]) -> int:
+    """With their bodies and reviews; how many. The images stay, and want people again."""
+    n = db.narratives.c
+    images = select(n.image_row_id).where(which).distinct().order_by(n.image_row_id)
+    rows = connection.execute(images).all()
+    count = connection.execute(delete(db.narratives).where(which)).rowcount
+    for (image_row_id,) in rows:
+        assignment.recount(connection, image_row_id)
+    return count
 
 
 def skip(connection: Connection, image_row_id: int, annotator_id: int, reason: str) -> None:
@@ -79,6 +116,7 @@ def save_draft(connection: Connection, take_id: str, values: Values) -> None:
         connection.execute(update(db.drafts).where(d.take_id == take_id).values(**values))
     else:
         raise StoreError(f"draft {take_id!r} belongs to another annotator")
+    assignment.hold_draft(connection, values["image_row_id"], values["annotator_id"])
 
 
 def _insert(connection: Connection, table: Table, values: Values) -> int:

@@ -38,7 +38,7 @@ NO_IMAGES = {
 }
 ALL_DONE = {
     "title": "All done here",
-    "text": "You have described or skipped every image of this collection.",
+    "text": "Every image of this collection is described, skipped, or in somebody else's hands.",
     "choices": [
         {"label": "Add images", "action": "data"},
         {"label": "Begin again from the first", "action": "again"},
@@ -63,7 +63,9 @@ def open_task(workspace: Workspace, annotator: str, ask: Message) -> Message:
             return task(workspace, annotator, None, None)
         collection = known[0]
     image = find_image(workspace, collection, ask.get("image"))
-    return task(workspace, annotator, collection, image or store.next_image(collection, me))
+    if image is None or not store.claim(image.id, me):  # in other hands by now
+        image = store.next_image(collection, me)
+    return task(workspace, annotator, collection, image)
 
 
 def choose(workspace: Workspace, annotator: str, ask: Message) -> Message:
@@ -116,10 +118,9 @@ def previous(workspace: Workspace, annotator: str, ask: Message) -> Message:
 
 
 def again(workspace: Workspace, annotator: str, ask: Message) -> Message:
-    """From the first image on, although it is narrated."""
-    collection = int(ask["collection"])
-    first = workspace.store.images(collection, limit=1)
-    return task(workspace, annotator, collection, first[0] if first else None)
+    """From the first image on that this annotator is done with."""
+    collection, me = int(ask["collection"]), workspace.store.annotator(annotator)
+    return task(workspace, annotator, collection, workspace.store.first_done(collection, me))
 
 
 def discard(workspace: Workspace, annotator: str, ask: Message) -> Message:

@@ -12,10 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import event
+from sqlalchemy import create_engine, event
 
+from data_tools.database import migrations
 from data_tools.store import FIRST_ANNOTATOR, Store, StoreError
 from data_tools.tables import metadata
 from loctex.narrative import read_jsonl
@@ -145,6 +147,7 @@ def test_the_same_take_twice_is_one_narrative_and_drops_its_draft(store):
 
 def test_the_queue_passes_what_an_annotator_narrated_or_skipped(store):
     collection, rows = with_images(store, 4)
+    store.set_rules(collection, overlap=0, needs_review=False)  # everybody describes every image
     ann, bob = store.annotator("ann"), store.annotator("bob")
     assert store.annotator("ann") == ann != bob and min(ann, bob) > FIRST_ANNOTATOR
     store.add(collection, narrative("1", annotator_id=ann))
@@ -238,6 +241,29 @@ def test_opening_an_empty_database_at_once_migrates_it_once(url, tmp_path):
 @pytest.fixture
 def place(tmp_path):
     return f"sqlite:///{tmp_path / 'studio.db'}", tmp_path / "images"
+
+
+def test_an_older_workspace_is_copied_then_brought_up_to_date(place):
+    file = Path(place[0].removeprefix("sqlite:///"))
+    with sqlite3.connect(file) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+    with create_engine(place[0]).begin() as connection:
+        settings = migrations()
+        settings.attributes["connection"] = connection
+        command.upgrade(settings, "0001")
+        connection.exec_driver_sql("INSERT INTO collections (name) VALUES ('old')")
+    database.close()
+    store = Store(*place)
+    assert [(one.name, one.overlap) for one in store.collections()] == [("old", 0)]  # as before
+    store.close()
+    (copy,) = file.parent.glob("studio.db.before-*")
+    with sqlite3.connect(copy) as kept:
+        assert kept.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert kept.execute("SELECT name FROM collections").fetchall() == [("old",)]
+    kept.close()
+    written = copy.stat().st_mtime_ns
+    Store(*place).close()
+    assert copy.stat().st_mtime_ns == written  # a second start copies nothing
 
 
 def test_sqlite_is_set_to_lose_nothing(place):
