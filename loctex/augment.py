@@ -18,7 +18,9 @@ from loctex.settings import DataSettings
 # Mean and standard deviation of ImageNet's pixels, as torchvision's and timm's weights expect.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _GRAY = np.array((0.299, 0.587, 0.114))
+_TO_GRAY = np.tile(_GRAY, (3, 1))
 _TO_YIQ = np.array([_GRAY, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312)])
+_FROM_YIQ = np.linalg.inv(_TO_YIQ)
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,10 @@ def _crop(random: np.random.Generator, min_scale: float, aspect: float) -> tuple
 
 def color_matrix(brightness: float, saturation: float, hue: float) -> np.ndarray:
     """(3, 3) matrix of brightness, saturation and a turn of the hue circle by `hue` of a turn."""
-    turn = 2 * math.pi * hue
-    rotate = np.eye(3)
-    rotate[1:, 1:] = [[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]]
-    hued = np.linalg.inv(_TO_YIQ) @ rotate @ _TO_YIQ
-    return brightness * (saturation * hued + (1 - saturation) * np.tile(_GRAY, (3, 1)))
+    cosine, sine = math.cos(2 * math.pi * hue), math.sin(2 * math.pi * hue)
+    rotate = np.array([(1.0, 0.0, 0.0), (0.0, cosine, -sine), (0.0, sine, cosine)])
+    hued = _FROM_YIQ @ rotate @ _TO_YIQ
+    return brightness * (saturation * hued + (1 - saturation) * _TO_GRAY)
 
 
 def apply_to_trace(strokes: trace.Strokes, what: Augmentation) -> tuple[np.ndarray, ...]:

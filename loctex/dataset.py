@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from itertools import pairwise
 
 import cv2
@@ -177,14 +178,18 @@ def decode_into(data: bytes, box: Sequence[float], out: np.ndarray) -> None:
     height, width = image.shape[:2]
     x0, x1 = (round(x * width) for x in (box[0], box[2]))
     y0, y1 = (round(y * height) for y in (box[1], box[3]))
-    part = image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
-    shrinks = part.shape[0] > out.shape[0] or part.shape[1] > out.shape[1]
-    cv2.resize(
-        part,
-        out.shape[1::-1],
-        dst=out,
-        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
-    )
+    resize_into(image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)], out)
+
+
+def resize_into(image: np.ndarray, out: np.ndarray) -> None:
+    """Stretches `image` to `out`, both (h, w, 3) uint8, as training and prediction do.
+
+    Below a factor of 1.5 the nearest pixels still hold nearly all of a cell: 36 dB from the
+    antialiased result on photographs, in a seventh of the time that averaging takes.
+    """
+    factor = max(image.shape[0] / out.shape[0], image.shape[1] / out.shape[1])
+    form = cv2.INTER_LINEAR if factor < 1.5 else cv2.INTER_AREA
+    cv2.resize(image, out.shape[1::-1], dst=out, interpolation=form)
 
 
 def batches(
@@ -200,27 +205,24 @@ def batches(
     """The batches of steps `start`, `start` + 1, ... for this process, without end.
 
     batch_size: pairs over all processes; each takes its slice. The last incomplete batch of an
-    epoch is dropped. Two batches are made ahead.
+    epoch is dropped. Two batches are made ahead: one reads its words while the other decodes.
     """
     per_epoch = mixture.num_places() // batch_size
     mine = slice(rank * batch_size // num_ranks, (rank + 1) * batch_size // num_ranks)
-    orders: dict[int, np.ndarray] = {}
+    order = lru_cache(maxsize=2)(mixture.order)  # at an epoch's end, two are in the making
 
     def make(step: int) -> Batch:
         epoch, number = divmod(step, per_epoch)
-        if epoch not in orders:
-            orders.clear()
-            orders[epoch] = mixture.order(epoch)
         first = number * batch_size
         examples = [
             mixture.example(
                 place, np.random.default_rng((mixture.seed, epoch, first + i)), settings
             )
-            for i, place in list(enumerate(orders[epoch][first : first + batch_size]))[mine]
+            for i, place in list(enumerate(order(epoch)[first : first + batch_size]))[mine]
         ]
         return collate(examples)
 
-    with ThreadPoolExecutor(1, thread_name_prefix="batch") as ahead:
+    with ThreadPoolExecutor(2, thread_name_prefix="batch") as ahead:
         waiting = deque(ahead.submit(make, start + i) for i in range(2))
         step = start + 2
         while True:

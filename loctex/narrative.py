@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,8 +26,7 @@ class NarrativeError(ValueError):
     """A record is not a narrative; the message begins with the field."""
 
 
-@dataclass(frozen=True)
-class Word:
+class Word(NamedTuple):
     """An utterance (one word or several) and when it was said, in seconds."""
 
     text: str

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
 from loctex import augment, checkpoint, tokenizer, trace, words
 from loctex import model as models
+from loctex.dataset import resize_into
 from loctex.model import ImageFeatures, LocTexModel, TextFeatures
 from loctex.narrative import Word
 from loctex.runs import write_whole
@@ -119,10 +119,9 @@ class Predictor:
 
 def square(image: np.ndarray, size: int) -> np.ndarray:
     """(H, W, 3) uint8 -> (size, size, 3): the whole image, stretched (METHOD 3)."""
-    shrinks = max(image.shape[:2]) > size
-    return cv2.resize(
-        image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
+    out = np.empty((size, size, 3), dtype=np.uint8)
+    resize_into(image, out)
+    return out
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:

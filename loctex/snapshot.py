@@ -103,7 +103,10 @@ class Split(Sequence[Item]):
 
     def __init__(self, rows: "Dataset", name: str) -> None:
         self.name = name
-        self._rows = rows.with_format("arrow")
+        self._rows = rows
+        batches = rows.data.to_batches()
+        self._ends = np.cumsum([batch.num_rows for batch in batches])
+        self._parts = [_Rows(batch) for batch in batches]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -111,10 +114,10 @@ class Split(Sequence[Item]):
     def __getitem__(self, index: int) -> Item:
         if not -len(self) <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
-        row = self._rows[int(index) % len(self)]
-        dataset_id, image_id, width, height, image = (row[i][0].as_py() for i in range(5))
-        narratives, regions = _narratives(_flat(row["narratives"]), image_id)
-        return Item(dataset_id, image_id, width, height, image, narratives, regions)
+        index = int(index) % len(self)
+        part = int(np.searchsorted(self._ends, index, side="right"))
+        first = int(self._ends[part]) - self._parts[part].num_rows
+        return self._parts[part].item(index - first)
 
     def num_narratives(self, index: int) -> int:
         """How many narratives the image has."""
@@ -123,7 +126,7 @@ class Split(Sequence[Item]):
     def captions(self) -> Iterator[str]:
         """All captions, image by image, without touching the images."""
         for column in self._column().chunks:
-            yield from _flat(column).field("caption").to_pylist()
+            yield from column.flatten().field("caption").to_pylist()
 
     @cached_property
     def _num_narratives(self) -> np.ndarray:  # (N,) int64
@@ -133,41 +136,77 @@ class Split(Sequence[Item]):
         return self._rows.data.column("narratives")
 
 
-def _flat(lists: pa.ChunkedArray | pa.ListArray) -> pa.StructArray:
-    """All narratives of the images, one below the other."""
-    if isinstance(lists, pa.ChunkedArray):
-        lists = lists.combine_chunks()
-    return lists.flatten()
+class _Rows:
+    """A record batch, whose rows are found by the offsets of its mapped columns.
 
+    Through pyarrow's own objects a row costs four times as much (tests/benchmarks/records.py).
+    """
 
-def _narratives(
-    rows: pa.StructArray, image_id: str
-) -> tuple[tuple[Narrative, ...], tuple[tuple[Region, ...], ...]]:
-    """Arrow rows -> narratives and regions; points go to numpy without Python lists."""
-    columns = dict(zip((field.name for field in rows.type), rows.flatten(), strict=True))
-    dataset_ids, annotators, captions = (
-        columns.pop(name).to_pylist() for name in ("dataset_id", "annotator_id", "caption")
-    )
-    narratives, regions = [], []
-    for i, caption in enumerate(captions):
-        lists = {name: column[i].values for name, column in columns.items()}
-        words = (lists[name].to_pylist() for name in ("word_text", "word_start", "word_end"))
-        points = np.empty((len(lists["x"]), 3))
-        points[:, 0], points[:, 1] = lists["x"], lists["y"]
-        points[:, 2] = lists["t_us"].to_numpy() / 1e6
-        ends = np.cumsum(lists["stroke_lengths"])
-        narratives.append(
-            Narrative(
-                dataset_id=dataset_ids[i],
-                image_id=image_id,
-                annotator_id=annotators[i],
-                caption=caption,
-                words=tuple(map(Word, *words)),
-                strokes=tuple(np.split(points, ends[:-1])) if len(ends) else (),
-            )
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self.num_rows = batch.num_rows
+        self._batch = batch
+
+    @cached_property
+    def _images(self) -> list[pa.Array]:
+        return [self._batch.column(name) for name in ROW.names[:-1]]
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """(rows + 1,) of each image's narratives."""
+        return self._batch.column("narratives").offsets.to_numpy()
+
+    @cached_property
+    def _plain(self) -> list[pa.Array]:
+        """dataset_id, annotator_id and caption of all narratives."""
+        narratives = self._batch.column("narratives").values.flatten()
+        return narratives[:3]
+
+    @cached_property
+    def _lists(self) -> list["_Lists"]:
+        """The other columns."""
+        narratives = self._batch.column("narratives").values.flatten()
+        return [_Lists(column) for column in narratives[3:]]
+
+    def item(self, row: int) -> Item:
+        dataset_id, image_id, width, height, image = (c[row].as_py() for c in self._images)
+        told = range(self._starts[row], self._starts[row + 1])
+        return Item(
+            dataset_id, image_id, width, height, image,
+            narratives=tuple(self._narrative(place, image_id) for place in told),
+            regions=tuple(self._regions(place) for place in told),
+        )  # fmt: skip
+
+    def _narrative(self, place: int, image_id: str) -> Narrative:
+        dataset_id, annotator_id, caption = (column[place].as_py() for column in self._plain)
+        texts, starts, ends, lengths, x, y, t = (column.of(place) for column in self._lists[:-1])
+        points = np.stack((x, y, t / 1e6), axis=1, dtype=np.float64)
+        strokes = []
+        for end, length in zip(np.cumsum(lengths).tolist(), lengths.tolist(), strict=True):
+            strokes.append(points[end - length : end])
+        return Narrative(
+            dataset_id=dataset_id,
+            image_id=image_id,
+            annotator_id=annotator_id,
+            caption=caption,
+            words=tuple(map(Word, texts.to_pylist(), starts.tolist(), ends.tolist())),
+            strokes=tuple(strokes),
         )
-        regions.append(tuple(_region(row) for row in lists["regions"].to_pylist()))
-    return tuple(narratives), tuple(regions)
+
+    def _regions(self, place: int) -> tuple[Region, ...]:
+        found = self._lists[-1].of(place)
+        return tuple(map(_region, found.to_pylist())) if len(found) else ()
+
+
+class _Lists:
+    """A column of lists, as its values and where each list ends: numpy where they are numbers."""
+
+    def __init__(self, column: pa.ListArray) -> None:
+        self._starts = column.offsets.to_numpy()
+        values = column.values
+        self._values = values.to_numpy() if pa.types.is_primitive(values.type) else values
+
+    def of(self, place: int) -> np.ndarray | pa.Array:
+        return self._values[self._starts[place] : self._starts[place + 1]]
 
 
 def _region(row: dict[str, Any]) -> Region:

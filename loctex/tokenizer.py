@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from tokenizers import (
@@ -16,6 +17,8 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "mask_token": "<mask>"}
+
+_ONE_AT_A_TIME = Lock()  # the tokenizer's settings change, and threads share it
 
 
 def train(captions: Iterable[str], size: int, max_tokens: int) -> PreTrainedTokenizerFast:
@@ -55,9 +58,10 @@ def encode(
     are cut at `max_tokens`, the end token kept.
     """
     backend = tokenizer.backend_tokenizer
-    backend.enable_truncation(max_tokens)
-    backend.no_padding()
-    rows = backend.encode_batch(list(captions))
+    with _ONE_AT_A_TIME:
+        backend.enable_truncation(max_tokens)
+        backend.no_padding()
+        rows = backend.encode_batch(list(captions))
     length = max(len(row.ids) for row in rows)
     tokens = np.full((len(rows), length), tokenizer.pad_token_id, dtype=np.int64)
     offsets = np.zeros((len(rows), length, 2), dtype=np.int64)

@@ -108,12 +108,12 @@ def rasterize_batch(
     """`rasterize` of many traces at once, equal to one by one; one ragged bincount for all."""
     h, w = grid
     counts = [len(part) for part in windows]
-    maps = np.zeros((sum(counts), h * w), dtype=np.float32)
     strokes = [stroke for trace in traces for stroke in trace if len(stroke)]
-    if strokes and maps.size:
+    if strokes and sum(counts):
         owner = np.repeat(np.arange(len(traces)), [sum(len(s) for s in trace) for trace in traces])
-        cells, times, owner = _resample(strokes, owner, grid)
-        _count(cells, times, owner, windows, maps)
+        maps = _count(*_resample(strokes, owner, grid), windows, h * w)
+    else:
+        maps = np.zeros((sum(counts), h * w), dtype=np.float32)
     return [part.reshape(-1, h, w) for part in np.split(maps, np.cumsum(counts)[:-1])]
 
 
@@ -146,9 +146,9 @@ def _count(
     times: np.ndarray,
     owner: np.ndarray,
     windows: Sequence[np.ndarray],
-    maps: np.ndarray,
-) -> None:
-    """Adds to `maps` (all windows, N) the points of each window, found by binary search."""
+    num_cells: int,
+) -> np.ndarray:
+    """(all windows, N) float32: the points of each window, found by binary search."""
     bounds = np.concatenate([np.reshape(part, (-1, 2)) for part in windows])
     used = bounds[:, 1] >= bounds[:, 0]  # False for NaN
     bounds = np.where(used[:, None], bounds, 0.0)
@@ -161,8 +161,8 @@ def _count(
     num = np.where(used, np.maximum(last - first, 0), 0)
     row = np.repeat(np.arange(len(num)), num)
     point = np.arange(len(row)) - np.repeat(np.cumsum(num) - num - first, num)
-    size = maps.shape[1]
-    maps += np.bincount(row * size + cells[point], minlength=maps.size).reshape(maps.shape)
+    found = np.bincount(row * num_cells + cells[point], minlength=len(num) * num_cells)
+    return found.reshape(len(num), num_cells).astype(np.float32)
 
 
 def _key(owner: np.ndarray, times: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+from itertools import accumulate
 
 import numpy as np
 
@@ -30,29 +31,27 @@ def spans(caption: str, words: Sequence[Word]) -> list[Span]:
     if not words:
         return []
     position = [i for i, letter in enumerate(caption) if not letter.isspace()]
-    written = "".join(caption[i] for i in position)
     spoken = ["".join(word.text.split()) for word in words]
-    if "".join(spoken) == written:
-        place = np.arange(len(written))
-    else:
-        place = np.full(sum(map(len, spoken)), -1)
-        matcher = SequenceMatcher(None, "".join(spoken), written, autojunk=False)
-        for block in matcher.get_matching_blocks():
-            place[block.a : block.a + block.size] = block.b + np.arange(block.size)
-        odd = next((w.text for w, s in zip(words, _parts(place, spoken), strict=True)
-                    if (s < 0).any()), "the end")  # fmt: skip
-        warnings.warn(
-            f"utterances differ from the caption {caption!r:.60} at {odd!r}", stacklevel=2
-        )
-    result = []
-    for part in _parts(place, spoken):
-        part = part[part >= 0]
-        result.append((position[part[0]], position[part[-1]] + 1) if len(part) else (0, 0))
-    return result
+    if "".join(spoken) != "".join(caption.split()):
+        return _matched(caption, position, spoken)
+    return [
+        (position[end - len(text)], position[end - 1] + 1) if text else (0, 0)
+        for text, end in zip(spoken, accumulate(map(len, spoken)), strict=True)
+    ]
 
 
-def _parts(place: np.ndarray, texts: Sequence[str]) -> list[np.ndarray]:
-    return np.split(place, np.cumsum([len(text) for text in texts]))[:-1]
+def _matched(caption: str, position: list[int], spoken: list[str]) -> list[Span]:
+    """`spans` where the utterances do not spell the caption."""
+    written = "".join(caption.split())
+    place = np.full(sum(map(len, spoken)), -1)
+    matcher = SequenceMatcher(None, "".join(spoken), written, autojunk=False)
+    for block in matcher.get_matching_blocks():
+        place[block.a : block.a + block.size] = block.b + np.arange(block.size)
+    parts = np.split(place, np.cumsum(list(map(len, spoken))))[:-1]
+    odd = next((text for text, p in zip(spoken, parts, strict=True) if (p < 0).any()), "the end")
+    warnings.warn(f"utterances differ from the caption {caption!r:.60} at {odd!r}", stacklevel=3)
+    parts = [part[part >= 0] for part in parts]
+    return [(position[p[0]], position[p[-1]] + 1) if len(p) else (0, 0) for p in parts]
 
 
 def windows(words: Sequence[Word], margin: float) -> np.ndarray:
@@ -62,7 +61,7 @@ def windows(words: Sequence[Word], margin: float) -> np.ndarray:
     """
     if not words:
         return np.zeros((0, 2))
-    result = np.array([(word.start, word.end) for word in words], dtype=np.float64)
+    result = np.array([(start, end) for _, start, end in words], dtype=np.float64)
     start = result[:, 0]
     for i in np.flatnonzero(result[:, 1] <= start):
         later = start[i + 1 :][start[i + 1 :] > start[i]]

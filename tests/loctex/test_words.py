@@ -24,6 +24,10 @@ def test_every_real_record_maps_without_a_warning(shared_data):
                 assert "".join(narrative.caption[start:end].split()) == "".join(word.text.split())
 
 
+def test_a_caption_without_utterances_has_no_spans_and_no_warning():
+    assert words.spans("a dog", []) == [] and words.windows([], 0.2).shape == (0, 2)
+
+
 def test_where_utterances_differ_the_rest_is_mapped_with_a_warning():
     said = [Word("a", 0, 1), Word("dog", 1, 2), Word("runs", 2, 3)]
     with pytest.warns(UserWarning, match="'dog'"):

@@ -1,0 +1,94 @@
+"""The whole loader, two workers: batches for the device, against the usual one.
+
+    python -m tests.benchmarks.loader [--count 512]
+
+Ours: two threads; a batch holds uint8 images, tokens and the word targets of traces. The peer: a
+DataLoader of two processes over the same snapshot; PIL, torchvision's v2 transforms and the same
+tokenizer, to float images and padded tokens, without targets. Short side 288, batches of 64.
+"""
+
+import argparse
+import io
+import itertools
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from loctex import tokenizer
+from loctex.dataset import Collate, Mixture, batches
+from loctex.settings import DataSettings
+from loctex.snapshot import Snapshot, Split
+from tests.benchmarks import made, turns
+from tests.benchmarks.images import PEER
+
+WORKERS = 2
+
+
+class Usual(Dataset):
+    """What most people write."""
+
+    def __init__(self, split: Split, words: tokenizer.PreTrainedTokenizerFast) -> None:
+        self.split = split
+        self.words = words
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, list[int]]:
+        item = self.split[index]
+        image = PEER(Image.open(io.BytesIO(item.image)).convert("RGB"))
+        caption = item.narratives[0].caption
+        return image, self.words(caption, truncation=True, max_length=64)["input_ids"]
+
+    def collate(self, rows: list[tuple[torch.Tensor, list[int]]]) -> tuple[torch.Tensor, ...]:
+        images, tokens = zip(*rows, strict=True)
+        padded = self.words.pad({"input_ids": list(tokens)}, return_tensors="pt")
+        return torch.stack(images), padded["input_ids"]
+
+
+def endless(loader: DataLoader) -> Iterator[object]:
+    while True:
+        yield from loader
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.loader", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--count", type=int, default=512, help="images of the snapshot [512]")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--turns", type=int, default=5, help="turns of 8 batches each [5]")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    settings = DataSettings(threads=WORKERS)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(WORKERS) as pool:
+        split = Snapshot.open(made.snapshot(Path(folder), given.count)).split("train")
+        words = tokenizer.train(split.captions(), 1000, settings.max_tokens)
+        usual = Usual(split, words)
+        loader = DataLoader(
+            usual, given.batch, shuffle=True, drop_last=True, num_workers=WORKERS,
+            collate_fn=usual.collate, persistent_workers=True, prefetch_factor=1,
+        )  # fmt: skip
+        collate = Collate(tokenizer=words, settings=settings, grid=(14, 14), pool=pool)
+        source = batches(
+            Mixture([split], [1.0], 0), collate, settings, batch_size=given.batch, start=0
+        )
+        peer = endless(loader)
+        slow, fast = turns.seconds(
+            [lambda: list(itertools.islice(peer, 8)), lambda: list(itertools.islice(source, 8))],
+            given.turns,
+        )
+        source.close()
+    count = 8 * given.batch
+    print(f"peer {count / slow:,.0f} images/s, ours {count / fast:,.0f}, with {WORKERS} workers")
+    print(f"ratio {slow / fast:.2f}")
+
+
+if __name__ == "__main__":
+    main()
