@@ -12,21 +12,21 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 from tqdm import tqdm
 
+from data_tools.checking import check
 from data_tools.folders import whole_folder
-from data_tools.pictures import find_picture, picture_name
+from data_tools.pictures import picture_name
 from data_tools.public_files import NAMES, download, narrative_items, picture_items
 from data_tools.sources import Entry, Files
 from data_tools.store import Store, StoreError
-from loctex.narrative import Narrative, NarrativeError, numbered_lines, write_jsonl
+from loctex.narrative import write_jsonl
 from loctex.runs import write_whole
-from loctex.snapshot import decode_image
 
 
 @dataclass
@@ -37,31 +37,6 @@ class Report:
     num_known: int = 0  # narratives that were imported before
     num_missing_images: int = 0
     problems: list[str] = field(default_factory=list)
-
-
-def check(path: Path, images: Path | None = None) -> Iterator[str]:
-    """For each bad line "FILE:LINE: what is wrong"; with a folder, of its pictures too."""
-
-    @cache
-    def picture(dataset_id: str, image_id: str) -> str | None:
-        try:
-            found = find_picture(images, dataset_id, image_id)
-            if found is None:
-                return f"image_id: no picture of {image_id!r} in {images}"
-            decode_image(found)
-        except ValueError as error:
-            return str(error)
-        return None
-
-    for number, line in numbered_lines(path):
-        try:
-            narrative = Narrative.from_json(line)
-        except NarrativeError as error:
-            yield f"{path}:{number}: {error}"
-            continue
-        problem = images and picture(narrative.dataset_id, narrative.image_id)
-        if problem:
-            yield f"{path}:{number}: {problem}"
 
 
 def import_file(
@@ -101,7 +76,7 @@ def _import_entry(store: Store, collection_id: int, entry: Entry, report: Report
         image_id=entry.image_id,
         name=entry.picture.name,
     )
-    for narrative, regions in zip(*entry.read(), strict=True):
+    for narrative, regions in entry.read():
         record = json.dumps(narrative.to_json(), sort_keys=True).encode()
         take_id = f"import-{collection_id}-{hashlib.sha256(record).hexdigest()}"
         if store.has_take(take_id):
@@ -145,18 +120,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    num_wrong = 0
-    for problem in check(options.file, options.images):
-        print(problem)
-        num_wrong += 1
-    num_lines = sum(1 for _ in numbered_lines(options.file))
-    print(f"{num_lines - num_wrong:,} of {num_lines:,} narratives are right", file=sys.stderr)
+    began, num_records, num_wrong = time.monotonic(), 0, 0
+    size = options.file.stat().st_size if options.file.is_file() else None
+    with tqdm(total=size, unit="B", unit_scale=True, leave=False, disable=None) as bar:
+
+        def show(num_bytes: int, count: int) -> None:
+            nonlocal num_records
+            num_records += count
+            bar.update(num_bytes)
+            bar.set_postfix_str(f"{num_records / (time.monotonic() - began):,.0f} records/s")
+
+        for problem in check(
+            options.file, options.images, workers=options.workers, progress=show
+        ):
+            bar.write(problem)
+            num_wrong += 1
+    seconds = time.monotonic() - began
+    print(
+        f"{num_records - num_wrong:,} of {num_records:,} narratives are right "
+        f"({num_records / seconds:,.0f} a second)",
+        file=sys.stderr,
+    )
     return int(num_wrong > 0)
 
 
 def _import(options: argparse.Namespace) -> int:
     store = Store.of_workspace(options.workspace, options.database, is_new=True)
-    with tqdm(unit="image", leave=False) as bar:
+    with tqdm(unit="image", leave=False, disable=None) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
@@ -212,6 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     checking = commands.add_parser("check", help="say what is wrong in a file; exit 1 if anything")
     checking.add_argument("file", type=Path)
     checking.add_argument("--images", type=Path, help="the folder of pictures: look at them too")
+    checking.add_argument("--workers", type=int, help="processes (one for each core)")
     checking.set_defaults(command=_check)
     importing = commands.add_parser("import", help="add a file to a collection of a workspace")
     importing.add_argument("file", type=Path)

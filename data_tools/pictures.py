@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from loctex.snapshot import FORMATS, decode_image
+from loctex.snapshot import FORMATS
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
@@ -43,12 +43,11 @@ def find_picture(folder: Path, dataset_id: str, image_id: str) -> Path | None:
     return path
 
 
-def shrink(source: bytes | Path, short_side: int, quality: int) -> tuple[bytes, int, int]:
-    """A small JPEG of the picture, and width and height of the original, upright.
+def shrink(image: np.ndarray, short_side: int, quality: int) -> bytes:
+    """A JPEG of an (H, W, 3) uint8 RGB picture, scaled to at most short_side pixels there.
 
-    The short side becomes at most short_side pixels. ValueError as decode_image.
+    ValueError: a side is too long for JPEG.
     """
-    image = decode_image(source)
     height, width = image.shape[:2]
     scale = short_side / min(height, width)
     if scale < 1:
@@ -58,7 +57,7 @@ def shrink(source: bytes | Path, short_side: int, quality: int) -> tuple[bytes, 
     is_done, encoded = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), options)
     if not is_done:  # a JPEG side has at most 65,535 pixels
         raise ValueError(f"cannot be kept as JPEG: {width} x {height} pixels")
-    return encoded.tobytes(), width, height
+    return encoded.tobytes()
 
 
 def extension(data: bytes) -> str:

@@ -1,30 +1,39 @@
 """Where a snapshot's images and narratives come from: public files, or a stored collection."""
 
+import hashlib
+import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from data_tools import regions as region_lines
+from data_tools.checking import read_parts
 from data_tools.pictures import find_picture
-from loctex.narrative import Narrative, NarrativeError
+from loctex.narrative import Narrative
 
 if TYPE_CHECKING:
     from data_tools.store import Store
 
-Contents = tuple[list[Narrative], list[list[dict[str, Any]]]]  # narratives, and regions of each
+Key = tuple[str, str]  # dataset_id, image_id
+Regions = list[dict[str, Any]]
+Told = list[tuple[bytes, Regions]]  # the public line of each narrative, and its known regions
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image of a source; read() fetches what was said of it."""
+    """One image of a source; tell() fetches what was said of it, without parsing it."""
 
     dataset_id: str
     image_id: str
     picture: Path
-    read: Callable[[], Contents]
+    tell: Callable[[], Told]
+
+    def read(self) -> list[tuple[Narrative, Regions]]:
+        """The narratives, and the known regions of each."""
+        return [(Narrative.from_json(line), regions) for line, regions in self.tell()]
 
 
 class Source(Protocol):
@@ -33,14 +42,18 @@ class Source(Protocol):
     @property
     def left_out(self) -> list[str]: ...
 
+    @property
+    def license(self) -> str | None:
+        """The terms of what the data set's name says nothing about."""
+
     def __iter__(self) -> Iterator[Entry]: ...
 
 
 class Files:
     """A file of Localized Narratives, the folder of its pictures, and its regions if known.
 
-    Iterating checks each line and keeps only where it lies, so that the file may be large. A wrong
-    line is a ValueError "FILE:LINE: field: what is wrong", or, if not is_strict, in `wrong`.
+    Iterating checks each line, large files by several processes, and keeps only where it lies. A
+    wrong line is a ValueError "FILE:LINE: field: what is wrong", or, if not is_strict, in `wrong`.
     """
 
     def __init__(
@@ -50,12 +63,14 @@ class Files:
         regions: Path | None = None,
         *,
         is_strict: bool = True,
+        license: str | None = None,
     ) -> None:
         for path in (narratives, images, regions):
             if path is not None and not path.exists():
                 raise FileNotFoundError(f"{path} does not exist")
         self.narratives, self.images, self.is_strict = narratives, images, is_strict
         self.regions = {} if regions is None else region_lines.read_regions(regions)
+        self.license = license
         self.wrong: list[str] = []  # lines and ids
         self.missing: list[str] = []  # pictures
 
@@ -74,30 +89,32 @@ class Files:
             if picture is None:
                 self.missing.append(f"image {key[1]!r} of {key[0]}: no picture in {self.images}")
             else:
-                yield Entry(*key, picture, partial(self._read, key, starts))
+                yield Entry(*key, picture, partial(self._tell, key, starts))
 
-    def _places(self) -> dict[tuple[str, str], list[int]]:
+    def _places(self) -> dict[Key, list[int]]:
         """Of each image, where its lines begin in the file."""
         places = defaultdict(list)
-        for number, place, line in _placed_lines(self.narratives):
-            try:
-                narrative = Narrative.from_json(line)
-            except NarrativeError as error:
-                problem = f"{self.narratives}:{number}: {error}"
+        for before, part in read_parts(self.narratives):
+            for number, problem in part.problems:
+                text = f"{self.narratives}:{before + number}: {problem}"
                 if self.is_strict:
-                    raise ValueError(problem) from error
-                self.wrong.append(problem)
-            else:
-                places[narrative.dataset_id, narrative.image_id].append(place)
+                    raise ValueError(text)
+                self.wrong.append(text)
+            for _, key, place, _ in part.found:
+                places[key].append(place)
         return places
 
-    def _read(self, key: tuple[str, str], starts: Iterable[int]) -> Contents:
-        narratives = []
+    def _tell(self, key: Key, starts: Sequence[int]) -> Told:
         with open(self.narratives, "rb") as file:
+            told = []
             for start in starts:
                 file.seek(start)
-                narratives.append(Narrative.from_json(file.readline()))
-        return narratives, region_lines.assign(self.regions.get(key, ()), narratives)
+                told.append(file.readline().rstrip(b"\r\n"))
+        known = self.regions.get(key)
+        if not known:
+            return [(line, []) for line in told]
+        said = [Narrative.from_json(line) for line in told]
+        return list(zip(told, region_lines.assign(known, said), strict=True))
 
 
 class Collection:
@@ -106,26 +123,18 @@ class Collection:
     def __init__(self, store: "Store", name: str) -> None:
         self.store, self.id = store, store.collection(name)
         self.left_out: list[str] = []
+        self.license: str | None = None
 
     def __iter__(self) -> Iterator[Entry]:
         for image in self.store.each_image(self.id, status="usable"):
-            yield Entry(
-                image.dataset_id,
-                image.image_id,
-                image.path,
-                lambda image=image: self._read(image.id),
-            )
-
-    def _read(self, image_row_id: int) -> Contents:
-        both = self.store.narratives_of(self.id, image_row_id)
-        return [narrative for narrative, _ in both], [regions for _, regions in both]
+            tell = partial(self.store.told_of, self.id, image.id)
+            yield Entry(image.dataset_id, image.image_id, image.path, tell)
 
 
-def _placed_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """Line number, byte offset and line of all lines that are not blank."""
-    place = 0
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield number, place, line
-            place += len(line)
+def fingerprint(picture: bytes, told: Sequence[Told]) -> bytes:
+    """32 bytes that stay the same as long as nothing about an image changes."""
+    digest = hashlib.sha256(hashlib.sha256(picture).digest())
+    for line, regions in (pair for part in told for pair in part):
+        digest.update(hashlib.sha256(line).digest())
+        digest.update(json.dumps(regions, sort_keys=True).encode())
+    return digest.digest()

@@ -2,7 +2,10 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+Key = tuple[str, str]  # dataset_id, image_id
 
 _OFFICIAL = {
     "train": r"train(ing)?",
@@ -21,19 +24,26 @@ def official(dataset_id: str) -> str | None:
     return named[0] if len(named) == 1 else None
 
 
-def assign(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+def assign(keys: Iterable[Key], before: Mapping[Key, str] | None = None) -> dict[Key, str]:
     """(dataset_id, image_id) -> train, val or test: the official one, else by hash of the image id.
 
     The hash puts the images in an order; the first tenth is val, the next tenth test, each exact
     to one image. Of five images or more, each split gets one at least; fewer are all for training.
+    before: the splits of an earlier snapshot, which their images keep, so that none that a model
+    was trained on is ever tested on; new images fill up val and test.
     """
     keys = set(keys)
     splits = {key: split for key in keys if (split := official(key[0]))}
-    ranked = sorted(
-        keys - splits.keys(), key=lambda key: (hashlib.sha256(key[1].encode()).digest(), key)
-    )
-    count = len(ranked)
+    free = keys - splits.keys()
+    count = len(free)
+    splits |= {key: before[key] for key in free & before.keys()} if before else {}
+    kept = Counter(splits[key] for key in free & splits.keys())
     tenth = max(round(count / 10), int(count >= 5))
+    num_val, num_test = max(0, tenth - kept["val"]), max(0, tenth - kept["test"])
+    ranked = sorted(
+        free - splits.keys(), key=lambda key: (hashlib.sha256(key[1].encode()).digest(), key)
+    )
     for rank, key in enumerate(ranked):
-        splits[key] = "val" if rank < tenth else "test" if rank < 2 * tenth else "train"
+        is_val, is_test = rank < num_val, rank < num_val + num_test
+        splits[key] = "val" if is_val else "test" if is_test else "train"
     return splits

@@ -261,12 +261,12 @@ class Store:
             raise StoreError(f"there is no narrative {narrative_id}")
         return Narrative.from_json(row.record)
 
-    def narratives_of(
+    def told_of(
         self, collection_id: int, image_row_id: int
-    ) -> list[tuple[Narrative, list[dict[str, Any]]]]:
-        """All narratives of an image that may leave the studio, and the known regions of each."""
+    ) -> list[tuple[bytes, list[dict[str, Any]]]]:
+        """The public line of each narrative of an image that may leave the studio, and its regions."""
         rows = self._database.all(bodies_of(collection_id).where(db.images.c.id == image_row_id))
-        return [(Narrative.from_json(r.record), json.loads(r.regions or "[]")) for r in rows]
+        return [(row.record.encode(), json.loads(row.regions or "[]")) for row in rows]
 
     def each_narrative(self, collection_id: int) -> Iterator[tuple[ImageRow, Narrative]]:
         """All that may leave the studio, in the order they were added (queries.may_leave)."""

@@ -146,7 +146,7 @@ def write_jsonl(path: Path | str, narratives: Iterable[Narrative]) -> int:
 
 def _parse(record: str | bytes) -> Any:
     try:
-        return json.loads(record)
+        return json.loads(record if isinstance(record, str) else record.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise NarrativeError(f"record: is not JSON: {error}") from error
 
@@ -221,7 +221,7 @@ def _object(value: Any, where: str, keys: tuple[str, ...]) -> None:
             raise NarrativeError(f"{where}.{key}: is missing")
     for key in value:
         if key not in keys:
-            raise NarrativeError(f"{where}.{key}: is unknown; known are {', '.join(keys)}")
+            raise NarrativeError(f"{where}.{key[:60]}: is unknown; known are {', '.join(keys)}")
 
 
 def _text(value: Any, where: str) -> str:
@@ -273,7 +273,7 @@ def _check_extra(extra: Mapping[str, Any]) -> None:
         try:
             json.dumps({key: value}, allow_nan=False)
         except (ValueError, TypeError, RecursionError) as error:
-            raise NarrativeError(f"{key}: is not a JSON value: {error}") from error
+            raise NarrativeError(f"{key[:60]}: is not a JSON value: {error}") from error
 
 
 def _show(value: Any) -> str:

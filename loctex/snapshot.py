@@ -1,12 +1,15 @@
 """Open a frozen snapshot: images with all that people said of them, read at random from disk.
 
 A snapshot is a folder: snapshot.json (the manifest) and data/SPLIT-*.parquet, one row per image.
-Its Arrow files are built once, by `datasets`, in its .cache folder, and memory-mapped.
-data_tools/snapshot.py makes them.
+An Arrow file of each is built once, in its .cache folder, and memory-mapped. A snapshot that lies
+elsewhere (s3://, gs://, hf://, https://) is streamed: loctex/streamed.py. data_tools/snapshot.py
+makes them.
 """
 
+import fcntl
 import io
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 
 from loctex.narrative import Narrative, Word
@@ -23,6 +27,7 @@ from loctex.narrative import Narrative, Word
 if TYPE_CHECKING:
     from datasets import Dataset
 
+ROWS_PER_GROUP = 64  # of a shard: what is fetched at once when it is streamed
 REGION = pa.struct(
     [
         ("start", pa.int32()),
@@ -254,16 +259,38 @@ class Snapshot:
         if name not in self.splits:
             raise ValueError(f"{self.path} has no split {name!r}, only {', '.join(self.splits)}")
         if name not in self._opened:
-            from datasets import Dataset, disable_progress_bars  # takes a second: only who reads
-
-            disable_progress_bars()
-            files = [str(file) for file in self._files(name)]
-            rows = Dataset.from_parquet(files, cache_dir=str(self.path / ".cache"))
-            self._opened[name] = Split(rows, name)
+            self._opened[name] = self._open_split(name)
         return self._opened[name]
+
+    def _open_split(self, name: str) -> Split:
+        from datasets import Dataset, concatenate_datasets  # takes a second: only who reads
+
+        cache = self.path / ".cache"
+        cache.mkdir(exist_ok=True)
+        shards = {shard["file"]: shard for shard in self.manifest.get("shards", {}).get(name, ())}
+        with open(cache / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes one builds, the others wait
+            mapped = [
+                _mapped(file, cache / f"{shards.get(file.name, {}).get('sha256', file.stem)}.arrow")
+                for file in self._files(name)
+            ]
+        return Split(concatenate_datasets([Dataset.from_file(str(file)) for file in mapped]), name)
 
     def _files(self, name: str) -> list[Path]:
         return sorted((self.path / "data").glob(f"{name}-*-of-*.parquet"))
+
+
+def _mapped(parquet: Path, arrow: Path) -> Path:
+    """The Arrow file of a shard, built if it is not there yet or older."""
+    if arrow.exists() and arrow.stat().st_mtime >= parquet.stat().st_mtime:
+        return arrow
+    unfinished = arrow.with_suffix(".tmp")
+    with pq.ParquetFile(parquet) as rows, pa.OSFile(str(unfinished), "wb") as file:
+        with pa.ipc.new_stream(file, ROW) as writer:
+            for batch in rows.iter_batches(1024):
+                writer.write_batch(batch.cast(ROW))
+    os.replace(unfinished, arrow)
+    return arrow
 
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what browsers show

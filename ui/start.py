@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_tools.snapshot import freeze
+from data_tools.freeze import freeze
 from data_tools.sources import Collection
 from loctex import jobs, settings
 from loctex.command import Command, short, training

@@ -1,9 +1,14 @@
 """A small picture and a small narrative."""
 
+import json
+from pathlib import Path
+
 import cv2
 import numpy as np
 
-from loctex.narrative import Narrative
+from data_tools.sources import Files
+from loctex.narrative import Narrative, write_jsonl
+from loctex.snapshot import Snapshot
 
 
 def picture(color: int = 0, size: tuple[int, int] = (40, 30), kind: str = ".jpg") -> bytes:
@@ -29,3 +34,25 @@ def narrative(image_id: str = "1", **changes) -> Narrative:
         ],
     }
     return Narrative.from_json(record | changes)
+
+
+def album(folder: Path, count: int, **changes) -> Files:
+    """A file of narratives of images "0", "1", ... with their pictures, and a region each."""
+    (folder / "images").mkdir(parents=True)
+    said = [narrative(str(i), **changes) for i in range(count)]
+    for one in said:
+        (folder / f"images/{one.image_id}.jpg").write_bytes(
+            picture(int(one.image_id) % 256, (96, 64))
+        )
+    write_jsonl(folder / "narratives.jsonl", said)
+    lines = [
+        {"dataset_id": one.dataset_id, "image_id": one.image_id, "start": 2, "end": 5,
+         "box": [0.25, 0, 0.5, 1]} for one in said
+    ]  # fmt: skip
+    (folder / "regions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return Files(folder / "narratives.jsonl", folder / "images", folder / "regions.jsonl")
+
+
+def items(path: Path) -> dict[str, list]:
+    snapshot = Snapshot.open(path)
+    return {name: list(snapshot.split(name)) for name in snapshot.splits}

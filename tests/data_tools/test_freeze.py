@@ -3,9 +3,7 @@
 import json
 import os
 from collections import Counter
-from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,34 +11,15 @@ from hypothesis import strategies as st
 
 from data_tools import regions as region_lines
 from data_tools import splits
+from data_tools.freeze import freeze
 from data_tools.localized_narratives import import_file
 from data_tools.pictures import find_picture, shrink
-from data_tools.snapshot import freeze, main
+from data_tools.snapshot import main
 from data_tools.sources import Collection, Files
 from data_tools.store import Store
 from loctex.narrative import read_jsonl, write_jsonl
 from loctex.snapshot import Snapshot, decode_image
-from tests.data_tools.samples import narrative, picture
-
-
-def album(folder: Path, count: int, **changes) -> Files:
-    """A file of narratives of images "0", "1", ... with their pictures, and a region each."""
-    (folder / "images").mkdir(parents=True)
-    said = [narrative(str(i), **changes) for i in range(count)]
-    for one in said:
-        (folder / f"images/{one.image_id}.jpg").write_bytes(picture(int(one.image_id), (96, 64)))
-    write_jsonl(folder / "narratives.jsonl", said)
-    lines = [
-        {"dataset_id": one.dataset_id, "image_id": one.image_id, "start": 2, "end": 5,
-         "box": [0.25, 0, 0.5, 1]} for one in said
-    ]  # fmt: skip
-    (folder / "regions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return Files(folder / "narratives.jsonl", folder / "images", folder / "regions.jsonl")
-
-
-def items(path: Path) -> dict[str, list]:
-    snapshot = Snapshot.open(path)
-    return {name: list(snapshot.split(name)) for name in snapshot.splits}
+from tests.data_tools.samples import album, items, narrative, picture
 
 
 def test_what_is_frozen_is_what_was_said(tmp_path):
@@ -99,7 +78,8 @@ def test_sources_are_joined_image_by_image(tmp_path):
     files = [album(tmp_path / "a", 4), album(tmp_path / "b", 6, caption="a cat", annotator_id=8)]
     manifest = freeze(tmp_path / "s", files)
     assert manifest["sources"]["album"] == {
-        "images": 6, "narratives": 10, "with_trace": 10, "words": 20
+        "images": 6, "narratives": 10, "with_trace": 10, "words": 20,
+        "annotators": {"7": 4, "8": 6}, "license": None,
     }  # fmt: skip
     (item,) = [i for split in items(tmp_path / "s").values() for i in split if i.image_id == "3"]
     assert [n.caption for n in item.narratives] == ["a dog", "a cat"] and len(item.regions) == 2
@@ -223,6 +203,12 @@ def test_the_hash_split_is_exact_to_one_image(ids, num_official):
     assert sum(count.values()) == len(ids) and (count["train"] > 0 or not ids)
     assert all(assigned[key] == "val" for key in keys if key[0] == "x_val")
     assert splits.assign(reversed(keys)) == assigned
+    more = [*keys, *(("mine", f"new {i}") for i in range(num_official))]
+    grown = splits.assign(more, assigned)
+    count = Counter(grown[key] for key in more if key[0] == "mine")
+    assert grown.items() >= assigned.items() and sum(count.values()) == len(more) - num_official
+    if len(ids) >= 5:
+        assert all(abs(count[s] - sum(count.values()) / 10) <= 1 for s in ("val", "test"))
 
 
 # --- pictures
@@ -271,8 +257,8 @@ def test_a_link_out_of_the_folder_is_refused_and_one_within_is_not(tmp_path):
 def test_a_picture_is_shrunk_to_288_on_its_short_side_and_never_enlarged(size, expected):
     image = np.zeros((size[1], size[0], 3), np.uint8)
     image[:, : size[0] // 2] = (0, 0, 255)  # BGR: the left half is red
-    jpeg, width, height = shrink(cv2.imencode(".png", image)[1].tobytes(), 288, 90)
+    jpeg = shrink(image[..., ::-1], 288, 90)
     small = decode_image(jpeg)
-    assert (width, height) == size and small.shape == (expected[1], expected[0], 3)
+    assert small.shape == (expected[1], expected[0], 3)
     assert np.abs(small[:, : expected[0] // 2 - 8] - [254.0, 0, 0]).max() <= 3
     assert jpeg[:2] == b"\xff\xd8"
