@@ -264,7 +264,7 @@ class Store:
     def told_of(
         self, collection_id: int, image_row_id: int
     ) -> list[tuple[bytes, list[dict[str, Any]]]]:
-        """The public line of each narrative of an image that may leave the studio, and its regions."""
+        """The public line, and the regions, of each narrative of an image that may leave."""
         rows = self._database.all(bodies_of(collection_id).where(db.images.c.id == image_row_id))
         return [(row.record.encode(), json.loads(row.regions or "[]")) for row in rows]
 
@@ -324,4 +324,3 @@ class Store:
             sha256=row.sha256,
             name=row.name,
         )
-

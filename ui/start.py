@@ -128,13 +128,26 @@ def start(plan: Plan, token: str, progress: Callable[..., Any] = lambda *_, **__
         def report(done: int, total: int, name: str = name) -> None:
             progress((done, total), desc=f"Freezing {name}", unit="steps")
 
-        manifest = freeze(folder, [Collection(plan.workspace.store, name)], report)
+        collection = [Collection(plan.workspace.store, name)]
+        manifest = freeze(folder, collection, report, previous=_latest(folder))
         same = _same_snapshot(plan.workspace, folder, manifest["hash"])
         if same:
             shutil.rmtree(folder)
         frozen.append(same or folder)
     command, complete = plan.command(frozen)
     return jobs.submit(plan.workspace.root, plan.run, command, settings.dump(complete), token)
+
+
+def _latest(folder: Path) -> Path | None:
+    """The newest snapshot of the same collection: its images stay in their splits, and what has
+    not changed since is not made again."""
+    stem = folder.name.rpartition("-")[0]
+    earlier = [
+        path.parent
+        for path in folder.parent.glob("[!.]*/rows.parquet")
+        if re.fullmatch(rf"{re.escape(stem)}-\d+", path.parent.name)
+    ]
+    return max(earlier, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def _same_snapshot(workspace: Workspace, folder: Path, content: str) -> Path | None:

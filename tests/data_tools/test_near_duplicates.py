@@ -49,7 +49,8 @@ def test_near_pairs_are_those_that_all_comparisons_give(bases, random):
 def test_a_picture_in_two_splits_is_reported(tmp_path, capsys):
     (tmp_path / "images").mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (2, 90, 120, 3), np.uint8)
-    noise = [cv2.GaussianBlur(one, (0, 0), 9) for one in noise]
+    noise = [cv2.GaussianBlur(one, (0, 0), 9).astype(float) for one in noise]
+    noise = [cv2.normalize(one, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8) for one in noise]
     smaller = cv2.resize(noise[0], (80, 60), interpolation=cv2.INTER_AREA)
     for name, image in (("1", noise[0]), ("2", smaller), ("3", noise[1])):
         (tmp_path / f"images/{name}.jpg").write_bytes(cv2.imencode(".jpg", image)[1].tobytes())
