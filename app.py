@@ -1,12 +1,15 @@
 """LocTex Studio: people point and talk, a model learns where words are, and people see it.
 
     python app.py [--workspace DIR] [--database URL] [--host H] [--port P] [--users FILE]
+                  [--ssl-certfile FILE --ssl-keyfile FILE]
 """
 
 import argparse
 import ipaddress
+import logging
 import os
 import sys
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 
@@ -20,7 +23,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--host", default="127.0.0.1", help="address to listen on; default: this machine only")
     add("--port", type=int, help="default: the first free one from 7860 on")
     add("--users", type=Path, help="file of logins, see `python -m ui.users --help`")
+    add("--ssl-certfile", type=Path, help="certificate (PEM): serve https, as microphones demand")
+    add("--ssl-keyfile", type=Path, help="its private key (PEM)")
     chosen = parser.parse_args(arguments)
+    if (chosen.ssl_certfile is None) != (chosen.ssl_keyfile is None):
+        parser.error("--ssl-certfile and --ssl-keyfile go together")
     if not is_loopback(chosen.host) and chosen.users is None:
         parser.error(
             f"--host {chosen.host} opens the studio to other machines and demands --users FILE; "
@@ -46,25 +53,38 @@ def stay_local() -> None:
         os.environ[name] = ",".join(dict.fromkeys([*known, "127.0.0.1", "localhost"]))
 
 
+def keep_log(workspace: Path) -> None:
+    """Logins and refusals, in the workspace: its last few megabytes."""
+    workspace.mkdir(parents=True, exist_ok=True)
+    kept = RotatingFileHandler(
+        workspace / "studio.log", maxBytes=2_000_000, backupCount=2, encoding="utf-8"
+    )
+    kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log = logging.getLogger("studio")
+    log.setLevel(logging.INFO)
+    log.addHandler(kept)
+
+
 def main(arguments: list[str] | None = None) -> None:
     chosen = parse(arguments)
     stay_local()
-    from ui import layout  # after the environment, which Gradio reads when imported
+    from ui import layout, users  # after the environment, which Gradio reads when imported
     from ui.workspace import Workspace, served
 
     try:
-        login = None
-        if chosen.users is not None:
-            from ui import users
-
-            login = users.login(chosen.users)
+        login = users.login(chosen.users) if chosen.users is not None else None
         with served(chosen.workspace):
+            keep_log(chosen.workspace)
             workspace = Workspace(chosen.workspace, chosen.database, chosen.users)
             layout.build(workspace).launch(
                 **layout.LAUNCH,
                 server_name=chosen.host,
                 server_port=chosen.port,
                 auth=login,
+                auth_message=users.GREETING,
+                ssl_certfile=chosen.ssl_certfile,
+                ssl_keyfile=chosen.ssl_keyfile,
+                ssl_verify=False,  # Gradio asks its own page whether it is there
                 allowed_paths=[str(workspace.images_dir)],
             )
     except (ValueError, OSError) as error:  # what a person can mend: folder, port, users, database

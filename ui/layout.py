@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from ui import annotate, data, inspect, train
 from ui.access import Page
 from ui.components import static
+from ui.logins import SlowLogins
 from ui.workspace import Workspace
 
 _THEME = gr.themes.Default(
@@ -37,6 +39,7 @@ LAUNCH: dict[str, Any] = {
     "run_history": False,
     "ssr_mode": False,
     "max_file_size": "200mb",
+    "app_kwargs": {"middleware": [Middleware(SlowLogins)]},
 }
 
 
@@ -47,6 +50,11 @@ def build(workspace: Workspace) -> gr.Blocks:
         delete_cache=(3600, 86400),
     ) as page:  # fmt: skip
         gr.HTML("<b>LocTex</b> Studio", elem_classes="studio-brand", apply_default_css=False)
+        gr.HTML(
+            html_template=static("insecure.html"), css_template=static("insecure.css"),
+            js_on_load=static("insecure.js"), apply_default_css=False,
+            elem_classes="studio-insecure",
+        )  # fmt: skip
         with gr.Tabs() as tabs:
             with page.tab("Annotate", "annotate", "annotator"):
                 recorder = annotate.build(workspace)

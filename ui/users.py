@@ -5,6 +5,7 @@
 
 import argparse
 import getpass
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,14 @@ import argon2
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from loctex.runs import write_whole
+from ui import logins
 
+log = logging.getLogger("studio")
 ROLES = ("annotator", "reviewer", "admin")  # each may also do what those before it may
+GREETING = (
+    "Log in to annotate. After a few wrong passwords each further try waits a little; if you "
+    "forgot yours, ask the person who runs this studio for a new one."
+)
 
 
 def read(path: Path) -> dict[str, tuple[str, str]]:
@@ -59,9 +66,13 @@ def login(path: Path) -> Callable[[str, str], bool]:
     def is_right(name: str, password: str) -> bool:
         _, hashed = read(path).get(name, ("", nobody))
         try:
-            return hasher.verify(hashed, password) and hashed != nobody
+            if hasher.verify(hashed, password) and hashed != nobody:
+                log.info("%r logged in from %s", name[:60], logins.address.get())
+                return True
         except (VerificationError, InvalidHashError):
-            return False
+            pass
+        log.warning("wrong password for %r from %s", name[:60], logins.address.get())
+        return False
 
     return is_right
 
