@@ -30,7 +30,8 @@ def photograph(random: np.random.Generator, width: int = 384, height: int = 288)
 def narrative(random: np.random.Generator, image_id: str, num_words: int = 40) -> dict:
     """A record of the public format: `num_words` words in 16 s, about 480 points in 3 strokes.
 
-    As in the public files, places have four decimals and times are milliseconds.
+    As in the public files, places have four decimals and times are milliseconds, most 16 or 17
+    apart.
     """
     texts = [str(random.choice(WORDS)) for _ in range(num_words)]
     edges = np.round(np.sort(random.uniform(0, 16, num_words + 1)), 1)
@@ -41,7 +42,8 @@ def narrative(random: np.random.Generator, image_id: str, num_words: int = 40) -
     strokes = []
     for part in range(3):
         count = int(random.integers(120, 200))
-        t = 5.4 * part + np.cumsum(random.exponential(5 / count, count))
+        waits = np.where(random.random(count) < 0.95, random.normal(0.0165, 0.001, count), 0.3)
+        t = 5.4 * part + np.cumsum(waits)
         steps = random.normal(0, 0.02, (count, 2)) * (random.random((count, 1)) < 0.8)
         xy = np.clip(random.uniform(0.2, 0.8, 2) + np.cumsum(steps, axis=0), -0.1, 1.1)
         strokes.append(

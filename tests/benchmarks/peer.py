@@ -1,0 +1,62 @@
+"""One training step of ours against one of open_clip's RN50.
+
+    python -m tests.benchmarks.peer [--cpu] [--compile] [--batch 256]
+
+The same batch size, bf16, 224 px and 64 tokens; the peer is trained as open_clip does it, with its
+own loss and AdamW, on images that are floats on the device already. Needs open_clip_torch, which
+nothing else here does.
+"""
+
+from collections.abc import Sequence
+
+import open_clip
+import torch
+
+from loctex import settings, step
+from loctex.dataset import Batch
+from tests.benchmarks import turns
+from tests.benchmarks.step import Trainer, device_of, finished, made_batch, parser
+
+
+class Peer:
+    """open_clip's RN50 with texts of `length` tokens."""
+
+    def __init__(self, length: int, pixels: int, device: torch.device) -> None:
+        torch.manual_seed(0)
+        config = open_clip.get_model_config("RN50")
+        config["text_cfg"]["context_length"] = length
+        config["vision_cfg"]["image_size"] = pixels
+        self.model = open_clip.CLIP(**config).to(device).train()
+        self.loss = open_clip.ClipLoss()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
+
+    def step(self, images: torch.Tensor, tokens: torch.Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        with step.autocast(images.device, "bf16"):
+            loss = self.loss(*self.model(images, tokens))
+        loss.backward()
+        self.optimizer.step()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = parser("peer", __doc__).parse_args(arguments)
+    device = device_of(given)
+    size, count = given.batch or (16 if given.cpu else 256), given.turns or (3 if given.cpu else 20)
+    values = {"train": {"compile": given.compile}}
+    ours = Trainer(settings.with_values(settings.PRESETS[given.preset], values), device)
+    batch: Batch = made_batch(size, ours.wanted, ours.model.grids()[0]).to(device)
+    peer = Peer(batch.tokens.shape[1], batch.image.shape[1], device)
+    images = step.pixels(batch).contiguous()
+    slow, fast = turns.seconds(
+        [
+            finished(lambda: peer.step(images, batch.tokens), device),
+            finished(lambda: ours.step(batch), device),
+        ],
+        count,
+    )
+    print(f"{size} pairs a step; open_clip {size / slow:,.1f} pairs/s, ours {size / fast:,.1f}")
+    print(f"ratio {slow / fast:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Each benchmark runs, here at toy size, and ends in its ratio. Figures: docs/RESULTS.md."""
+
+import importlib
+import json
+import re
+import warnings
+
+import pytest
+import torch
+
+from tests.benchmarks import trial
+
+TOYS = {
+    "images": ["--count=2", "--turns=1"],
+    "loader": ["--count=8", "--batch=4", "--turns=1"],
+    "targets": ["--count=2", "--turns=1"],
+    "records": ["--count=8", "--turns=1"],
+    "step": ["--cpu", "--preset=tiny", "--batch=4", "--turns=1"],
+    "peer": ["--cpu", "--preset=tiny", "--batch=2", "--turns=1"],
+}
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_a_benchmark_ends_in_its_ratio(name, capsys):
+    threads = torch.get_num_threads()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # other people's packages: open_clip's, a DataLoader's
+        importlib.import_module(f"tests.benchmarks.{name}").main(TOYS[name])
+    torch.set_num_threads(threads)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(r"ratio \d+(\.\d+)?", last) and float(last.split()[1]) > 0
+
+
+def test_without_a_gpu_the_step_says_the_way_out(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    step = importlib.import_module("tests.benchmarks.step")
+    with pytest.raises(SystemExit, match="no GPU here; add --cpu"):
+        step.main([])
+
+
+def test_the_trials_table_gives_mean_and_spread_over_seeds(tmp_path):
+    for seed, (pointing, ap) in enumerate([(0.5, 0.2), (0.7, 0.4)]):
+        run = tmp_path / "runs" / f"loctex-{seed}"
+        files = {
+            "evaluations/coco-val-last": {"metrics": {"pointing_region": pointing}},
+            "transfer/voc07-last": {"rows": [{"map": 0.1}, {"map": ap}]},
+        }
+        for place, result in files.items():
+            (run / place).mkdir(parents=True)
+            (run / place / "result.json").write_text(json.dumps(result))
+    rows = trial.table(tmp_path).splitlines()
+    assert rows[0] == "| | loctex (2) |"
+    assert "| pointing, COCO val | 0.600 ± 0.141 |" in rows
+    assert "| VOC linear SVM, mAP | 0.300 ± 0.141 |" in rows
+    assert "| energy, COCO val |  |" in rows
