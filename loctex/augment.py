@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loctex import trace, words
+from loctex import distortions, trace, words
+from loctex.distortions import Distortion
 from loctex.settings import DataSettings
 
 # Mean and standard deviation of ImageNet's pixels, as torchvision's and timm's weights expect.
@@ -31,12 +32,13 @@ class Augmentation:
     is_flipped: bool = False
     color: np.ndarray | None = None  # (3, 3) applied to RGB
     contrast: float = 1.0
+    distortion: Distortion | None = None
 
 
 def draw(
     random: np.random.Generator, settings: DataSettings, width: int, height: int
 ) -> Augmentation:
-    """A random resized crop, a flip and a color change for an image of this size in pixels."""
+    """A random resized crop, a flip, a color change and distortions of an image of this size."""
     strength = settings.color
     brightness, contrast, saturation = random.uniform(1 - strength, 1 + strength, 3)
     return Augmentation(
@@ -44,6 +46,7 @@ def draw(
         is_flipped=bool(random.random() < settings.flip),
         color=color_matrix(brightness, saturation, random.uniform(-1, 1) * settings.hue),
         contrast=contrast,
+        distortion=distortions.draw(random, settings.distort, settings.distort_strength),
     )
 
 
@@ -69,8 +72,10 @@ def color_matrix(brightness: float, saturation: float, hue: float) -> np.ndarray
 
 def apply_to_trace(strokes: trace.Strokes, what: Augmentation) -> tuple[np.ndarray, ...]:
     """The trace on the distorted image."""
-    cropped = trace.crop(strokes, what.box)
-    return trace.flip(cropped) if what.is_flipped else cropped
+    moved = trace.crop(strokes, what.box)
+    if what.distortion is not None:
+        moved = distortions.move(moved, what.distortion)
+    return trace.flip(moved) if what.is_flipped else moved
 
 
 def apply_to_caption(
@@ -81,12 +86,17 @@ def apply_to_caption(
 
 
 def apply_to_pixels(
-    images: Tensor, flips: Tensor, colors: Tensor | None = None, contrasts: Tensor | None = None
+    images: Tensor,
+    flips: Tensor,
+    colors: Tensor | None = None,
+    contrasts: Tensor | None = None,
+    distorted: Tensor | None = None,
 ) -> Tensor:
     """(B, H, W, 3) uint8 cropped images -> (B, 3, H, W) normalised floats, on their device.
 
     flips: (B,) bool. colors: (B, 3, 3); contrasts: (B,), around each image's mean gray; None
-    leaves colors alone. The result is channels-last in memory.
+    leaves colors alone. distorted: (B, 9), as `distortions` makes it. The result is channels-last
+    in memory.
     """
     pixels = images.float() / 255  # (B, H, W, 3)
     if colors is not None:
@@ -96,6 +106,10 @@ def apply_to_pixels(
         offset = ((1 - contrasts) * gray)[:, None, None]
         pixels = torch.bmm(pixels.flatten(1, 2), matrix.transpose(1, 2)) + offset
         pixels = pixels.clamp_(0, 1).view(images.shape)
+    if distorted is not None:
+        pixels = distortions.apply_tones(pixels, distorted)
     pixels = (pixels - pixels.new_tensor(MEAN)) / pixels.new_tensor(STD)
+    if distorted is not None:
+        pixels = distortions.apply_map(pixels, distorted)
     pixels = torch.where(flips[:, None, None, None], pixels.flip(2), pixels)
     return pixels.permute(0, 3, 1, 2)

@@ -26,6 +26,11 @@ class LocTexConfig(PretrainedConfig):
         localized: bool = True,
         start_temperature: float = 0.07,
         learn_temperature: bool = True,
+        fusion_layers: int = 0,
+        fusion_width: int = 0,
+        gradcam_layer: int = 0,
+        has_matching: bool = False,
+        has_masked_words: bool = False,
         image_size: int = 224,
         max_tokens: int = 64,
         word_margin: float = 0.2,
@@ -45,6 +50,11 @@ class LocTexConfig(PretrainedConfig):
         self.localized = localized  # False: no loss trained the attention maps
         self.start_temperature = start_temperature
         self.learn_temperature = learn_temperature
+        self.fusion_layers = fusion_layers  # 0: no fusion encoder
+        self.fusion_width = fusion_width or text_width
+        self.gradcam_layer = gradcam_layer or fusion_layers // 2  # counted from 1
+        self.has_matching = has_matching
+        self.has_masked_words = has_masked_words
         self.image_size = image_size
         self.max_tokens = max_tokens
         self.word_margin = word_margin

@@ -24,6 +24,7 @@ from loctex.narrative import Narrative
 from loctex.settings import DataSettings
 from loctex.snapshot import Split
 from loctex.tokenizer import encode
+from loctex.word_masking import hide_words
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Example:
     narrative: Narrative
     key: int
     augmentation: Augmentation
+    seed: int = 0  # of the words that are hidden
 
 
 @dataclass
@@ -49,18 +51,29 @@ class Batch:
     contrast: Tensor  # (B,) float32
     key: Tensor  # (B,) int64
     lengths: list[int]  # tokens of each caption, rising; on the host, so that nothing waits for it
+    distortion: Tensor | None = None  # (B, 9) float32, as `distortions.apply` takes it
+    word: Tensor | None = None  # (B, T) int64 number of each token's word; -1: none, or not counted
+    hidden: Tensor | None = None  # (B, T) int64 tokens where some words are hidden
+    hidden_at: Tensor | None = None  # (B, K) int64 places of hidden tokens, rising; 0: none
 
     def to(self, device: torch.device | str) -> "Batch":
         """All tensors on `device`."""
         parts = {f.name: getattr(self, f.name) for f in fields(self)}
-        tensors = {k: v.to(device, non_blocking=True) for k, v in parts.items() if k != "lengths"}
-        return Batch(**tensors, lengths=self.lengths)
+        return Batch(
+            **{
+                name: part.to(device, non_blocking=True) if isinstance(part, Tensor) else part
+                for name, part in parts.items()
+            }
+        )
 
     def split(self, count: int) -> list["Batch"]:
         """At most `count` chunks of nearly equal size, in order."""
         edges = np.linspace(0, len(self.key), min(count, len(self.key)) + 1).astype(int).tolist()
         parts = [getattr(self, f.name) for f in fields(self)]
-        return [Batch(*(part[a:b] for part in parts)) for a, b in pairwise(edges)]
+        return [
+            Batch(*(part if part is None else part[a:b] for part in parts))
+            for a, b in pairwise(edges)
+        ]
 
 
 @dataclass(frozen=True)
@@ -98,7 +111,7 @@ class Mixture:
         narrative = item.narratives[random.integers(len(item.narratives))]
         drawn = augment.draw(random, settings, item.width, item.height)
         key = sum(len(s) for s in self.splits[:split]) + row
-        return Example(item.image, narrative, key, drawn)
+        return Example(item.image, narrative, key, drawn, int(random.integers(2**32)))
 
 
 class Collate:
@@ -112,12 +125,16 @@ class Collate:
         grid: tuple[int, int],
         pool: ThreadPoolExecutor,
         is_pinned: bool = False,
+        numbers_words: bool = False,
+        hides_words: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
         self.settings = settings
         self.grid = grid
         self.pool = pool
         self.is_pinned = is_pinned
+        self.numbers_words = numbers_words or hides_words or settings.skip_stop_words
+        self.hides_words = hides_words
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         """Sorted by caption length: the text encoder works on parts of similar length."""
@@ -136,7 +153,7 @@ class Collate:
         deque(decoded, maxlen=0)  # waits, and raises what a thread raised
         drawn = [example.augmentation for example in examples]
         colors = np.stack([np.eye(3) if a.color is None else a.color for a in drawn])
-        return Batch(
+        batch = Batch(
             image=images,
             tokens=torch.from_numpy(tokens),
             offsets=torch.from_numpy(offsets),
@@ -147,6 +164,36 @@ class Collate:
             key=torch.tensor([example.key for example in examples]),
             lengths=lengths[order].tolist(),
         )
+        if self.settings.distort:
+            batch.distortion = torch.stack([a.distortion.tensor() for a in drawn])
+        if self.numbers_words:
+            self.add_words(batch, [captions[i] for i in order], [e.seed for e in examples])
+        return batch
+
+    def add_words(self, batch: Batch, captions: Sequence[str], seeds: Sequence[int]) -> None:
+        """Which word each token belongs to, and which words are hidden."""
+        offsets, skips = batch.offsets.numpy(), self.settings.skip_stop_words
+        pairs = list(zip(captions, offsets, strict=True))
+        batch.word = torch.from_numpy(np.stack([words.numbers(*pair, skips) for pair in pairs]))
+        if skips:
+            batch.target[batch.word < 0] = 0
+        if not self.hides_words:
+            return
+        special, vocabulary = self.tokenizer.all_special_ids, len(self.tokenizer)
+        others = np.setdiff1d(np.arange(vocabulary), special)
+        rows = [
+            hide_words(
+                row, words.numbers(*pair), self.settings.mask_words, np.random.default_rng(seed),
+                mask=self.tokenizer.mask_token_id, vocabulary=others,
+            )
+            for row, pair, seed in zip(batch.tokens.numpy(), pairs, seeds, strict=True)
+        ]  # fmt: skip
+        batch.hidden = torch.from_numpy(np.stack([hidden for hidden, _ in rows]))
+        batch.hidden_at = torch.zeros(len(rows), max(len(p) for _, p in rows), dtype=torch.int64)
+        for row, (_, places) in zip(batch.hidden_at, rows, strict=True):
+            row[: len(places)] = torch.from_numpy(places)
+        if self.settings.mask_captions:
+            batch.target[batch.hidden != batch.tokens] = 0
 
     def target(
         self, examples: Sequence[Example], spans: Sequence[list[words.Span]], offsets: np.ndarray

@@ -38,11 +38,18 @@ class TextFeatures:
 
 @dataclass
 class Output:
-    """image, text: (B, D), l2-normalised. cosine: per scale, finest first, (B, T, N)."""
+    """image, text: (B, D), l2-normalised. cosine: per scale, finest first, (B, T, N).
+
+    The rest is for the fusion encoder, where there is one. last: (B, C, h, w) of the image.
+    hidden: (B, T, width) of the caption. guessing: the same of the caption with hidden words.
+    """
 
     image: Tensor
     text: Tensor
     cosine: list[Tensor]
+    last: Tensor | None = None
+    hidden: Tensor | None = None
+    guessing: Tensor | None = None
 
 
 def cosines(image: ImageFeatures, text: TextFeatures) -> list[Tensor]:

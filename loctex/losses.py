@@ -13,12 +13,17 @@ def contrastive(
     scale: Tensor,
     keys: Tensor | None = None,
     candidates: "Candidates | None" = None,
+    *,
+    focal: float = 0.0,
+    softness: float = 0.0,
 ) -> Tensor:
-    """Symmetric InfoNCE (METHOD 1; van den Oord et al., 2018).
+    """Symmetric InfoNCE (METHOD 1; van den Oord et al., 2018), focal by METHOD 2.
 
     image, text: (B, D), l2-normalised, the batch of all processes. scale: 1 / temperature.
     keys: (B,) numbers of the images; two pairs of one image are not each other's negatives.
     candidates: what each side is compared with, the batch first; None: the other side itself.
+    focal: exponent of the focal loss. softness: share of the target that `candidates`' own
+    similarities make (momentum distillation, ALBEF).
     Returns the mean over pairs and both directions.
     """
     images, texts, others = image, text, keys
@@ -28,7 +33,13 @@ def contrastive(
     if keys is not None:
         excluded = keys[:, None] == others[None, :]
         excluded.fill_diagonal_(False)
-    return (info_nce(image, texts, scale, excluded) + info_nce(text, images, scale, excluded)) / 2
+    total = 0.0
+    for query, slow, against in ((image, images, texts), (text, texts, images)):
+        target = None
+        if softness:
+            target = soft_targets(slow[: len(query)], against, scale, excluded, softness)
+        total = total + info_nce(query, against, scale, excluded, focal, target)
+    return total / 2
 
 
 @dataclass
@@ -40,15 +51,86 @@ class Candidates:
     keys: Tensor  # (C,) numbers of the images
 
 
-def info_nce(query: Tensor, candidates: Tensor, scale: Tensor, excluded: Tensor | None) -> Tensor:
+def info_nce(
+    query: Tensor,
+    candidates: Tensor,
+    scale: Tensor,
+    excluded: Tensor | None = None,
+    focal: float = 0.0,
+    target: Tensor | None = None,
+) -> Tensor:
     """Mean over (B, D) queries of -log softmax of their own candidate, of the (C, D) there are.
 
-    excluded: (B, C) bool, pairs that count neither for nor against.
+    excluded: (B, C) bool, pairs that count neither for nor against. focal: exponent of the factor
+    (1 - p) by which well-matched pairs count less. target: (B, C) rows of sum 1 in place of the
+    own candidate alone; the loss is then -sum_j q_j (1 - p_j)^focal log p_j (METHOD 2).
     """
-    logits = scale * query.float() @ candidates.float().T  # (B, C)
+    logits = similarities(query, candidates, scale, excluded)
+    own = torch.arange(len(logits), device=logits.device)
+    if target is None and focal == 0:
+        return F.cross_entropy(logits, own)
+    log_p = F.log_softmax(logits, dim=-1)
+    if target is None:
+        log_p = log_p[own, own]
+        return (-((-torch.expm1(log_p)) ** focal) * log_p).mean()
     if excluded is not None:
-        logits = logits.masked_fill(excluded, float("-inf"))
-    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+        log_p = log_p.masked_fill(excluded, 0.0)  # where the target is 0; not 0 x infinity
+    return -(target * (-torch.expm1(log_p)) ** focal * log_p).sum(-1).mean()
+
+
+def similarities(
+    query: Tensor, candidates: Tensor, scale: Tensor, excluded: Tensor | None
+) -> Tensor:
+    """(B, C) float32 logits; those of excluded pairs are minus infinity."""
+    logits = scale * query.float() @ candidates.float().T
+    return logits if excluded is None else logits.masked_fill(excluded, float("-inf"))
+
+
+@torch.no_grad()
+def soft_targets(
+    query: Tensor, candidates: Tensor, scale: Tensor, excluded: Tensor | None, softness: float
+) -> Tensor:
+    """(B, C) rows of sum 1: `softness` of the momentum encoders' answer, the rest the own one."""
+    target = softness * similarities(query, candidates, scale, excluded).softmax(dim=-1)
+    own = torch.arange(len(target), device=target.device)
+    target[own, own] += 1 - softness
+    return target
+
+
+def matching(positive: Tensor, negative: Tensor, is_valid: Tensor) -> Tensor:
+    """Two-way cross-entropy of the matching head (ITM of ALBEF), summed over the B pairs.
+
+    positive: (B, 2) logits (no match, match) of the true pairs. negative: (K, B, 2) of each pair's
+    K false ones, of which only those that `is_valid`, (K, B) bool, count.
+    A pair's loss is the mean over its 1 + K decisions.
+    """
+    true = -F.log_softmax(positive.float(), dim=-1)[..., 1]
+    false = -F.log_softmax(negative.float(), dim=-1)[..., 0]
+    return (true + (false * is_valid).sum(0)).sum() / (1 + len(negative))
+
+
+def masked_words(logits: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of guessed words: (B, K, vocabulary) logits, (B, K) words, -100 for none.
+
+    Returns the sum over hidden words and their number; the sum of none is 0 with a graph.
+    """
+    loss = F.cross_entropy(
+        logits.flatten(0, 1).float(), words.flatten(), ignore_index=-100, reduction="sum"
+    )
+    return loss, (words >= 0).sum()
+
+
+def localization_of_attention(weights: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """`localization_ce` for a map that is attention already. Ours.
+
+    weights: (B, heads, T, N), each row of sum 1; the heads' mean follows the trace.
+    target: (B, T, N) trace counts. Returns the sum over grounded tokens and their number.
+    """
+    mass = target.sum(-1)
+    wanted = target / mass.clamp_min(1)[..., None]
+    each = -(wanted * weights.float().mean(1).clamp_min(1e-6).log()).sum(-1)
+    grounded = mass > 0
+    return (each * grounded).sum(), grounded.sum()
 
 
 def localization_ce(cosine: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,6 +168,13 @@ def attention_l2(cosine: Tensor, scale: Tensor) -> Tensor:
     """The map that `localization_l2` trains: (..., N) of mass 1 (0 where no cosine is positive)."""
     positive = F.relu(cosine.float())
     return positive / (positive.sum(-1, keepdim=True) + 1e-6)
+
+
+def coarser(target: Tensor, times: int) -> Tensor:
+    """(B, T, h, w) counts, summed over 2 x 2 cells `times` times: the next stage's grid."""
+    for _ in range(times):
+        target = F.avg_pool2d(target, 2, ceil_mode=True, divisor_override=1)
+    return target
 
 
 LOCALIZATION = {"ce": localization_ce, "l2": localization_l2}

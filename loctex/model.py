@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from loctex.backbones import Backbone, grids
 from loctex.config import LocTexConfig
 from loctex.encoded import ImageFeatures, Output, TextFeatures, cosines
+from loctex.fusion import FusionEncoder
 from loctex.losses import ATTENTION
 from loctex.settings import Settings
 
@@ -59,7 +60,9 @@ class LocTexModel(PreTrainedModel):
             num_scales=config.attention_scales,
             options=config.backbone_options,
         )
-        self.text_encoder = BertModel(_bert_config(config), add_pooling_layer=False)
+        self.text_encoder = BertModel(
+            _bert_config(config, config.text_width, config.text_layers), add_pooling_layer=False
+        )
         self.image_projection = nn.Linear(self.backbone.channels[-1], config.embedding)
         self.text_projection = nn.Linear(config.text_width, config.embedding)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(config.start_temperature)))
@@ -69,6 +72,7 @@ class LocTexModel(PreTrainedModel):
             for channels in self.backbone.channels
         )
         self.attention.requires_grad_(config.localized)
+        self.fusion = _fusion(config, self.backbone.channels[-1]) if config.fusion_layers else None
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -105,19 +109,7 @@ class LocTexModel(PreTrainedModel):
         lengths: tokens of each row, rising. The encoder then works on GROUPS parts of similar
         length, without most of the padding; the result is the same.
         """
-        mask = tokens != self.config.pad_token_id
-        if lengths is None:
-            hidden = self._hidden(tokens, mask)
-        else:
-            hidden = torch.cat(
-                [
-                    F.pad(
-                        self._hidden(tokens[a:b, :longest], mask[a:b, :longest]),
-                        (0, 0, 0, tokens.shape[1] - longest),
-                    )
-                    for a, b, longest in _groups(lengths)
-                ]
-            )
+        hidden, mask = self.read(tokens, lengths), tokens != self.config.pad_token_id
         weight = mask.to(hidden.dtype)[..., None]
         pooled = (hidden * weight).sum(1) / weight.sum(1)
         return TextFeatures(
@@ -126,14 +118,37 @@ class LocTexModel(PreTrainedModel):
             hidden=hidden,
         )
 
+    def read(self, tokens: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
+        """(B, T) tokens -> (B, T, width) of the text encoder's last layer."""
+        mask = tokens != self.config.pad_token_id
+        if lengths is None:
+            return self._hidden(tokens, mask)
+        parts = [
+            F.pad(
+                self._hidden(tokens[a:b, :longest], mask[a:b, :longest]),
+                (0, 0, 0, tokens.shape[1] - longest),
+            )
+            for a, b, longest in _groups(lengths)
+        ]
+        return torch.cat(parts)
+
     def _hidden(self, tokens: Tensor, mask: Tensor) -> Tensor:
         return self.text_encoder(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
 
     def forward(
-        self, images: Tensor, tokens: Tensor, lengths: Sequence[int] | None = None
+        self,
+        images: Tensor,
+        tokens: Tensor,
+        lengths: Sequence[int] | None = None,
+        guessing: Tensor | None = None,
     ) -> Output:
+        """guessing: (B, T) the tokens with some words hidden, where these are to be guessed."""
         image, text = self.encode_image(images), self.encode_text(tokens, lengths)
-        return Output(image=image.embedding, text=text.embedding, cosine=cosines(image, text))
+        output = Output(image=image.embedding, text=text.embedding, cosine=cosines(image, text))
+        if self.fusion is not None:
+            output.last, output.hidden = image.last, text.hidden
+            output.guessing = text.hidden if guessing is None else self.read(guessing, lengths)
+        return output
 
     def attend(self, image: ImageFeatures, text: TextFeatures) -> list[Tensor]:
         """Per scale, finest first: (B, T, N) attention of each token, of mass 1."""
@@ -161,18 +176,30 @@ def _groups(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
     return parts if lengths[0] < lengths[-1] else [(0, len(lengths), lengths[-1])]
 
 
-def _bert_config(config: LocTexConfig) -> BertConfig:
+def _bert_config(config: LocTexConfig, width: int, layers: int) -> BertConfig:
     return BertConfig(
         vocab_size=config.vocab_size,
-        hidden_size=config.text_width,
-        num_hidden_layers=config.text_layers,
+        hidden_size=width,
+        num_hidden_layers=layers,
         num_attention_heads=config.text_heads,
-        intermediate_size=4 * config.text_width,
+        intermediate_size=4 * width,
         hidden_dropout_prob=config.text_dropout,
         attention_probs_dropout_prob=config.text_dropout,
         max_position_embeddings=config.max_tokens,
         type_vocab_size=1,
         pad_token_id=config.pad_token_id,
+        attn_implementation="sdpa",
+    )
+
+
+def _fusion(config: LocTexConfig, channels: int) -> FusionEncoder:
+    return FusionEncoder(
+        _bert_config(config, config.fusion_width, config.fusion_layers),
+        channels=channels,
+        text_width=config.text_width,
+        gradcam_layer=config.gradcam_layer,
+        has_matching=config.has_matching,
+        has_masked_words=config.has_masked_words,
     )
 
 
@@ -194,8 +221,11 @@ def build(settings: Settings, vocab_size: int, pad_token_id: int) -> LocTexModel
         max_tokens=data.max_tokens,
         start_temperature=settings.loss.temperature,
         **overrides(settings),
+        **fusion_settings(settings),
     )
     result = LocTexModel(config)
+    if result.fusion is not None and model.fusion_init == "text":
+        result.fusion.start_from(result.text_encoder)
     if model.init == "timm":
         pretrained = Backbone(
             name=model.backbone,
@@ -216,6 +246,43 @@ def overrides(settings: Settings) -> dict[str, Any]:
         "image_size": settings.data.image_size,
         "word_margin": settings.data.word_margin,
     }
+
+
+def fusion_settings(settings: Settings) -> dict[str, Any]:
+    """The fusion encoder that these losses need: of no layers where none does."""
+    model, loss = settings.model, settings.loss
+    is_needed = any(
+        (loss.matching_weight, loss.masked_words_weight, loss.fusion_localization_weight)
+    )
+    return {
+        "fusion_layers": model.fusion_layers if is_needed else 0,
+        "fusion_width": model.fusion_width,
+        "gradcam_layer": model.gradcam_layer,
+        "has_matching": loss.matching_weight > 0,
+        "has_masked_words": loss.masked_words_weight > 0,
+    }
+
+
+def with_fusion(model: LocTexModel, settings: Settings) -> LocTexModel:
+    """The model with the fusion encoder that the losses need; its other weights are the same.
+
+    What the model has of it already stays; what it lacks starts anew, by `model.fusion_init`.
+    """
+    wanted = LocTexConfig.from_dict(model.config.to_dict() | fusion_settings(settings))
+    if wanted.to_dict() == model.config.to_dict():
+        return model
+    result = LocTexModel(wanted)
+    if result.fusion is not None and settings.model.fusion_init == "text":
+        result.fusion.start_from(model.text_encoder)
+    result.load_state_dict(
+        {
+            name: value
+            for name, value in model.state_dict().items()
+            if name in (own := result.state_dict()) and own[name].shape == value.shape
+        },
+        strict=False,
+    )
+    return result
 
 
 def load(folder: Path | str, changes: dict[str, Any] | None = None) -> LocTexModel:

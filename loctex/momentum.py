@@ -20,6 +20,7 @@ class MomentumEncoders:
 
     def __init__(self, model: LocTexModel, *, size: int, decay: float) -> None:
         self.model = copy.deepcopy(model).requires_grad_(False)
+        self.model.fusion = None  # the queue holds what the encoders make
         self.decay = decay
         device, width = model.device, model.config.embedding
         self.image = F.normalize(torch.zeros(size, width, device=device), dim=-1)
@@ -47,6 +48,8 @@ class MomentumEncoders:
             keys=torch.cat((keys, self.keys[filled])),
         )
         size = len(self.keys)
+        if size == 0:
+            return joined
         rows = (self.place + torch.arange(len(keys), device=keys.device)) % size
         self.image[rows], self.text[rows], self.keys[rows] = (
             image[-size:],
@@ -60,9 +63,9 @@ class MomentumEncoders:
     @torch.no_grad()
     def follow(self, model: LocTexModel) -> None:
         """One step of the moving average, after the optimizer's."""
-        pairs = zip(self.model.parameters(), model.parameters(), strict=True)
-        for slow, fast in pairs:
-            slow.lerp_(fast.detach(), 1 - self.decay)
+        fast = dict(model.named_parameters())
+        for name, slow in self.model.named_parameters():
+            slow.lerp_(fast[name].detach(), 1 - self.decay)
 
     def state_dict(self) -> dict:
         queue = {

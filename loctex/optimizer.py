@@ -14,7 +14,7 @@ def make(model: LocTexModel, options: TrainSettings) -> torch.optim.Optimizer:
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            is_text = name.startswith("text_") or ".token." in name
+            is_text = name.startswith(("text_", "fusion.")) or ".token." in name
             groups.setdefault((is_text, parameter.ndim > 1), []).append(parameter)
     rows = [
         {

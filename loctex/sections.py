@@ -33,6 +33,19 @@ class DataSettings:
     word_margin: float = setting(
         0.2, "Seconds by which the time window of each word is widened on both sides.", 0, 5
     )
+    distort: int = setting(
+        0, "Random operations on each image: turns, shears, shifts, tones. The trace follows.", 0, 8
+    )
+    distort_strength: float = setting(0.3, "Strength of these operations.", 0, 1)
+    mask_words: float = setting(
+        0.15, "Share of the words hidden where words are to be guessed from the image.", 0, 0.9
+    )
+    mask_captions: bool = setting(
+        False, "Hide these words from all losses, as augmentation of the captions."
+    )
+    skip_stop_words: bool = setting(
+        False, "Leave a, the, of, is ... out of localization and soft masks (English)."
+    )
     threads: int = setting(2, "Threads that decode images.", 1, 64)
 
 
@@ -59,6 +72,20 @@ class ModelSettings:
     attention: int = setting(
         1024, "Size of the space where words are compared with cells.", 8, 8192
     )
+    fusion_layers: int = setting(
+        2, "Layers of the fusion encoder, built where a loss below needs one.", 2, 48
+    )
+    fusion_width: int = setting(
+        0, "Width of the fusion encoder; 0: as the text encoder.", 0, 4096
+    )
+    fusion_init: str = setting(
+        "random",
+        "Start of the fusion encoder: random, or a copy of the text encoder's last layers.",
+        choices=("random", "text"),
+    )
+    gradcam_layer: int = setting(
+        0, "Fusion layer that Grad-CAM reads, below the last; 0: the middle.", 0, 47
+    )
 
 
 @dataclass(frozen=True)
@@ -78,6 +105,34 @@ class LossSettings:
         0.07, "Temperature of the contrastive loss (at the start).", 1e-3, 1
     )
     learn_temperature: bool = setting(True, "Learn the temperature, within [.01, .5].")
+    focal: float = setting(
+        0.0, "Focus on hard pairs, the exponent of the focal loss: 0 (plain), or 1 and more.", 0, 10
+    )
+    matching_weight: float = setting(
+        0.0, "Weight of telling true pairs from similar ones, by the fusion encoder.", 0, 100
+    )
+    masked_words_weight: float = setting(
+        0.0, "Weight of guessing hidden words from caption and image.", 0, 100
+    )
+    soft_mask_weight: float = setting(
+        0.0, "Weight of matching with the image dimmed where one word points.", 0, 100
+    )
+    mask_source: str = setting(
+        "gradcam",
+        "What says where a word points: Grad-CAM of the match, attention, or the recorded trace.",
+        choices=("gradcam", "attention", "trace"),
+    )
+    mask_kind: str = setting(
+        "soft",
+        "How the image is dimmed: by degrees, all or nothing, or at random places (a control).",
+        choices=("soft", "hard", "random"),
+    )
+    fusion_localization_weight: float = setting(
+        0.0, "Weight of following the mouse trace with the fusion encoder's attention.", 0, 100
+    )
+    distillation: float = setting(
+        0.0, "Share of the contrastive target made by momentum encoders, in the end.", 0, 1
+    )
     queue: int = setting(
         0, "Earlier pairs kept as negatives, made by momentum encoders; 0: none.", 0, 1_000_000
     )

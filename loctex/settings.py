@@ -41,7 +41,31 @@ def with_values(settings: Settings, values: Mapping[str, Mapping[str, Any]]) -> 
         section = sections[name]
         checked = {key: check(section, f"{name}.{key}", value) for key, value in changes.items()}
         sections[name] = replace(section, **checked)
-    return Settings(**sections)
+    result = Settings(**sections)
+    check_together(result)
+    return result
+
+
+def check_together(wanted: Settings) -> None:
+    """ValueError where settings that are fine alone do not go together."""
+    loss, model = wanted.loss, wanted.model
+    if 0 < loss.focal < 1:
+        raise ValueError(f"loss.focal must be 0, or 1 and more, got {loss.focal:g}")
+    if model.gradcam_layer >= model.fusion_layers:
+        raise ValueError(
+            f"model.gradcam_layer is {model.gradcam_layer}, but must lie below the last of the "
+            f"{model.fusion_layers} fusion layers; set model.fusion_layers higher, or 0 here"
+        )
+    if loss.soft_mask_weight > 0 and loss.matching_weight == 0:
+        raise ValueError("loss.soft_mask_weight needs loss.matching_weight above 0: its head")
+    if loss.masked_words_weight > 0 and wanted.data.mask_words == 0:
+        raise ValueError("loss.masked_words_weight needs data.mask_words above 0: what to guess")
+    is_attended = loss.soft_mask_weight > 0 and loss.mask_source == "attention"
+    if is_attended and loss.localization_weight == 0:
+        raise ValueError(
+            "loss.mask_source attention needs loss.localization_weight above 0, which trains the "
+            "attention; or take gradcam or trace"
+        )
 
 
 def check(section: Any, path: str, value: Any) -> Any:
@@ -187,4 +211,19 @@ TINY = from_dict(
     }
 )
 
-PRESETS: Mapping[str, Settings] = MappingProxyType({"tiny": TINY, "r50": Settings()})
+SOFTMASK = from_dict(
+    {
+        "data": {"distort": 2},
+        "model": {"text_layers": 2},
+        "loss": {
+            "focal": 2.0,
+            "matching_weight": 1.0,
+            "masked_words_weight": 1.0,
+            "soft_mask_weight": 1.0,
+        },
+    }
+)
+
+PRESETS: Mapping[str, Settings] = MappingProxyType(
+    {"tiny": TINY, "r50": Settings(), "softmask": SOFTMASK}
+)

@@ -80,7 +80,7 @@ def start_model(
             f"data.max_tokens is {wanted.data.max_tokens}, but {folder} was made for captions of "
             f"{model.config.max_tokens}; set --data.max_tokens {model.config.max_tokens} or less"
         )
-    return model, tokenizer.load(folder)
+    return models.with_fusion(model, wanted), tokenizer.load(folder)
 
 
 def place(model: LocTexModel, options: TrainSettings, device: torch.device) -> LocTexModel:
@@ -90,6 +90,8 @@ def place(model: LocTexModel, options: TrainSettings, device: torch.device) -> L
     model = model.to(device).train()
     if device.type == "cpu":  # the fused kernel's backward pass is 2 to 3 times slower there
         model.text_encoder.set_attn_implementation("eager")
+        if model.fusion is not None:
+            model.fusion.config._attn_implementation = "eager"
     if options.channels_last:
         model.backbone.to(memory_format=torch.channels_last)
     if options.checkpoint_activations:

@@ -3,11 +3,13 @@
 In chunks (GradCache, Gao et al., 2021) the contrastive loss still sees the whole batch: all
 embeddings first, without graph; their gradients from the loss of the whole; then each chunk again,
 with the same random states, carrying its share back. Batch-norm statistics are per chunk and per
-process; the running ones advance once a step, by the chunks' mean.
+process; the running ones advance once a step, by the chunks' mean. The losses of the fusion
+encoder are computed in the second pass, and draw their hard negatives inside a chunk.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from loctex import augment, distributed, losses
 from loctex.dataset import Batch
 from loctex.losses import Candidates
+from loctex.matching import fused_losses
 from loctex.model import LocTexModel, Output
 from loctex.momentum import MomentumEncoders
 from loctex.settings import Settings
@@ -29,15 +32,14 @@ def backward(
     *,
     seed: tuple[int, ...],
     momentum: MomentumEncoders | None = None,
+    softness: float = 0.0,
 ) -> dict[str, Tensor]:
     """Adds the gradients of one batch to the parameters; returns its loss terms, detached.
 
-    model: bare, compiled or parallel. seed: of dropout, in this step and process.
+    model: bare, compiled or parallel. seed: of dropout and of what is drawn, in this step and
+    process. softness: share of the contrastive target that the momentum encoders make.
     """
-    bare = unwrap(model)
-    scale = 1.0 * distributed.num_ranks()  # DistributedDataParallel averages, we want sums
-    grounded = distributed.total((batch.target.flatten(2).sum(-1) > 0).sum())
-    count = grounded.clamp_min(1)
+    counts = totals(batch)
     chunks = batch.split(wanted.train.accumulate)
     slow = [encode_slowly(momentum, chunk, wanted) for chunk in chunks] if momentum else []
     candidates = None
@@ -45,44 +47,74 @@ def backward(
         candidates = momentum.candidates(
             *(torch.cat(part) for part in zip(*slow, strict=True)), batch.key
         )
+    whole = Whole(batch.key, counts, candidates, softness)
     if len(chunks) == 1:
-        output = forward(model, batch, wanted, (*seed, 0))
-        contrastive = match(output.image, output.text, bare, batch.key, candidates)
-        located = localize(output, batch, bare, wanted)
-        total = wanted.loss.contrastive_weight * contrastive
-        (total + wanted.loss.localization_weight * located * scale / count).backward()
+        contrastive, sums = at_once(model, batch, wanted, seed, whole)
     else:
-        contrastive, located = in_chunks(
-            model, chunks, batch.key, wanted, seed, candidates, scale / count
-        )
-    located = distributed.total(located) / count
-    loss = wanted.loss.contrastive_weight * contrastive.detach()
+        contrastive, sums = in_chunks(model, chunks, wanted, seed, whole)
     parts = {"loss_contrastive": contrastive.detach()}
-    if wanted.loss.localization_weight > 0:
-        loss = loss + wanted.loss.localization_weight * located
-        parts |= {"loss_localization": located, "grounded": grounded.float()}
+    loss = wanted.loss.contrastive_weight * contrastive.detach()
+    for name, value in sums.items():
+        parts[f"loss_{name}"] = distributed.total(value) / counts[COUNTED[name]].clamp_min(1)
+        loss = loss + getattr(wanted.loss, f"{name}_weight") * parts[f"loss_{name}"]
+    if "localization" in sums:
+        parts["grounded"] = counts["grounded"].float()
     return {"loss": loss, **parts}
 
 
+COUNTED = {  # what the sum of each loss is divided by, over the whole batch
+    "localization": "grounded",
+    "fusion_localization": "grounded",
+    "matching": "pairs",
+    "soft_mask": "pairs",
+    "masked_words": "hidden",
+}
+
+
+@dataclass
+class Whole:
+    """What a chunk must know of the batch of all processes."""
+
+    keys: Tensor  # (B,) of this process
+    counts: dict[str, Tensor]
+    candidates: Candidates | None
+    softness: float
+
+
+def totals(batch: Batch) -> dict[str, Tensor]:
+    """Grounded tokens, pairs and tokens of hidden words, over all processes."""
+    grounded = (batch.target.flatten(2).sum(-1) > 0).sum()
+    hidden = torch.zeros_like(grounded) if batch.hidden_at is None else (batch.hidden_at > 0).sum()
+    counted = torch.stack((grounded, torch.full_like(grounded, len(batch.key)), hidden))
+    return dict(zip(("grounded", "pairs", "hidden"), distributed.total(counted), strict=True))
+
+
+def at_once(
+    model: nn.Module, batch: Batch, wanted: Settings, seed: tuple[int, ...], whole: Whole
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`backward` of an undivided batch; returns the contrastive loss and the others' sums."""
+    bare = unwrap(model)
+    output = forward(model, batch, wanted, (*seed, 0))
+    contrastive = match(output.image, output.text, bare, wanted, whole)
+    sums = local_losses(output, batch, bare, wanted)
+    weighted = wanted.loss.contrastive_weight * contrastive + total(sums, wanted, whole)
+    weighted.backward()
+    return contrastive, {name: value.detach() for name, value in sums.items()}
+
+
 def in_chunks(
-    model: nn.Module,
-    chunks: list[Batch],
-    keys: Tensor,
-    wanted: Settings,
-    seed: tuple[int, ...],
-    candidates: Candidates | None,
-    share: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """`backward` chunk by chunk; returns the contrastive loss and the localization sum."""
+    model: nn.Module, chunks: list[Batch], wanted: Settings, seed: tuple[int, ...], whole: Whole
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`backward` chunk by chunk; returns as `at_once`."""
     bare = unwrap(model)
     with torch.no_grad(), frozen_statistics(bare):
         outputs = [forward(bare, part, wanted, (*seed, i)) for i, part in enumerate(chunks)]
     image = torch.cat([output.image for output in outputs]).requires_grad_()
     text = torch.cat([output.text for output in outputs]).requires_grad_()
-    contrastive = match(image, text, bare, keys, candidates)
+    contrastive = match(image, text, bare, wanted, whole)
     (wanted.loss.contrastive_weight * contrastive).backward()  # also to the temperature
     sizes = [len(part.key) for part in chunks]
-    located = contrastive.new_zeros(())
+    summed: dict[str, Tensor] = {}
     with mean_statistics(bare):
         for i, (part, image_gradient, text_gradient) in enumerate(
             zip(chunks, image.grad.split(sizes), text.grad.split(sizes), strict=True)
@@ -91,20 +123,52 @@ def in_chunks(
             waits = is_parallel and i < len(chunks) - 1
             with model.no_sync() if waits else nullcontext():
                 output = forward(model, part, wanted, (*seed, i))
-                value = localize(output, part, bare, wanted)
+                sums = local_losses(output, part, bare, wanted)
                 carried = (output.image * image_gradient).sum()
                 carried = carried + (output.text * text_gradient).sum()
                 carried = carried + 0 * bare.scale  # DistributedDataParallel waits for each one
-                (carried + wanted.loss.localization_weight * value * share).backward()
-            located += value.detach()
-    return contrastive, located
+                (carried + total(sums, wanted, whole)).backward()
+            for name, value in sums.items():
+                summed[name] = summed.get(name, 0.0) + value.detach()
+    return contrastive, summed
+
+
+def total(sums: dict[str, Tensor], wanted: Settings, whole: Whole) -> Tensor | float:
+    """The weighted losses of a chunk, so that those of all chunks and processes make the whole."""
+    ranks = distributed.num_ranks()  # DistributedDataParallel averages, we want sums
+    result = 0.0
+    for name, value in sums.items():
+        count = whole.counts[COUNTED[name]].clamp_min(1)
+        result = result + getattr(wanted.loss, f"{name}_weight") * value * ranks / count
+    return result
 
 
 def forward(model: nn.Module, batch: Batch, wanted: Settings, seed: tuple[int, ...]) -> Output:
     """The model's answer to a batch or chunk, with the dropout of `seed`."""
     torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
+    tokens, guessing = batch.tokens, None
+    if wanted.data.mask_captions:
+        tokens = batch.hidden
+    elif wanted.loss.masked_words_weight > 0:
+        guessing = batch.hidden
     with autocast(batch.image.device, wanted.train.precision):
-        return model(pixels(batch), batch.tokens, batch.lengths)
+        return model(pixels(batch), tokens, batch.lengths, guessing)
+
+
+def local_losses(
+    output: Output, batch: Batch, bare: LocTexModel, wanted: Settings
+) -> dict[str, Tensor]:
+    """The sums of the losses that need this chunk alone, by name; those of weight 0 are left out.
+
+    The contrastive loss needs the others too: `match`.
+    """
+    sums = {}
+    if wanted.loss.localization_weight > 0:
+        sums["localization"] = localize(output, batch, bare, wanted)
+    if bare.fusion is not None:
+        with autocast(batch.image.device, wanted.train.precision):
+            sums |= fused_losses(bare, output, batch, wanted)
+    return sums
 
 
 def encode_slowly(
@@ -116,34 +180,30 @@ def encode_slowly(
 
 
 def pixels(batch: Batch) -> Tensor:
-    return augment.apply_to_pixels(batch.image, batch.flip, batch.color, batch.contrast)
+    return augment.apply_to_pixels(
+        batch.image, batch.flip, batch.color, batch.contrast, batch.distortion
+    )
 
 
 def match(
-    image: Tensor, text: Tensor, bare: LocTexModel, keys: Tensor, candidates: Candidates | None
+    image: Tensor, text: Tensor, bare: LocTexModel, wanted: Settings, whole: Whole
 ) -> Tensor:
     """The contrastive loss over the batches of all processes; the same value in each."""
-    image, text, keys = (distributed.gather(part) for part in (image, text, keys))
-    return losses.contrastive(image, text, bare.scale, keys, candidates)
+    image, text, keys = (distributed.gather(part) for part in (image, text, whole.keys))
+    return losses.contrastive(
+        image, text, bare.scale, keys, whole.candidates,
+        focal=wanted.loss.focal, softness=whole.softness,
+    )  # fmt: skip
 
 
 def localize(output: Output, batch: Batch, bare: LocTexModel, wanted: Settings) -> Tensor:
     """The localization loss summed over this batch's grounded tokens, the mean over scales."""
-    if wanted.loss.localization_weight == 0:
-        return output.image.new_zeros(())
     loss = losses.LOCALIZATION[wanted.loss.localization]
     values = []
     for number, (cosine, head) in enumerate(zip(output.cosine, bare.attention, strict=True)):
-        rendered = coarser(batch.target, number).flatten(2)
+        rendered = losses.coarser(batch.target, number).flatten(2)
         values.append(loss(cosine, rendered, head.scale)[0])
     return sum(values) / len(values)
-
-
-def coarser(target: Tensor, times: int) -> Tensor:
-    """(B, T, h, w) counts, summed over 2 x 2 cells `times` times: the next stage's grid."""
-    for _ in range(times):
-        target = nn.functional.avg_pool2d(target, 2, ceil_mode=True, divisor_override=1)
-    return target
 
 
 def unwrap(model: nn.Module) -> LocTexModel:

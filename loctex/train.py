@@ -60,7 +60,7 @@ def train(wanted: Settings, run: Run, is_resumed: bool = False) -> dict:
     optimizer = optimizers.make(model, options)
     averaged = setups.average(model, options.ema) if options.ema else None
     momentum = None
-    if wanted.loss.queue:
+    if wanted.loss.queue or wanted.loss.distillation:
         momentum = MomentumEncoders(model, size=wanted.loss.queue, decay=wanted.loss.momentum)
     kept = checkpoint.Kept(model, optimizer, averaged, momentum)
     done, best = kept.restore(folder) if folder else (0, -math.inf)
@@ -73,7 +73,8 @@ def train(wanted: Settings, run: Run, is_resumed: bool = False) -> dict:
     with ThreadPoolExecutor(wanted.data.threads, thread_name_prefix="decode") as pool:
         collate = Collate(
             tokenizer=words, settings=wanted.data, grid=model.grids()[0], pool=pool,
-            is_pinned=device.type == "cuda",
+            is_pinned=device.type == "cuda", numbers_words=wanted.loss.soft_mask_weight > 0,
+            hides_words=wanted.loss.masked_words_weight > 0 or wanted.data.mask_captions,
         )  # fmt: skip
         source = batches(
             mixture, collate, wanted.data, batch_size=batch_size, start=done,
@@ -88,7 +89,11 @@ def train(wanted: Settings, run: Run, is_resumed: bool = False) -> dict:
             optimizers.set_learning_rates(optimizer, options, number)
             optimizer.zero_grad(set_to_none=True)
             seed = (options.seed, number, distributed.rank())
-            parts = step.backward(trained, batch, wanted, seed=seed, momentum=momentum)
+            epoch = number * batch_size / mixture.num_places()
+            parts = step.backward(
+                trained, batch, wanted, seed=seed, momentum=momentum,
+                softness=wanted.loss.distillation * min(1.0, epoch),
+            )  # fmt: skip
             norm = optimizers.update(model, optimizer, options.clip)
             meter.add(parts, norm, len(batch.key), number)
             if averaged:
@@ -98,7 +103,6 @@ def train(wanted: Settings, run: Run, is_resumed: bool = False) -> dict:
 
             is_last = number == options.steps
             if is_turn(number, options.log_every) or is_last or number == 1:
-                epoch = number * batch_size / mixture.num_places()
                 values = meter.read() | {"epoch": epoch} | rates(model, optimizer)
                 write(run, number, values, board)
                 check_finite(meter)

@@ -17,6 +17,11 @@ from loctex.narrative import Word
 Span = tuple[int, int]
 
 SECONDS_PER_WORD = 0.35  # the pace of an estimated clock; people narrate at about 2.5 words/s
+STOP_WORDS = frozenset(
+    "a an the and or but of in on at to from with by for is are was were be been it its this that "
+    "these those there here which who i we you he she they can see image picture also".split()
+)
+_WORD = re.compile(r"\w+(?:['’-]\w+)*")
 _SIDE = re.compile(
     r"(?<![\w-])(left|right)(?=(?:-?most|-hand|-sided?|wards?)?(?![\w-]))", re.IGNORECASE
 )
@@ -88,6 +93,19 @@ def overlaps(first: np.ndarray | Sequence[Span], second: np.ndarray | Sequence[S
     """(A, 2) and (B, 2) character spans -> (A, B) bool: do they share a character?"""
     a, b = (np.asarray(part, dtype=np.int64).reshape(-1, 2) for part in (first, second))
     return np.minimum(a[:, None, 1], b[None, :, 1]) > np.maximum(a[:, None, 0], b[None, :, 0])
+
+
+def numbers(caption: str, offsets: np.ndarray, skips_stop_words: bool = False) -> np.ndarray:
+    """(T, 2) caption characters of tokens -> (T,) number of the word each belongs to.
+
+    -1 for what is no word: start, end, padding, punctuation, and stop words where they are skipped.
+    """
+    found = [m.span() for m in _WORD.finditer(caption)
+             if not (skips_stop_words and m.group().lower() in STOP_WORDS)]  # fmt: skip
+    if not found:
+        return np.full(len(offsets), -1)
+    covers = overlaps(offsets, found)  # (T, W)
+    return np.where(covers.any(axis=1), covers.argmax(axis=1), -1)
 
 
 def mirror(caption: str, word_spans: Sequence[Span] = ()) -> tuple[str, list[Span]]:

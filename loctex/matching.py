@@ -1,0 +1,129 @@
+"""The losses that need the fusion encoder: matching, soft masks, hidden words, its attention.
+
+METHOD 2. B pairs of one chunk of one process, T tokens, N cells. Hard negatives are drawn inside
+the chunk, so that a pair's features are there with their graph; the contrastive loss alone sees
+the batch of all processes.
+"""
+
+import torch
+from torch import Tensor
+
+from loctex import losses
+from loctex.dataset import Batch
+from loctex.encoded import Output
+from loctex.fusion import Fused
+from loctex.model import LocTexModel
+from loctex.settings import Settings
+from loctex.soft_masks import draw_word, grad_cam, soft_mask, word_map
+
+Rows = tuple[Tensor, Tensor, Tensor]  # hidden (B, T, width), is_token (B, T), cells (B, N, W)
+
+
+def fused_losses(
+    bare: LocTexModel, output: Output, batch: Batch, wanted: Settings
+) -> dict[str, Tensor]:
+    """Sums over pairs (matching, soft_mask), hidden words and grounded tokens, by name.
+
+    output: what the model made of the batch, with its graph. Only what has a weight is computed.
+    """
+    fusion, loss = bare.fusion, wanted.loss
+    grid = tuple(output.last.shape[-2:])
+    is_token = batch.tokens != bare.config.pad_token_id
+    true = (output.hidden, is_token, fusion.cells(output.last))
+    guesses = loss.masked_words_weight > 0
+    sums: dict[str, Tensor] = {}
+    positive, rows, is_valid = None, [], None
+    if loss.matching_weight > 0 or loss.fusion_localization_weight > 0:
+        positive = fusion(*true, grid, is_inspected=_reads_weights(wanted))
+    if loss.fusion_localization_weight > 0:
+        target = losses.coarser(batch.target, len(output.cosine) - 1).flatten(2)
+        sums["fusion_localization"] = losses.localization_of_attention(positive.weights, target)[0]
+    if loss.matching_weight > 0:
+        rows, is_valid = negatives(true, output, batch.key, bare.scale)
+        if loss.soft_mask_weight > 0:
+            rows.append(dimmed(true, positive, output, batch, bare, wanted))
+    if guesses:
+        rows.append((output.guessing, *true[1:]))
+    parts = _fuse(bare, rows, grid)
+    if guesses:
+        sums["masked_words"] = guess(bare, parts.pop(), batch)
+    if loss.matching_weight > 0:
+        answers = [fusion.matching(part.first) for part in (positive, *parts)]
+        negative = torch.stack(answers[1:3])
+        sums["matching"] = losses.matching(answers[0], negative, is_valid)
+        if loss.soft_mask_weight > 0:
+            sums["soft_mask"] = losses.matching(answers[3], negative, is_valid)
+    return sums
+
+
+def _reads_weights(wanted: Settings) -> bool:
+    loss = wanted.loss
+    reads = loss.soft_mask_weight > 0 and loss.mask_source == "gradcam"
+    return reads or loss.fusion_localization_weight > 0
+
+
+def _fuse(bare: LocTexModel, rows: list[Rows], grid: tuple[int, int]) -> list[Fused]:
+    """One pass of the fusion encoder for all."""
+    if not rows:
+        return []
+    size = len(rows[0][0])
+    joined = bare.fusion(*(torch.cat(parts) for parts in zip(*rows, strict=True)), grid)
+    return [Fused(part, None) for part in joined.hidden.split(size)]
+
+
+def negatives(true: Rows, output: Output, keys: Tensor, scale: Tensor) -> tuple[list[Rows], Tensor]:
+    """For each image a caption, for each caption an image, likely where they seem to match.
+
+    Returns the rows of both, and (2, B) bool: False where a chunk holds no other image.
+    """
+    hidden, is_token, cells = true
+    with torch.no_grad():
+        same = keys[:, None] == keys[None, :]
+        logits = losses.similarities(output.image, output.text, scale, None)
+        texts, images = hard_negatives(logits, same), hard_negatives(logits.T, same)
+    is_valid = (~same).any(dim=1).expand(2, -1)
+    return [(hidden[texts], is_token[texts], cells), (hidden, is_token, cells[images])], is_valid
+
+
+def hard_negatives(logits: Tensor, excluded: Tensor) -> Tensor:
+    """(B, B) similarities -> (B,) columns, one for each row, drawn by softmax (ALBEF).
+
+    excluded: (B, B) bool, never drawn but in a row that has nothing else.
+    """
+    chance = logits.masked_fill(excluded, float("-inf")).softmax(dim=-1)
+    chance = chance.clamp_min(torch.finfo(chance.dtype).tiny).masked_fill(excluded, 0.0)
+    return torch.multinomial(chance + excluded.all(dim=1, keepdim=True), 1)[:, 0]
+
+
+def dimmed(
+    true: Rows, positive: Fused, output: Output, batch: Batch, bare: LocTexModel, wanted: Settings
+) -> Rows:
+    """The true pairs with the image dimmed where one word of each caption points."""
+    hidden, is_token, cells = true
+    maps, word = token_maps(positive, output, batch, bare, wanted)
+    mask = soft_mask(word_map(maps, draw_word(word)), wanted.loss.mask_kind)
+    return hidden, is_token, cells * (1 - mask[..., None]).to(cells.dtype)
+
+
+def token_maps(
+    positive: Fused, output: Output, batch: Batch, bare: LocTexModel, wanted: Settings
+) -> tuple[Tensor, Tensor]:
+    """(B, T, N) maps by `mask_source`, and (B, T) the words that have one."""
+    source = wanted.loss.mask_source
+    if source == "gradcam":
+        score = bare.fusion.matching(positive.first)[:, 1]
+        return grad_cam(score, positive.weights), batch.word
+    if source == "attention":
+        form = losses.ATTENTION[wanted.loss.localization]
+        return form(output.cosine[-1].detach(), bare.attention[-1].scale.detach()), batch.word
+    target = losses.coarser(batch.target, len(output.cosine) - 1).flatten(2)
+    return target, batch.word.masked_fill(target.sum(-1) == 0, -1)
+
+
+def guess(bare: LocTexModel, fused: Fused, batch: Batch) -> Tensor:
+    """The loss of guessing hidden words, summed over their tokens."""
+    places = batch.hidden_at
+    words = batch.tokens.gather(1, places).masked_fill(places == 0, -100)
+    read = fused.hidden.gather(1, places[..., None].expand(-1, -1, fused.hidden.shape[-1]))
+    embedding = bare.text_encoder.embeddings.word_embeddings.weight
+    return losses.masked_words(bare.fusion.guess(read, embedding), words)[0]
