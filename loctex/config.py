@@ -1,6 +1,6 @@
 """What a saved model says of itself in its config.json."""
 
-from transformers import PretrainedConfig
+from transformers import BertConfig, PretrainedConfig
 
 
 class LocTexConfig(PretrainedConfig):
@@ -59,3 +59,19 @@ class LocTexConfig(PretrainedConfig):
         self.max_tokens = max_tokens
         self.word_margin = word_margin
         super().__init__(pad_token_id=pad_token_id, **rest)
+
+    def bert(self, width: int, layers: int) -> BertConfig:
+        """Of the text encoder, and of the fusion encoder's layers."""
+        return BertConfig(
+            vocab_size=self.vocab_size,
+            hidden_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=self.text_heads,
+            intermediate_size=4 * width,
+            hidden_dropout_prob=self.text_dropout,
+            attention_probs_dropout_prob=self.text_dropout,
+            max_position_embeddings=self.max_tokens,
+            type_vocab_size=1,
+            pad_token_id=self.pad_token_id,
+            attn_implementation="sdpa",
+        )

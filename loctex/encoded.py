@@ -34,6 +34,7 @@ class TextFeatures:
     embedding: Tensor  # (B, D), l2-normalised
     tokens: list[Tensor]  # per scale: (B, T, A), l2-normalised
     hidden: Tensor  # (B, T, width)
+    is_token: Tensor  # (B, T) bool, False for padding
 
 
 @dataclass

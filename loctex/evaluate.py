@@ -25,10 +25,12 @@ from loctex import model as models
 from loctex.model import LocTexModel
 from loctex.narrative import Narrative
 from loctex.predictor import normalise, square, token_maps, word_maps
+from loctex.reranking import Reranker
 from loctex.runs import write_whole
 from loctex.snapshot import Item, Region, Snapshot, Split
 
 BATCH = 64  # images encoded at once
+RERANK = 16  # candidates that the matching head orders
 
 
 @dataclass
@@ -61,9 +63,13 @@ def score(
     split: Split,
     *,
     limit: int | None = None,
+    rerank: int = RERANK,
     has_progress: bool = False,
 ) -> Scores:
-    """All measures over the first `limit` images of a split; the model keeps its mode."""
+    """All measures over the first `limit` images of a split; the model keeps its mode.
+
+    rerank: candidates that the matching head orders anew, where the model has one; 0: none.
+    """
     was_training = model.training
     model.eval()
     count = min(len(split), limit or len(split))
@@ -71,11 +77,12 @@ def score(
     columns: dict[str, list[np.ndarray]] = defaultdict(list)
     rows: list[dict] = []
     image_of: list[int] = []
+    reranker = Reranker(model) if model.config.has_matching and rerank else None
     starts = range(0, count, BATCH)
     for start in tqdm(starts, unit="batch", disable=not has_progress):
         items = [split[i] for i in range(start, min(start + BATCH, count))]
         image_of += [start + i for i, item in enumerate(items) for _ in item.narratives]
-        for pair in encode(model, words_of, items, embeddings):
+        for pair in encode(model, words_of, items, embeddings, reranker):
             score_words(pair, model.config.word_margin, columns, rows)
     model.train(was_training)
     if not image_of:
@@ -84,6 +91,8 @@ def score(
     values = {name: float(np.nanmean(np.concatenate(parts))) for name, parts in columns.items()
               if not np.isnan(np.concatenate(parts)).all()}  # fmt: skip
     values |= metrics.retrieval(similarity, np.array(image_of))
+    if reranker:
+        values |= reranker.retrieval(similarity, np.array(image_of), rerank)
     num_words = sum("pointing_trace" in row for row in rows)
     return Scores(values, count, len(image_of), num_words, rows)
 
@@ -93,12 +102,15 @@ def encode(
     words_of: PreTrainedTokenizerFast,
     items: Sequence[Item],
     embeddings: dict[str, list[np.ndarray]],
+    reranker: Reranker | None = None,
 ) -> Iterator[Pair]:
     """Encodes images and their captions; yields each pair, and adds the embeddings."""
     size = model.config.image_size
     pixels = np.stack([square(simplejpeg.decode_jpeg(item.image), size) for item in items])
     image = model.encode_image(normalise(torch.from_numpy(pixels).to(model.device)))
     embeddings["image"].append(image.embedding.float().cpu().numpy())
+    if reranker:
+        reranker.add(image=image)
     pairs = [(i, k) for i, item in enumerate(items) for k in range(len(item.narratives))]
     for first in range(0, len(pairs), BATCH):
         part = pairs[first : first + BATCH]
@@ -107,11 +119,16 @@ def encode(
         tokens, offsets = tokenizer.encode(words_of, captions, model.config.max_tokens)
         text = model.encode_text(torch.from_numpy(tokens).to(model.device))
         embeddings["text"].append(text.embedding.float().cpu().numpy())
+        if reranker:
+            reranker.add(text=text)
         image_part = image.take([i for i, _ in part])
         maps = {"": token_maps(model, image_part, text)}
         if model.config.localized:
             contrastive = model.attend_contrastive(image_part, text).float().cpu().numpy()
             maps["_contrastive"] = contrastive.reshape(maps[""].shape)
+        if model.config.has_matching:
+            gradcam = model.grad_cam(image_part, text).float().cpu().numpy()
+            maps["_gradcam"] = gradcam.reshape(maps[""].shape)
         for row, (i, k) in enumerate(part):
             chosen = {name: part[row] for name, part in maps.items()}
             yield Pair(narratives[row], items[i].regions[k], offsets[row], chosen)
@@ -228,6 +245,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="a snapshot")
     parser.add_argument("--split", default="val", help="train, val or test [val]")
     parser.add_argument("--checkpoint", default="best", help="best, last, or a folder [best]")
+    parser.add_argument(
+        "--rerank", type=int, default=RERANK, metavar="K",
+        help=f"candidates that a matching head orders anew; 0: none [{RERANK}]",
+    )  # fmt: skip
     parser.add_argument("--to", type=Path, help="where to write result.json")
     parser.add_argument("--device", help="cpu, cuda ...; the GPU where there is one")
     given = parser.parse_args(arguments)
@@ -236,7 +257,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         snapshot = Snapshot.open(given.data)
         device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
         model, words_of = models.load(folder).to(device), tokenizer.load(folder)
-        scores = score(model, words_of, snapshot.split(given.split), has_progress=True)
+        split = snapshot.split(given.split)
+        scores = score(model, words_of, split, rerank=given.rerank, has_progress=True)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
     name = f"{given.data.resolve().name}-{given.split}-{Path(given.checkpoint).name}"

@@ -140,6 +140,13 @@ class FusionEncoder(nn.Module):
             kept = weights if asked else kept
         return Fused(hidden, kept)
 
+    def match(
+        self, hidden: Tensor, is_token: Tensor, cells: Tensor, grid: tuple[int, int]
+    ) -> Tensor:
+        """(B,) log-odds of a match, of the same as `forward`."""
+        logits = self.matching(self(hidden, is_token, cells, grid).first)
+        return logits[:, 1] - logits[:, 0]
+
     def start_from(self, text_encoder: BertModel) -> None:
         """Copies the text encoder's last layers, as many as there are; cross-attention stays new.
 

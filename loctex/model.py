@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel, PreTrainedModel
+from transformers import BertModel, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from loctex.backbones import Backbone, grids
@@ -23,6 +23,7 @@ from loctex.encoded import ImageFeatures, Output, TextFeatures, cosines
 from loctex.fusion import FusionEncoder
 from loctex.losses import ATTENTION
 from loctex.settings import Settings
+from loctex.soft_masks import grad_cam
 
 transformers_logging.disable_progress_bar()  # of reading and writing weights; ours are enough
 
@@ -61,7 +62,7 @@ class LocTexModel(PreTrainedModel):
             options=config.backbone_options,
         )
         self.text_encoder = BertModel(
-            _bert_config(config, config.text_width, config.text_layers), add_pooling_layer=False
+            config.bert(config.text_width, config.text_layers), add_pooling_layer=False
         )
         self.image_projection = nn.Linear(self.backbone.channels[-1], config.embedding)
         self.text_projection = nn.Linear(config.text_width, config.embedding)
@@ -72,7 +73,16 @@ class LocTexModel(PreTrainedModel):
             for channels in self.backbone.channels
         )
         self.attention.requires_grad_(config.localized)
-        self.fusion = _fusion(config, self.backbone.channels[-1]) if config.fusion_layers else None
+        self.fusion = None
+        if config.fusion_layers:
+            self.fusion = FusionEncoder(
+                config.bert(config.fusion_width, config.fusion_layers),
+                channels=self.backbone.channels[-1],
+                text_width=config.text_width,
+                gradcam_layer=config.gradcam_layer,
+                has_matching=config.has_matching,
+                has_masked_words=config.has_masked_words,
+            )
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -116,6 +126,7 @@ class LocTexModel(PreTrainedModel):
             embedding=F.normalize(self.text_projection(pooled), dim=-1),
             tokens=[F.normalize(head.token(hidden), dim=-1) for head in self.attention],
             hidden=hidden,
+            is_token=mask,
         )
 
     def read(self, tokens: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
@@ -168,39 +179,27 @@ class LocTexModel(PreTrainedModel):
         cosine = F.normalize(tokens, dim=-1) @ F.normalize(cells, dim=-1).transpose(1, 2)
         return ATTENTION["ce"](cosine, self.scale)
 
+    def match(self, image: ImageFeatures, text: TextFeatures) -> Tensor:
+        """(B,) log-odds that the captions are true of the images, by the matching head."""
+        cells = self.fusion.cells(image.last)
+        return self.fusion.match(text.hidden, text.is_token, cells, image.grids[-1])
+
+    def grad_cam(self, image: ImageFeatures, text: TextFeatures) -> Tensor:
+        """(B, T, N) Grad-CAM of the match for each token, >= 0 (METHOD 2); in no_grad mode too."""
+        with torch.inference_mode(False), torch.enable_grad():
+            last = image.last.clone().requires_grad_()
+            fused = self.fusion(
+                text.hidden.clone(), text.is_token.clone(), self.fusion.cells(last),
+                image.grids[-1], is_inspected=True,
+            )  # fmt: skip
+            return grad_cam(self.fusion.matching(fused.first)[:, 1], fused.weights)
+
 
 def _groups(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
     """Rising lengths -> first row, last row + 1 and longest of each part; equal ones stay one."""
     edges = [round(i * len(lengths) / GROUPS) for i in range(GROUPS + 1)]
     parts = [(a, b, lengths[b - 1]) for a, b in pairwise(edges) if b > a]
     return parts if lengths[0] < lengths[-1] else [(0, len(lengths), lengths[-1])]
-
-
-def _bert_config(config: LocTexConfig, width: int, layers: int) -> BertConfig:
-    return BertConfig(
-        vocab_size=config.vocab_size,
-        hidden_size=width,
-        num_hidden_layers=layers,
-        num_attention_heads=config.text_heads,
-        intermediate_size=4 * width,
-        hidden_dropout_prob=config.text_dropout,
-        attention_probs_dropout_prob=config.text_dropout,
-        max_position_embeddings=config.max_tokens,
-        type_vocab_size=1,
-        pad_token_id=config.pad_token_id,
-        attn_implementation="sdpa",
-    )
-
-
-def _fusion(config: LocTexConfig, channels: int) -> FusionEncoder:
-    return FusionEncoder(
-        _bert_config(config, config.fusion_width, config.fusion_layers),
-        channels=channels,
-        text_width=config.text_width,
-        gradcam_layer=config.gradcam_layer,
-        has_matching=config.has_matching,
-        has_masked_words=config.has_masked_words,
-    )
 
 
 def build(settings: Settings, vocab_size: int, pad_token_id: int) -> LocTexModel:

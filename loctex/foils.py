@@ -1,0 +1,132 @@
+"""Does a model tell true captions from false ones that differ in one thing?
+
+    python -m loctex.foils --run RUN --data SNAPSHOT --foils foils.jsonl [--split val]
+
+A line of the file holds dataset_id, image_id, caption, foil and kind (data_tools.scene_foils makes
+them for rendered scenes). For each kind: `choice`, how often the true caption wins over the false
+one, by the matching head and by the contrastive head's cosine; `accuracy`, how often the matching
+head's answers to both are right (a cosine has no threshold, so it has no accuracy).
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from loctex import checkpoint, tokenizer
+from loctex import model as models
+from loctex.model import LocTexModel
+from loctex.predictor import normalise, square
+from loctex.runs import write_whole
+from loctex.snapshot import Snapshot, Split
+
+BATCH = 64
+KEYS = ("dataset_id", "image_id", "caption", "foil", "kind")
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The lines of a file; ValueError names the line that does not fit."""
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            rows.append({key: str(json.loads(line)[key]) for key in KEYS})
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}:{number}: needs {', '.join(KEYS)} ({error!r})") from error
+    return rows
+
+
+@torch.inference_mode()
+def score(
+    model: LocTexModel,
+    words_of: PreTrainedTokenizerFast,
+    split: Split,
+    rows: Iterable[dict[str, str]],
+) -> dict[str, float]:
+    """{kind_choice, kind_choice_contrastive, kind_accuracy, kind_count}; a tie counts half.
+
+    ValueError where the split has none of the images.
+    """
+    model.eval()
+    number_of = {}
+    for number in range(len(split)):
+        item = split[number]
+        number_of[item.dataset_id, item.image_id] = number
+    rows = [row for row in rows if (row["dataset_id"], row["image_id"]) in number_of]
+    if not rows:
+        raise ValueError(f"split {split.name!r} has none of the images that the foils are of")
+    columns: dict[str, list[np.ndarray]] = {"cosine": [], "match": []}
+    for first in range(0, len(rows), BATCH):
+        part = rows[first : first + BATCH]
+        items = [split[number_of[row["dataset_id"], row["image_id"]]] for row in part]
+        for name, value in _answers(model, words_of, items, part).items():
+            columns[name].append(value)
+    kinds = np.array([row["kind"] for row in rows])
+    found = {name: np.concatenate(parts, axis=1) for name, parts in columns.items() if parts}
+    values: dict[str, float] = {}
+    for kind in np.unique(kinds):
+        true, false = found["cosine"][:, kinds == kind]
+        values[f"{kind}_count"] = len(true)
+        values[f"{kind}_choice_contrastive"] = _choice(true, false)
+        if "match" in found:
+            true, false = found["match"][:, kinds == kind]
+            values[f"{kind}_choice"] = _choice(true, false)
+            values[f"{kind}_accuracy"] = float(((true > 0).mean() + (false <= 0).mean()) / 2)
+    return values
+
+
+def _answers(model: LocTexModel, words_of, items: Sequence, rows: Sequence) -> dict:
+    """(2, B) cosines, and log-odds of a match, of the true captions and the false ones."""
+    size, device = model.config.image_size, model.device
+    pixels = np.stack([square(simplejpeg.decode_jpeg(item.image), size) for item in items])
+    image = model.encode_image(normalise(torch.from_numpy(pixels).to(device)))
+    answers: dict[str, list[np.ndarray]] = {"cosine": []}
+    for name in ("caption", "foil"):
+        texts = [row[name] for row in rows]
+        tokens, _ = tokenizer.encode(words_of, texts, model.config.max_tokens)
+        text = model.encode_text(torch.from_numpy(tokens).to(device))
+        answers["cosine"].append((image.embedding * text.embedding).sum(-1).float().cpu().numpy())
+        if model.config.has_matching:
+            answers.setdefault("match", []).append(model.match(image, text).float().cpu().numpy())
+    return {name: np.stack(parts) for name, parts in answers.items()}
+
+
+def _choice(true: np.ndarray, false: np.ndarray) -> float:
+    return float(((true > false) + 0.5 * (true == false)).mean())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m loctex.foils",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--run", type=Path, required=True, help="a run, or a saved model")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or a folder [best]")
+    parser.add_argument("--data", type=Path, required=True, help="a snapshot")
+    parser.add_argument("--split", default="val", help="train, val or test [val]")
+    parser.add_argument("--foils", type=Path, required=True, help="a file of false captions")
+    parser.add_argument("--to", type=Path, help="where to write the scores as JSON")
+    parser.add_argument("--device", help="cpu, cuda ...; the GPU where there is one")
+    given = parser.parse_args(arguments)
+    try:
+        folder = checkpoint.find(given.run, given.checkpoint)
+        device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        model, words_of = models.load(folder).to(device), tokenizer.load(folder)
+        split = Snapshot.open(given.data).split(given.split)
+        values = score(model, words_of, split, read(given.foils))
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    if given.to:
+        write_whole(given.to, json.dumps(values, indent=1))
+    for name, value in sorted(values.items()):
+        print(f"{name:32s} {value:8.3f}")
+
+
+if __name__ == "__main__":
+    main()
