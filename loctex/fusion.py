@@ -56,7 +56,7 @@ class CrossAttention(nn.Module):
         weights, rate = None, self.dropout.p if self.training else 0.0
         if is_inspected or self.config._attn_implementation == "eager":
             scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-            weights = scores.softmax(dim=-1, dtype=torch.float32)
+            weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
             mixed = F.dropout(weights, rate).to(value.dtype) @ value
         else:
             mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=rate)

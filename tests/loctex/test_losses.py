@@ -121,3 +121,127 @@ def test_attention_has_mass_one_in_both_forms():
     for form in losses.ATTENTION.values():
         maps = form(cosine, torch.tensor(10.0))
         assert float((maps.sum(-1) - 1).abs().max()) < 1e-5
+
+
+def slow_focal(query, candidates, scale, targets, gamma):
+    """-sum_j q_j (1 - p_j)^gamma log p_j, one query at a time (METHOD 2)."""
+    total = 0.0
+    for row, target in zip(query, targets, strict=True):
+        weights = [math.exp(scale * float(row @ other)) for other in candidates]
+        shares = [weight / sum(weights) for weight in weights]
+        total -= sum(float(q) * (1 - p) ** gamma * math.log(p)
+                     for q, p in zip(target, shares, strict=True))  # fmt: skip
+    return total / len(query)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 2.0, 3.5])
+def test_focal_loss_equals_a_slow_reference_with_hard_and_soft_targets(gamma):
+    image, text = embeddings(4)
+    scale = torch.tensor(3.0)
+    hard = losses.info_nce(image, text, scale, focal=gamma)
+    assert float(hard) == pytest.approx(slow_focal(image, text, 3.0, torch.eye(7), gamma), abs=1e-6)
+    target = torch.rand(7, 7).softmax(-1)
+    soft = losses.info_nce(image, text, scale, focal=gamma, target=target)
+    assert float(soft) == pytest.approx(slow_focal(image, text, 3.0, target, gamma), abs=1e-6)
+
+
+def test_focal_exponent_zero_is_info_nce_bit_for_bit():
+    """Also by the focal formula itself, which the setting 0 does not even enter."""
+    image, text = embeddings(5)
+    keys = torch.tensor([3, 1, 3, 2, 0, 2, 3])
+    plain = losses.contrastive(image, text, torch.tensor(4.0), keys)
+    assert torch.equal(losses.contrastive(image, text, torch.tensor(4.0), keys, focal=0.0), plain)
+    same = keys[:, None] == keys[None, :]
+    excluded = same.fill_diagonal_(False)
+    one_hot = torch.eye(7)
+    formula = [
+        losses.info_nce(a, b, torch.tensor(4.0), excluded, 0.0, one_hot)
+        for a, b in ((image, text), (text, image))
+    ]
+    assert torch.equal((formula[0] + formula[1]) / 2, plain)
+
+
+def test_focal_loss_of_a_coin_toss_is_known():
+    query = torch.tensor([[1.0, 0.0]])
+    both = torch.tensor([[0.0, 1.0], [0.0, 1.0]])  # equal to the query's eyes: p = 1/2
+    value = losses.info_nce(query, both, torch.tensor(7.0), focal=2.0)
+    assert float(value) == pytest.approx(0.25 * math.log(2), abs=1e-6)
+
+
+def test_focal_gradients_equal_finite_differences():
+    image, text = embeddings(6)
+    target = torch.rand(7, 7).softmax(-1)
+    for wanted in (None, target):
+        query = image.clone().requires_grad_()
+        losses.info_nce(query, text, torch.tensor(3.0), focal=2.0, target=wanted).backward()
+        for place in [(0, 1), (3, 7), (6, 15)]:
+            moved = [image.clone() for _ in range(2)]
+            moved[0][place] += 1e-2
+            moved[1][place] -= 1e-2
+            up, down = (
+                float(losses.info_nce(part, text, torch.tensor(3.0), focal=2.0, target=wanted))
+                for part in moved
+            )
+            assert float(query.grad[place]) == pytest.approx((up - down) / 2e-2, abs=1e-3)
+
+
+def test_focal_gradient_is_finite_for_a_pair_that_is_certain():
+    query = torch.tensor([[1.0, 0.0], [0.0, 1.0]], requires_grad=True)
+    losses.info_nce(query, query.detach(), torch.tensor(100.0), focal=1.0).backward()
+    assert torch.isfinite(query.grad).all()
+
+
+def test_distillation_moves_the_target_from_the_pair_to_the_momentum_encoders_answer():
+    image, text = embeddings(7)
+    slow = losses.Candidates(*(x.float() for x in embeddings(8)), torch.arange(7))
+    keys, scale = torch.arange(7), torch.tensor(3.0)
+    found = losses.contrastive(image, text, scale, keys, slow, softness=0.4)
+    want = 0.0
+    for query, own, others in ((image, slow.image, slow.text), (text, slow.text, slow.image)):
+        answer = (3.0 * own @ others.T).softmax(-1)
+        target = 0.4 * answer + 0.6 * torch.eye(7)
+        want += slow_focal(query.float(), others, 3.0, target, 0.0) / 2
+    assert float(found) == pytest.approx(want, abs=1e-5)
+    assert torch.equal(
+        losses.contrastive(image, text, scale, keys, slow, softness=0.0),
+        losses.contrastive(image, text, scale, keys, slow),
+    )
+
+
+def test_matching_is_the_mean_of_each_pairs_decisions():
+    torch.manual_seed(9)
+    positive, negative = torch.randn(4, 2), torch.randn(2, 4, 2)
+    is_valid = torch.ones(2, 4, dtype=torch.bool)
+    slow = 0.0
+    for i in range(4):
+        slow -= float(positive[i].log_softmax(-1)[1]) / 3
+        slow -= sum(float(negative[k, i].log_softmax(-1)[0]) for k in range(2)) / 3
+    assert float(losses.matching(positive, negative, is_valid)) == pytest.approx(slow, abs=1e-5)
+    nothing = losses.matching(torch.zeros(4, 2), torch.zeros(2, 4, 2), is_valid)
+    assert float(nothing) == pytest.approx(4 * math.log(2), abs=1e-6)
+    wild = negative.clone()
+    wild[:, 2] = 1e4
+    is_valid[:, 2] = False
+    assert float(losses.matching(positive, wild, is_valid)) < 100
+
+
+def test_hidden_words_cost_their_cross_entropy_and_none_costs_zero_with_a_graph():
+    torch.manual_seed(10)
+    logits = torch.randn(2, 3, 5, requires_grad=True)
+    words = torch.tensor([[4, -100, 0], [-100, -100, 2]])
+    total, count = losses.masked_words(logits, words)
+    slow = -sum(float(logits[b, k].log_softmax(-1)[words[b, k]])
+                for b, k in ((0, 0), (0, 2), (1, 2)))  # fmt: skip
+    assert int(count) == 3 and float(total) == pytest.approx(slow, abs=1e-5)
+    total, count = losses.masked_words(logits, torch.full((2, 3), -100))
+    total.backward()
+    assert float(total) == 0 and int(count) == 0 and float(logits.grad.abs().sum()) == 0
+
+
+def test_localization_of_attention_is_that_of_its_logits():
+    cosine, target = cosines_and_targets()
+    weights = (3.0 * cosine).softmax(-1)[:, None].expand(-1, 4, -1, -1)  # four equal heads
+    found, count = losses.localization_of_attention(weights, target)
+    want, same = losses.localization_ce(cosine, target, torch.tensor(3.0))
+    assert int(count) == int(same) == 3
+    assert float(found) == pytest.approx(float(want), abs=1e-5)
