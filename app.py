@@ -25,6 +25,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--users", type=Path, help="file of logins, see `python -m ui.users --help`")
     add("--ssl-certfile", type=Path, help="certificate (PEM): serve https, as microphones demand")
     add("--ssl-keyfile", type=Path, help="its private key (PEM)")
+    add("--whisper", type=Path, help="folder of a Whisper checkpoint that proposes spoken words")
     chosen = parser.parse_args(arguments)
     if (chosen.ssl_certfile is None) != (chosen.ssl_keyfile is None):
         parser.error("--ssl-certfile and --ssl-keyfile go together")
@@ -75,7 +76,9 @@ def main(arguments: list[str] | None = None) -> None:
         login = users.login(chosen.users) if chosen.users is not None else None
         with served(chosen.workspace):
             keep_log(chosen.workspace)
-            workspace = Workspace(chosen.workspace, chosen.database, chosen.users)
+            workspace = Workspace(
+                chosen.workspace, chosen.database, chosen.users, chosen.whisper
+            )
             layout.build(workspace).launch(
                 **layout.LAUNCH,
                 server_name=chosen.host,

@@ -25,6 +25,7 @@ from data_tools.pictures import picture_name
 from data_tools.public_files import NAMES, download, narrative_items, picture_items
 from data_tools.sources import Entry, Files
 from data_tools.store import Store, StoreError
+from data_tools.voices import FOLDER, Voices, exported
 from loctex.narrative import write_jsonl
 from loctex.runs import write_whole
 
@@ -87,7 +88,7 @@ def _import_entry(store: Store, collection_id: int, entry: Entry, report: Report
 
 
 def export_collection(store: Store, collection_id: int, to: Path) -> int:
-    """Write narratives.jsonl, images/ and, if known, regions.jsonl; how many narratives.
+    """Write narratives.jsonl, images/ and, where known, regions.jsonl, voices/; returns how many.
 
     The folder appears whole or not at all, and can be imported again. ValueError: it holds
     something.
@@ -99,7 +100,8 @@ def export_collection(store: Store, collection_id: int, to: Path) -> int:
             if (building / "images" / name).exists():
                 raise StoreError(f"two images are named {name}: export them as two collections")
             shutil.copyfile(image.path, building / "images" / name)
-        narratives = (narrative for _, narrative in store.each_narrative(collection_id))
+        voices = Voices(store.images_folder.with_name(FOLDER))
+        narratives = (exported(voices, n, building) for _, n in store.each_narrative(collection_id))
         count = write_jsonl(building / "narratives.jsonl", narratives)
         lines = [json.dumps(region) + "\n" for region in store.each_region(collection_id)]
         if lines:

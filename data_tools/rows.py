@@ -8,12 +8,15 @@ from pathlib import Path
 @dataclass(frozen=True)
 class Collection:
     """A named set of images, counted. overlap: people who describe each image (0: everybody).
-    needs_review: only narratives that a reviewer accepted are frozen and exported."""
+    needs_review: only narratives that a reviewer accepted are frozen and exported. question: what
+    its annotators are asked. keeps_voice: else a voice goes once its words have times."""
 
     id: int
     name: str
     overlap: int
     needs_review: bool
+    question: str
+    keeps_voice: bool
     num_images: int
     num_narratives: int
     num_with_trace: int

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row, delete, func, select
+from sqlalchemy import Row, delete, func, select, update
 
 from data_tools import assignment, writes
 from data_tools import tables as db
@@ -78,7 +78,7 @@ class Store:
         narratives = select(func.count()).where(n.collection_id == db.collections.c.id)
         words = narratives.with_only_columns(func.coalesce(func.sum(n.num_words), 0))
         query = select(
-            *db.collections.c["id", "name", "overlap", "needs_review"],
+            *db.collections.c["id", "name", "overlap", "needs_review", "question", "keeps_voice"],
             images.scalar_subquery(),
             narratives.scalar_subquery(),
             narratives.where(n.num_points > 0).scalar_subquery(),
@@ -107,6 +107,12 @@ class Store:
             raise StoreError(f"overlap: must be 0 (everybody) or more, got {overlap}")
         rules = partial(writes.set_rules, overlap=overlap, needs_review=needs_review)
         self._database.write(lambda c: rules(c, collection_id))
+
+    def set_recording(self, collection_id: int, *, question: str, keeps_voice: bool) -> None:
+        """What annotators are asked, and whether their voices stay once words have times."""
+        values = {"question": question.strip(), "keeps_voice": keeps_voice}
+        change = update(db.collections).filter_by(id=collection_id).values(**values)
+        self._database.write(lambda c: c.execute(change))
 
     def annotator(self, name: str) -> int:
         """The annotator_id of this name, given at its first use."""

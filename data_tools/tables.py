@@ -48,6 +48,8 @@ collections = Table(
     Column("name", String, nullable=False, unique=True),
     Column("overlap", Integer, nullable=False, server_default="0"),  # people an image; 0: all
     Column("needs_review", Boolean, nullable=False, server_default=false()),  # to leave the studio
+    Column("question", Text, nullable=False, server_default=""),  # shown to its annotators
+    Column("keeps_voice", Boolean, nullable=False, server_default=true()),  # once words are timed
     **_NEVER_REUSED,
 )
 images = Table(  # of a collection; the bytes lie in the images folder, once for each sha256

@@ -5,6 +5,7 @@
 and so is the answer: {"serial", ...}, with "problem" where a person must mend something.
 """
 
+import base64
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,14 +13,19 @@ from typing import Any
 from urllib.parse import quote
 
 import gradio as gr
+import numpy as np
 
-from data_tools.store import Draft, ImageRow, StoreError
+from data_tools.store import Collection, Draft, ImageRow, StoreError
 from loctex.narrative import Narrative
+from ui import listening
 from ui.components import Recorder
 from ui.exchange import DEMO, add_demo_part
 from ui.workspace import Workspace
 
 Message = dict[str, Any]
+
+PIECE = 16_000 * 60  # samples of a voice in one answer
+RECORDERS = ("studio", "voice_recording")  # what a draft notes for the recorder alone
 
 WELCOME = {
     "title": "Point at what you say",
@@ -76,27 +82,70 @@ def choose(workspace: Workspace, annotator: str, ask: Message) -> Message:
 
 
 def save(workspace: Workspace, annotator: str, ask: Message) -> Message:
-    """Keep a take that is still being recorded."""
-    me = workspace.store.annotator(annotator)
+    """Keep a take that is still being recorded, and the piece of its voice that came with it."""
+    store, me = workspace.store, workspace.store.annotator(annotator)
+    take_id, piece = ask["take_id"], ask.get("voice")
     record = json.dumps(ask["record"], allow_nan=False)
-    workspace.store.save_draft(ask["take_id"], me, int(ask["image"]), record)
-    return {"saved": True}
+    store.save_draft(take_id, me, int(ask["image"]), record)
+    if piece is None or store.has_take(take_id):
+        return {"saved": True}
+    sound = base64.b64decode(piece["pcm"], validate=True)
+    return {"saved": True, "heard": workspace.voices.append(take_id, int(piece["at"]), sound)}
 
 
 def submit(workspace: Workspace, annotator: str, ask: Message) -> Message:
     """Store a take as a narrative, once however often it is sent, and go on to the next image.
 
-    Without a record it is the draft that is stored; "isMissing" asks for the record after all.
+    Without a record it is the draft that is stored; "isMissing" asks for the record after all, and
+    "heard" for the voice from that sample on.
     """
     store, me = workspace.store, workspace.store.annotator(annotator)
     collection, image = int(ask["collection"]), asked_image(workspace, ask)
-    if not store.has_take(ask["take_id"]):
+    take_id, num_samples = ask["take_id"], int(ask.get("num_samples") or 0)
+    if not store.has_take(take_id):
         drafts = {draft.take_id: draft.body for draft in store.drafts(me)}
-        record = ask["record"] or json.loads(drafts.get(ask["take_id"], "null"))
+        record = ask["record"] or json.loads(drafts.get(take_id, "null"))
         if record is None:
             return {"isMissing": True}
-        store.add(collection, checked(record, image, me), take_id=ask["take_id"])
+        narrative = checked(record, image, me)
+        if num_samples and (heard := workspace.voices.heard(take_id)) < num_samples:
+            return {"heard": heard}
+        if num_samples and known(workspace, collection).keeps_voice:
+            narrative = replace(narrative, voice=workspace.voices.keep(take_id, num_samples))
+        store.add(collection, narrative, take_id=take_id)
+    if num_samples:
+        workspace.voices.drop_draft(take_id)
     return task(workspace, annotator, collection, next_after(workspace, collection, me, image))
+
+
+def align(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """When each word of the caption was said in the voice of the take."""
+    voice = own_voice(workspace, annotator, ask["take_id"])
+    return {"words": listening.word_times(str(ask["caption"]), voice)}
+
+
+def propose(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """What the Whisper checkpoint of this studio hears in the voice of the take."""
+    if workspace.whisper is None:
+        raise ValueError("This studio has no Whisper checkpoint; an admin names one (--whisper).")
+    voice = own_voice(workspace, annotator, ask["take_id"])
+    return {"caption": listening.proposal(voice, workspace.whisper)}
+
+
+def voice(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """The voice of a take that another browser began, from a sample on."""
+    samples = own_voice(workspace, annotator, ask["take_id"])[int(ask["at"]) :][:PIECE]
+    return {"pcm": base64.b64encode(samples.tobytes()).decode()}
+
+
+def ask_for(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """What a collection asks, and whether it keeps voices: an admin sets it."""
+    workspace.demand("admin", annotator)
+    collection, question = int(ask["collection"]), str(ask["question"])[:500]
+    workspace.store.set_recording(
+        collection, question=question, keeps_voice=bool(ask["keeps_voice"])
+    )
+    return task(workspace, annotator, collection, find_image(workspace, collection, ask["image"]))
 
 
 def skip(workspace: Workspace, annotator: str, ask: Message) -> Message:
@@ -128,6 +177,7 @@ def discard(workspace: Workspace, annotator: str, ask: Message) -> Message:
     store = workspace.store
     if ask["take_id"] in {draft.take_id for draft in store.drafts(store.annotator(annotator))}:
         store.drop_draft(ask["take_id"])
+        workspace.voices.drop_draft(ask["take_id"])
     return {}
 
 
@@ -142,7 +192,8 @@ def demo(workspace: Workspace, annotator: str, ask: Message) -> Message:
 
 ACTIONS: dict[str, Callable[[Workspace, str, Message], Message]] = {
     "open": open_task, "choose": choose, "save": save, "submit": submit, "skip": skip,
-    "previous": previous, "again": again, "discard": discard, "demo": demo,
+    "previous": previous, "again": again, "discard": discard, "demo": demo, "align": align,
+    "propose": propose, "voice": voice, "ask_for": ask_for,
 }  # fmt: skip
 
 
@@ -172,7 +223,7 @@ def checked(record: Message, image: ImageRow, annotator_id: int) -> Narrative:
             "This take has no trace. Continue, and move the pointer over the image while you "
             "describe it."
         )
-    narrative = Narrative.from_json(record)
+    narrative = Narrative.from_json({k: v for k, v in record.items() if k not in RECORDERS})
     return replace(
         narrative, dataset_id=image.dataset_id, image_id=image.image_id, annotator_id=annotator_id
     )
@@ -181,7 +232,7 @@ def checked(record: Message, image: ImageRow, annotator_id: int) -> Narrative:
 def unsent(workspace: Workspace, annotator: str, ask: Message) -> list[Message]:
     """This annotator's takes that were not submitted, of the store and then of the browser."""
     store = workspace.store
-    kept = [take(draft) for draft in store.drafts(store.annotator(annotator))]
+    kept = [take(workspace, draft) for draft in store.drafts(store.annotator(annotator))]
     taken = {draft["take_id"] for draft in kept}
     only_there = [
         {"take_id": draft["take_id"], "image": draft["image"]}
@@ -193,11 +244,31 @@ def unsent(workspace: Workspace, annotator: str, ask: Message) -> list[Message]:
     ]
 
 
-def take(draft: Draft) -> Message:
+def take(workspace: Workspace, draft: Draft) -> Message:
+    is_voiced = "studio" in (record := json.loads(draft.body)) and record["studio"].get("isVoiced")
     return {
-        "take_id": draft.take_id, "image": draft.image_row_id, "record": json.loads(draft.body),
+        "take_id": draft.take_id, "image": draft.image_row_id, "record": record,
         "saved": draft.saved.timestamp(),
+        "heard": workspace.voices.heard(draft.take_id) if is_voiced else 0,
     }  # fmt: skip
+
+
+def own_voice(workspace: Workspace, annotator: str, take_id: str) -> np.ndarray:
+    """(S,) int16 of this annotator's draft; ValueError: it is another's, or gone."""
+    drafts = workspace.store.drafts(workspace.store.annotator(annotator))
+    if take_id not in {draft.take_id for draft in drafts}:
+        raise ValueError("This take is not one of your drafts.")
+    return workspace.voices.draft(take_id)
+
+
+def known(workspace: Workspace, collection: int) -> Collection:
+    return next(c for c in workspace.store.collections() if c.id == collection)
+
+
+def given(workspace: Workspace, collection: int, image: ImageRow) -> str:
+    """A caption of the image that nobody has traced yet, for Trace; empty where there is none."""
+    rows = workspace.store.narratives(collection, image_row_id=image.id)
+    return next((row.caption for row in rows if not row.num_points), "")
 
 
 def next_after(
@@ -235,9 +306,10 @@ def task(
     store, me = workspace.store, workspace.store.annotator(annotator)
     known = store.collections()
     if image is not None and draft is None:
-        mine = [take(d) for d in store.drafts(me) if d.image_row_id == image.id]
+        mine = [take(workspace, d) for d in store.drafts(me) if d.image_row_id == image.id]
         draft = max(mine, key=lambda kept: kept["saved"], default=None)
-    total = next((c.num_images for c in known if c.id == collection), 0)
+    here = next((c for c in known if c.id == collection), None)
+    total = here.num_images if here else 0
     return {
         "collections": [{"id": c.id, "name": c.name} for c in known],
         "collection": collection,
@@ -245,6 +317,11 @@ def task(
         "progress": [total - store.num_left(collection, me) if total else 0, total],
         "image": None if image is None else picture(image),
         "draft": draft,
+        "given": "" if image is None else given(workspace, collection, image),
+        "question": here.question if here else "",
+        "keeps_voice": here is None or here.keeps_voice,
+        "is_admin": workspace.allows("admin", annotator),
+        "can_propose": workspace.whisper is not None,
         "empty": WELCOME if collection is None else ALL_DONE if total else NO_IMAGES,
     }
 

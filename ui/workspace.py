@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data_tools.store import Store
+from data_tools.voices import Voices
 from loctex.runs import BusyError, Run, locked
 from ui.users import ROLES, role_of
 
@@ -12,14 +13,19 @@ from ui.users import ROLES, role_of
 class Workspace:
     """The folder's paths, its store and its runs.
 
-    users: the file of logins; without it, whoever reaches the page is its admin.
+    users: the file of logins; without it, whoever reaches the page is its admin. whisper: a folder
+    of transformers with a Whisper checkpoint, which proposes what a voice says.
     Raises StoreError where a newer version made the database.
     """
 
     def __init__(
-        self, root: Path | str, database: str | None = None, users: Path | None = None
+        self,
+        root: Path | str,
+        database: str | None = None,
+        users: Path | None = None,
+        whisper: Path | None = None,
     ) -> None:
-        self.users = users
+        self.users, self.whisper = users, whisper
         self.root = Path(root).expanduser().resolve()
         self.images_dir = self.root / "images"
         self.voices_dir = self.root / "voices"
@@ -27,6 +33,7 @@ class Workspace:
         self.snapshots_dir = self.root / "snapshots"
         for folder in (self.images_dir, self.voices_dir, self.runs_dir, self.snapshots_dir):
             folder.mkdir(parents=True, exist_ok=True)
+        self.voices = Voices(self.voices_dir)
         self.store = Store(database or f"sqlite:///{self.root / 'studio.db'}", self.images_dir)
 
     def allows(self, role: str, name: str | None) -> bool:
