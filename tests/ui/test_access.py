@@ -1,17 +1,13 @@
 """What each role may do, also when the request is written by hand."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.browser.conftest import ROOT, Studio
+from tests.browser.conftest import Studio
 from tests.data_tools.samples import narrative, picture
+from tests.ui.client import Client, Event, built, named
 from ui import users
 from ui.workspace import Workspace
 
@@ -31,36 +27,6 @@ def workspace(tmp_path_factory) -> Iterator[Workspace]:
     result.store.close()
 
 
-BUILD = """
-import app, json, sys; app.stay_local()
-from ui import layout
-from ui.workspace import Workspace
-page = layout.build(Workspace(sys.argv[1]))
-events = [[e._id, getattr(e.fn, "__qualname__", ""), len(e.inputs), [kind for _, kind in e.targets]]
-          for e in page.fns.values()]
-print(json.dumps([events, [tab.visible for tab, _ in page.tabs]]))
-"""  # in a process of its own: Gradio leaves an event loop open
-
-
-@dataclass(frozen=True)
-class Event:
-    """What a forger finds out of the page: the number of an event."""
-
-    id: int
-    name: str
-    num_inputs: int
-    kinds: list[str]
-
-
-def built(root: Path) -> tuple[list[Event], list[bool]]:
-    """The events of the page over this workspace, and whether each tab is open to everybody."""
-    done = subprocess.run(
-        [sys.executable, "-c", BUILD, root], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    events, is_open = json.loads(done.stdout.splitlines()[-1])
-    return [Event(*event) for event in events], is_open
-
-
 @pytest.fixture(scope="module")
 def events(workspace) -> list[Event]:
     return built(workspace.root)[0]
@@ -71,26 +37,6 @@ def studio(workspace) -> Iterator[Studio]:
     running = Studio(workspace.root, f"--users={workspace.users}")
     yield running
     running.stop()
-
-
-class Client:
-    """A person with a login and no browser: asks for any event of the page by its number."""
-
-    def __init__(self, studio: Studio, name: str, password: str) -> None:
-        self.session = httpx.Client(base_url=studio.url, timeout=60)
-        form = {"username": name, "password": password}
-        self.answer = self.session.post("/login", data=form)
-
-    def ask(self, event: Event, inputs: list) -> dict:
-        """What the page would be told: {"success": ..., "output": ...}."""
-        asked = {"fn_index": event.id, "data": inputs, "session_hash": "forged"}
-        self.session.post("/gradio_api/queue/join", json=asked).raise_for_status()
-        with self.session.stream("GET", "/gradio_api/queue/data?session_hash=forged") as lines:
-            for line in lines.iter_lines():
-                told = json.loads(line.removeprefix("data:")) if line else {}
-                if told.get("msg") == "process_completed":
-                    return told
-        raise AssertionError("the page did not answer")
 
 
 @pytest.fixture
@@ -105,11 +51,6 @@ def enter(studio) -> Iterator[Callable[..., Client]]:
     yield log_in
     for client in clients:
         client.session.close()
-
-
-def named(events: list[Event], name: str) -> Event:
-    """The event whose function is called so."""
-    return next(event for event in events if event.name.endswith(name))
 
 
 def test_each_role_may_do_what_those_before_it_may(workspace):
@@ -131,7 +72,7 @@ def test_without_logins_whoever_reaches_the_page_is_its_admin(tmp_path):
     workspace = Workspace(tmp_path)
     workspace.demand("admin", None)
     workspace.store.close()
-    assert built(tmp_path)[1] == [True] * 4
+    assert all(built(tmp_path)[1])
 
 
 def test_nobody_looks_behind_a_closed_tab_with_a_forged_request(enter, events):
