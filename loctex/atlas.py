@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -107,6 +108,14 @@ class Making:
                 start_new_session=True,
             )  # fmt: skip
         threading.Thread(target=process.wait, daemon=True).start()  # leaves no zombie
+
+    def wait_for_start(self, seconds: float = 20.0) -> None:
+        """Until the process that `start` made is at work, or has ended."""
+        deadline = time.monotonic() + seconds
+        while not (is_locked(self.lock) or self.table.exists() or self.last_line()):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.05)
 
     def stop(self) -> None:
         """It ends after the images it is at; what is made stays."""

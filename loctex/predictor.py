@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,8 @@ class Attention:
     trace: np.ndarray  # (W, 3) x, y (fractions), t (s): the map's center in the middle of the word
     boxes: np.ndarray  # (W, 4) x0, y0, x1, y1: around the strongest cells that hold half the mass
     score: float  # cosine of image and caption
+    image: np.ndarray  # (D,) embedding of length 1, and the caption's
+    text: np.ndarray
 
 
 class Predictor:
@@ -78,7 +81,16 @@ class Predictor:
             trace=np.column_stack((trace.centroid(maps), middle)),
             boxes=trace.mass_box(maps),
             score=float((image.embedding * text.embedding).sum()),
+            image=image.embedding[0].float().cpu().numpy(),
+            text=text.embedding[0].float().cpu().numpy(),
         )
+
+    @torch.inference_mode()
+    def embed(self, captions: Sequence[str]) -> np.ndarray:
+        """(N, D) embeddings of length 1; their product with an image's is `Attention.score`."""
+        tokens, _ = tokenizer.encode(self.tokenizer, captions, self.model.config.max_tokens)
+        text = self.model.encode_text(torch.from_numpy(tokens).to(self.model.device))
+        return text.embedding.float().cpu().numpy()
 
     @torch.inference_mode()
     def layers(
@@ -173,23 +185,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
 
 
+def record(attention: Attention) -> dict[str, Any]:
+    """The numbers as JSON values."""
+    return {
+        "caption": attention.caption,
+        "score": attention.score,
+        "words": [word.text for word in attention.words],
+        "times": [(word.start, word.end) for word in attention.words],
+        "spans": attention.spans,
+        "maps": attention.maps.tolist(),
+        "trace": attention.trace.tolist(),
+        "boxes": attention.boxes.tolist(),
+    }
+
+
 def save(attention: Attention, path: Path) -> None:
     """Writes the numbers as JSON (lists) or NPZ (arrays), by the file's extension."""
-    arrays = {"maps": attention.maps, "trace": attention.trace, "boxes": attention.boxes}
-    texts = [word.text for word in attention.words]
-    times = np.array([(word.start, word.end) for word in attention.words])
+    numbers = record(attention)
     if path.suffix == ".npz":
-        np.savez_compressed(path, words=texts, times=times, spans=attention.spans,
-                            score=attention.score, caption=attention.caption, **arrays)  # fmt: skip
+        arrays = {"maps": attention.maps, "trace": attention.trace, "boxes": attention.boxes}
+        np.savez_compressed(path, **numbers | arrays)
     elif path.suffix == ".json":
-        record = {
-            "caption": attention.caption,
-            "score": attention.score,
-            "words": texts,
-            "times": times.tolist(),
-            "spans": attention.spans,
-        } | {name: array.tolist() for name, array in arrays.items()}
-        write_whole(path, json.dumps(record))
+        write_whole(path, json.dumps(numbers))
     else:
         raise ValueError(f"--to {path}: the extension must be .json or .npz")
 

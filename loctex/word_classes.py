@@ -21,7 +21,7 @@ hang hangs hung fly flies jump jumps throw throws catch catches hit hits carry c
 drive drives read reads smile smiles talk talks swim swims sleep sleeps lean leans drew draw draws
 drawn make makes made take takes took taken put puts place places placed park parked cover covers
 covered fill fills filled attached kept keep keeps seems appears comes come goes go has have
-having had contains contain surround surrounded use used visible can could may might""".split()
+having had contains contain surround surrounded use used""".split()
 _OTHER = """a an the this that these those there here it its he she they them his her their we i you
 me my our your who which what where when is are was were be been being am do does did of and or but
 nor so as with without by for from to than then also too very just only not no yes if while some
@@ -30,7 +30,8 @@ four five six seven eight nine ten first second third last somebody someone some
 image picture photo photograph kind type lot group pair set
 big large small little tiny huge tall short long wide narrow thick thin old young new wooden
 metal metallic plastic round shaped same different beautiful nice clear blurred blurry
-open closed wet dry empty full like such again even still maybe probably""".split()
+open closed wet dry empty full like such again even still maybe probably visible can could may
+might""".split()
 _NOUNS_IN_ING = """building buildings ceiling clothing thing things string ring rings king wing
 wings swing spring painting paintings railing railings wedding evening morning awning frosting icing
 earring earrings lighting sibling duckling ping""".split()

@@ -7,12 +7,7 @@ from typing import Any
 import gradio as gr
 import plotly
 
-_STATIC = Path(__file__).parent / "static"
-
-
-def static(*names: str) -> str:
-    """The text of files of ui/static, joined; scripts share one scope in the order given."""
-    return "\n".join((_STATIC / name).read_text(encoding="utf-8") for name in names)
+from ui.assets import PLAYER_SCRIPTS, static
 
 
 class Recorder(gr.HTML):
@@ -38,15 +33,13 @@ class Player(gr.HTML):
     is nothing to show; it crosses to the browser as one JSON string."""
 
     def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        script = static("colors.js", "stage.js", "player.js", "controls.js")
-        super().__init__(
-            value,
-            html_template=static("player.html"),
-            css_template=static("player.css"),
-            js_on_load=script + "\n//# sourceURL=ui/static/player.js",
-            apply_default_css=False,
-            **kwargs,
-        )
+        parts = {
+            "html_template": static("player.html"),
+            "css_template": static("player.css"),
+            "js_on_load": static(*PLAYER_SCRIPTS) + "\n//# sourceURL=ui/static/player.js",
+            "apply_default_css": False,
+        }
+        super().__init__(value, **parts | kwargs)
 
     def preprocess(self, payload: str | None) -> dict[str, Any] | None:
         return json.loads(payload) if payload else None
@@ -56,6 +49,35 @@ class Player(gr.HTML):
 
     def example_payload(self) -> str:
         return json.dumps({"message": "Nothing to show yet."})
+
+
+class Comparison(Player):
+    """Two to four models on one picture. Its value is `ui.comparison.compare(...)`."""
+
+    def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        script = static("colors.js", "stage.js", "compare.js")
+        parts = {
+            "html_template": static("compare.html"),
+            "css_template": static("player.css", "compare.css"),
+            "js_on_load": script + "\n//# sourceURL=ui/static/compare.js",
+        }
+        super().__init__(value, **parts | kwargs)
+
+
+class Saver(gr.HTML):
+    """Nothing to see: a value {"name", "type", "base64"} is saved as a file by the browser."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            None,
+            html_template="<span hidden></span>",
+            js_on_load=static("saver.js") + "\n//# sourceURL=ui/static/saver.js",
+            apply_default_css=False,
+            **kwargs,
+        )
+
+    def postprocess(self, value: dict[str, Any] | None) -> str | None:
+        return None if value is None else json.dumps(value)
 
 
 class Curves(gr.HTML):
@@ -93,8 +115,7 @@ class Listing(gr.HTML):
     def __init__(self, value: str = "", **kwargs: Any) -> None:
         super().__init__(
             value,
-            css_template=static("listing.css"),
             js_on_load=static("listing.js") + "\n//# sourceURL=ui/static/listing.js",
             apply_default_css=False,
-            **kwargs,
+            **{"css_template": static("listing.css")} | kwargs,
         )

@@ -2,208 +2,245 @@
 
 from __future__ import annotations
 
-import hashlib
-import threading
+import base64
+import mimetypes
+import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
-import numpy as np
 from gradio.utils import get_upload_folder
 
-from loctex import metrics, trace, words
-from loctex.narrative import Narrative, Word
-from ui.components import Player
-from ui.payload import payload
+from ui import nearest
+from ui.assets import static
+from ui.atlas import AtlasView
+from ui.comparison import MOST, compare
+from ui.components import Comparison, Listing, Player, Saver
+from ui.look import NO_MODEL, look, shown
+from ui.models import Models, checkpoints
 from ui.pictures import Listed, list_items, load_item, sources, thumbnail
+from ui.survey import making, survey
 from ui.workspace import Workspace
 
-if TYPE_CHECKING:
-    from loctex.predictor import Attention, Predictor
-
-NO_MODEL = "Train a model, then come back and see where it looks for each word."
-NO_PICTURE = "Choose a picture on the left, or drop one of your own."
-NO_CAPTION = "Type a sentence about the picture, then press Enter: every word gets its own place."
-
-
-# --- what the model answers
-
-
-def checkpoints(workspace: Workspace) -> list[tuple[str, str]]:
-    """(label, folder) of each trained checkpoint: newest run first, best before last."""
-    return [
-        (f"{run.name} · {name}", str(run.path / name))
-        for run in workspace.runs()
-        for name in ("best", "last")
-        if (run.path / name / "config.json").is_file()
-    ]
-
-
-class Models:
-    """Predictors in memory, by checkpoint and when it was written; a picture is encoded once."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._shown: tuple[Any, bytes] | None = None
-
-    def attend(
-        self, checkpoint: str, image: np.ndarray, caption: str, recorded: Sequence[Word] | None
-    ) -> tuple[Attention, float]:
-        """The attention, and the seconds by which this model widens each word's window."""
-        folder = Path(checkpoint).resolve()
-        key = folder, (folder / "config.json").stat().st_mtime_ns
-        with self._lock:
-            predictor = _predictor(*key)
-            shown = key, hashlib.blake2b(np.ascontiguousarray(image)).digest()
-            if shown != self._shown:
-                self._shown = None
-                predictor.set_image(image)
-                self._shown = shown
-            attention = predictor.attend(caption, recorded)
-            return attention, predictor.model.config.word_margin
-
-
-@lru_cache(maxsize=2)
-def _predictor(folder: Path, written: int) -> Predictor:
-    from loctex.predictor import Predictor  # torch: only once somebody looks
-
-    return Predictor.load(folder)
-
-
-def compare(
-    attention: Attention, narrative: Narrative, margin: float
-) -> tuple[list[bool | None], list[dict[str, str]]]:
-    """Model against person, as loctex.evaluate does it: a hit or miss per word (None: no trace),
-    and the scores of the sentence."""
-    windows = words.windows(narrative.words, margin)
-    target = trace.rasterize(narrative.strokes, windows, attention.maps.shape[1:])
-    grounded = target.any(axis=(1, 2)) & attention.maps.any(axis=(1, 2))
-    cells = metrics.trace_cells(target)
-    hits = metrics.pointing(attention.maps, cells)
-    truth = trace.boxes(narrative.strokes, windows)
-    rows = general(attention)
-    if grounded.any():
-        chance = metrics.pointing_chance(cells[grounded]).sum()
-        rows.append(_row(
-            "Words that agree", f"{hits[grounded].sum():.0f} of {grounded.sum()}",
-            "The model's strongest cell meets the person's trace of the word (pointing_trace); "
-            f"a cell drawn at random would meet {chance:.1f}. Where they differ, the line under "
-            "the word is dashed.",
-        ))  # fmt: skip
-        costs = [metrics.lbm(attention.boxes, truth, window) for window in (0, 1)]
-        rows.append(_row(
-            "Distance of the paths", f"{costs[0]:.3f} · {costs[1]:.3f}",
-            "Local bipartite matching (LBM, k = 0 and k = 1) of the model's boxes with the "
-            "person's: 0 is the same path, in fractions of the picture.",
-        ))  # fmt: skip
-    is_hit = [bool(hit > 0.5) if known else None for hit, known in zip(hits, grounded, strict=True)]
-    return is_hit, rows
-
-
-def general(attention: Attention) -> list[dict[str, str]]:
-    """The scores that need no recording."""
-    rows = [_row("Match", f"{attention.score:.2f}", "Cosine of picture and sentence, from -1 to 1: "
-                 "try a wrong sentence and see it fall.")]  # fmt: skip
-    num_read = int(attention.maps.any(axis=(1, 2)).sum())
-    if num_read < len(attention.words):
-        rows.append(_row(
-            "Words read", f"{num_read} of {len(attention.words)}",
-            "The model cuts long captions; the pale words came after the cut.",
-        ))  # fmt: skip
-    return rows
-
-
-def _row(name: str, value: str, help: str) -> dict[str, str]:
-    return {"name": name, "value": value, "help": help}
-
-
-def look(
-    workspace: Workspace, models: Models, checkpoint: str | None, item: Listed | None, caption: str
-) -> dict[str, Any]:
-    """What the player shows; where that is not possible, a message that says what to do."""
-    try:
-        if item is None:
-            return {"message": NO_PICTURE if checkpoint else NO_MODEL}
-        image, narrative = load_item(workspace, item)
-        is_told = narrative is not None and caption.strip() == narrative.caption.strip()
-        recorded = narrative if is_told and narrative.words else None
-        if checkpoint is None:
-            return payload(None, image, recorded) if recorded else {"message": NO_MODEL}
-        if not caption.strip():
-            return {"message": NO_CAPTION}
-        said = recorded.words if recorded else None
-        attention, margin = models.attend(checkpoint, image, caption, said)
-        if recorded is None:
-            return payload(attention, image, scores=general(attention))
-        hits, scores = compare(attention, recorded, margin)
-        return payload(
-            attention, image, recorded, margin=margin, hits=hits, scores=scores,
-            voice=_voice(workspace, recorded),
-        )  # fmt: skip
-    except (ValueError, FileNotFoundError) as error:
-        return {"message": str(error)}
-
-
-def _voice(workspace: Workspace, narrative: Narrative) -> Path | None:
-    path = workspace.voices_dir / Path(narrative.voice).name if narrative.voice else None
-    return path if path and path.is_file() else None
-
-
-# --- the page
+FIGURES = {"SVG": "svg", "PNG": "png", "PDF": "pdf", "Player (HTML)": "html", "Numbers": "json"}
+NOT_SCORED = (
+    '<div class="nearest"><p>Score this split under Atlas once, then the sentences nearest to a '
+    "picture and the pictures nearest to a sentence stand here.</p></div>"
+)
 
 
 def build(workspace: Workspace) -> gr.Button:
     """The tab. Returns the button of the empty state, which leads to Train."""
-    listed, item, starts, end = gr.State([]), gr.State(None), gr.State([0]), gr.State(None)
-    with gr.Row(elem_classes="inspect") as row:
-        with gr.Column(scale=1, min_width=250, visible=False) as side:
-            with gr.Row():
-                checkpoint = gr.Dropdown([], label="Model", min_width=130)
-                source = gr.Dropdown([], label="Pictures", min_width=130)
-            gallery = gr.Gallery(
+    return _Page(workspace).to_train
+
+
+class _Page:
+    """The tab's parts: what to look at on the left; one picture, models compared, the atlas."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace, self.models = workspace, Models()
+        self.listed, self.item = gr.State([]), gr.State(None)
+        self.starts, self.end, self.view = gr.State([0]), gr.State(None), gr.State("one")
+        with gr.Row(elem_classes="inspect") as self.row:
+            with gr.Column(scale=1, min_width=250, visible=False) as self.side:
+                self._build_side()
+            with gr.Column(scale=5, min_width=600):
+                self.caption = gr.Textbox(
+                    show_label=False, container=False, placeholder="Say what is in the picture",
+                    submit_btn="Look", max_lines=3, visible=False, elem_id="inspect-caption",
+                )  # fmt: skip
+                with gr.Tabs(elem_id="inspect-views", elem_classes="inner") as self.views:
+                    with gr.Tab("One picture", id="one") as self.one:
+                        self._build_one()
+                    with gr.Tab("Compare", id="compare") as self.compared:
+                        self.rivals = gr.Dropdown(
+                            [], multiselect=True, max_choices=MOST, show_label=False,
+                            container=False, elem_id="inspect-rivals",
+                        )  # fmt: skip
+                        self.comparison = Comparison(elem_id="inspect-comparison")
+                    with gr.Tab("Atlas", id="atlas") as self.atlas_tab:
+                        self.atlas = AtlasView(
+                            workspace, self.models, self.checkpoint, self.source
+                        )
+        self._wire()
+
+    def _build_side(self) -> None:
+        with gr.Row():
+            self.checkpoint = gr.Dropdown([], label="Model", min_width=130)
+            self.source = gr.Dropdown([], label="Pictures", min_width=130)
+        with gr.Column() as self.browse:
+            self.gallery = gr.Gallery(
                 show_label=False, columns=2, height=520, object_fit="cover", allow_preview=False,
                 interactive=False, buttons=[], elem_id="inspect-gallery",
             )  # fmt: skip
             with gr.Row():
-                back = gr.Button("Back", size="sm", min_width=60, interactive=False)
-                more = gr.Button("More", size="sm", min_width=60, interactive=False)
-                own = gr.UploadButton(
+                self.back = gr.Button("Back", size="sm", min_width=60, interactive=False)
+                self.more = gr.Button("More", size="sm", min_width=60, interactive=False)
+                self.own = gr.UploadButton(
                     "A picture of your own", file_types=["image"], size="sm", min_width=180
                 )
-        with gr.Column(scale=5, min_width=600):
-            caption = gr.Textbox(
-                show_label=False, container=False, placeholder="Say what is in the picture",
-                submit_btn="Look", max_lines=3, visible=False, elem_id="inspect-caption",
+
+    def _build_one(self) -> None:
+        self.player = Player({"message": NO_MODEL}, accepts="image", elem_id="inspect-player")
+        self.to_train = gr.Button(
+            "Go to Train", variant="primary", visible=False, scale=0, elem_id="inspect-to-train"
+        )
+        with gr.Accordion("Nearest sentences and pictures", open=False) as self.near:
+            self.nearest = Listing(elem_id="inspect-nearest", css_template=static("atlas.css"))
+        with gr.Accordion("Save as a figure", open=False):
+            with gr.Row(elem_classes="studio-line"):
+                self.words = gr.Textbox(
+                    label="Words", placeholder="2,5,6; left empty: those that name something",
+                    max_lines=1, scale=3, min_width=220, elem_id="figure-words",
+                )  # fmt: skip
+                self.columns = gr.Number(4, label="Panels beside each other", precision=0,
+                                         minimum=1, maximum=12, min_width=120)  # fmt: skip
+                self.dpi = gr.Number(300, label="Dots per inch", precision=0, minimum=50,
+                                     maximum=1200, min_width=120)  # fmt: skip
+            with gr.Row(elem_classes="studio-line"):
+                self.figures = [gr.Button(name, size="sm", min_width=90) for name in FIGURES]
+            self.saver = Saver()
+
+    def _wire(self) -> None:
+        on = partial(_on, api_visibility="private")
+        looked = self._look, [self.view, self.checkpoint, self.rivals, self.item, self.caption], [
+            self.player, self.comparison]  # fmt: skip
+        near = self._near, [self.view, self.checkpoint, self.source, self.item, self.caption], [
+            self.nearest]  # fmt: skip
+        page = (
+            partial(turn, self.workspace), [self.source, self.starts],
+            [self.gallery, self.listed, self.back, self.more, self.end],
+        )  # fmt: skip
+        first = _first, [self.listed, self.item, self.caption], [self.item, self.caption]
+        atlas = (
+            self._atlas,
+            [self.view, self.checkpoint, self.source, self.atlas.chosen, self.atlas.first],
+            self.atlas.shown,
+        )
+        for event in (self.row.parent.select, self.source.input):
+            is_new = event == self.source.input
+            offered = on(
+                event, partial(_offer, self.workspace, is_new),
+                [self.checkpoint, self.source, self.rivals, self.item, self.starts],
+                [self.checkpoint, self.source, self.rivals, self.side, self.caption, self.to_train,
+                 self.item, self.starts],
             )  # fmt: skip
-            player = Player({"message": NO_MODEL}, accepts="image", elem_id="inspect-player")
-            to_train = gr.Button(
-                "Go to Train", variant="primary", visible=False, scale=0, elem_id="inspect-to-train"
-            )
+            step = on(on(offered.then, *page).then, *first)
+            on(on(on(step.then, *looked).then, *near).then, *atlas)
+        for button, move in ((self.back, lambda starts, end: starts[:-1] or [0]),
+                             (self.more, lambda starts, end: [*starts, end])):  # fmt: skip
+            on(on(button.click, move, [self.starts, self.end], [self.starts]).then, *page)
+        picked = [self.item, self.caption]
+        for event, pick, inputs in (
+            (self.gallery.select, _pick, [self.listed]),
+            (self.own.upload, _own, [self.own]),
+            (self.player.dropped, _dropped, []),
+        ):
+            on(on(on(event, pick, inputs, picked).then, *looked).then, *near)
+        for event in (self.caption.submit, self.checkpoint.input, self.rivals.input):
+            on(on(on(event, *looked).then, *near).then, *atlas)
+        on(self.near.expand, *near)
+        for tab, name in ((self.one, "one"), (self.compared, "compare"), (self.atlas_tab, "atlas")):
+            chosen = on(tab.select, partial(self._turn_to, name), [self.checkpoint],
+                        [self.view, self.browse, self.caption])  # fmt: skip
+            on(on(chosen.then, *looked).then, *atlas)
+        here = [self.item, self.caption, self.source, self.checkpoint]
+        on(on(on(self.nearest.pick, self._nearer, here, picked).then, *looked).then, *near)
+        opened = on(self.atlas.page.pick, self._open, [self.source, self.checkpoint],
+                    [*picked, self.views, self.view, self.browse, self.caption])  # fmt: skip
+        on(on(opened.then, *looked).then, *near)
+        for button, kind in zip(self.figures, FIGURES.values(), strict=True):
+            on(button.click, partial(self._figure, kind),
+               [self.checkpoint, self.item, self.caption, self.words, self.columns, self.dpi],
+               [self.saver])  # fmt: skip
 
-    def on(event: Callable, action: Callable, inputs: list, outputs: list, **more: Any) -> Any:
-        return event(action, inputs, outputs, api_visibility="private", **more)
+    # --- what is shown
 
-    models = Models()
-    shown = partial(look, workspace, models), [checkpoint, item, caption], [player]
-    page = partial(turn, workspace), [source, starts], [gallery, listed, back, more, end]
-    first = _first, [listed, item, caption], [item, caption]
-    for event in (row.parent.select, source.input):
-        is_new = event == source.input
-        step = on(event, partial(_offer, workspace, is_new), [checkpoint, source, item, starts],
-                  [checkpoint, source, side, caption, to_train, item, starts])  # fmt: skip
-        on(on(on(step.then, *page).then, *first).then, *shown)
-    for button, move in ((back, lambda starts, end: starts[:-1] or [0]),
-                         (more, lambda starts, end: [*starts, end])):  # fmt: skip
-        on(on(button.click, move, [starts, end], [starts]).then, *page)
-    picked = [item, caption]
-    on(on(gallery.select, _pick, [listed], picked).then, *shown)
-    on(on(own.upload, _own, [own], picked).then, *shown)
-    on(on(player.dropped, _dropped, [], picked).then, *shown)
-    for event in (caption.submit, checkpoint.input):
-        on(event, *shown)
-    return to_train
+    def _look(
+        self,
+        view: str,
+        checkpoint: str | None,
+        rivals: list[str],
+        item: Listed | None,
+        caption: str,
+    ) -> tuple:
+        """The player or the comparison; what is not in view waits until it is."""
+        if view == "atlas":
+            return gr.skip(), gr.skip()
+        if view == "compare":
+            return gr.skip(), compare(self.workspace, self.models, rivals or [], item, caption)
+        return shown(self.workspace, self.models, checkpoint, item, caption)[0], gr.skip()
+
+    def _near(
+        self,
+        view: str,
+        checkpoint: str | None,
+        source: str | None,
+        item: Listed | None,
+        caption: str,
+    ) -> str:
+        """Nearest sentences and pictures, over the pictures that are chosen."""
+        if view != "one" or not (checkpoint and source and item and caption.strip()):
+            return ""
+        try:
+            found = survey(making(self.workspace, checkpoint, source))
+            if found is None:
+                return NOT_SCORED
+            image = load_item(self.workspace, item)[0]
+            seen = self.models.look(checkpoint, image, caption, None, has_layers=False)
+        except (ValueError, FileNotFoundError):
+            return NOT_SCORED
+        return nearest.html(self.workspace, found, source, seen, caption)
+
+    def _atlas(self, view: str, *asked: Any) -> Any:
+        return self.atlas.show(*asked) if view == "atlas" else [gr.skip()] * len(self.atlas.shown)
+
+    def _turn_to(self, view: str, checkpoint: str | None) -> tuple:
+        is_one_picture = view != "atlas"
+        return view, gr.Column(visible=is_one_picture), gr.Textbox(
+            visible=is_one_picture and checkpoint is not None
+        )
+
+    def _open(self, source: str, checkpoint: str, event: gr.EventData) -> tuple:
+        """A sentence of the atlas, in the player."""
+        item = self.atlas.opened(source, checkpoint, event)
+        if item is None:
+            return (gr.skip(),) * 6
+        return item, item.caption, gr.Tabs(selected="one"), *self._turn_to("one", checkpoint)
+
+    def _nearer(
+        self, item: Listed, caption: str, source: str, checkpoint: str, event: gr.EventData
+    ) -> tuple:
+        """A near sentence asked of this picture, or a near picture opened with its own."""
+        found = survey(making(self.workspace, checkpoint, source))
+        act, row = str(event.id).split(" ")
+        near = nearest.listed(found, source, int(row))
+        return (item, near.caption) if act == "say" else (near, near.caption)
+
+    def _figure(
+        self, kind: str, checkpoint: str | None, item: Listed | None, caption: str, words: str,
+        columns: float, dpi: float,
+    ) -> dict[str, str]:  # fmt: skip
+        """A figure of what is shown, for the browser to save. gr.Error says what is wrong."""
+        from ui import figure
+
+        try:
+            looked = look(self.workspace, self.models, checkpoint, item, caption)
+            chosen = [int(k) - 1 for k in words.split(",")] if words.strip() else None
+            options = {"chosen": chosen, "columns": int(columns)}
+            content = figure.content([looked], kind, dpi=int(dpi), **options)
+        except (ValueError, FileNotFoundError, IndexError) as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        name = re.sub(r"[^A-Za-z0-9]+", "-", caption)[:48].strip("-").lower() or "figure"
+        kind_of = mimetypes.guess_type(f"x.{kind}")[0] or "application/octet-stream"
+        return {"name": f"{name}.{kind}", "type": kind_of,
+                "base64": base64.b64encode(content).decode()}  # fmt: skip
+
+
+def _on(event: Callable, action: Callable, inputs: list, outputs: list, **more: Any) -> Any:
+    return event(action, inputs, outputs, **more)
 
 
 def turn(workspace: Workspace, source: str | None, starts: list[int]) -> tuple:
@@ -219,22 +256,27 @@ def _offer(
     is_new: bool,
     checkpoint: str | None,
     source: str | None,
+    rivals: Sequence[str] | None,
     item: Listed | None,
     starts: list[int],
 ) -> tuple:
     """What can be chosen now; the person's choice stays where it still exists."""
     trained, places = checkpoints(workspace), sources(workspace)
     chosen = [
-        gr.Dropdown(
-            known,
-            value=old if old in dict(map(reversed, known)) else known[0][1] if known else None,
-        )  # fmt: skip
+        gr.Dropdown(known, value=old if old in [value for _, value in known] else _value(known))
         for known, old in ((trained, checkpoint), (places, source))
     ]
+    folders = {str(Path(folder).resolve()): folder for _, folder in reversed(trained)}
+    still = [rival for rival in rivals or [] if rival in dict(map(reversed, trained))]
+    some = still or list(reversed(folders.values()))[:2]
     again = (None, [0]) if is_new else (item, starts)
     ready = bool(trained)
     views = gr.Column(visible=ready), gr.Textbox(visible=ready), gr.Button(visible=not ready)
-    return *chosen, *views, *again
+    return *chosen, gr.Dropdown(trained, value=some), *views, *again
+
+
+def _value(known: Sequence[tuple[str, str]]) -> str | None:
+    return known[0][1] if known else None
 
 
 def _first(listed: list[Listed], item: Listed | None, caption: str) -> tuple[Listed | None, str]:

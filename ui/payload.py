@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from loctex import trace
 from loctex import words as words_
 from loctex.metrics import certainty
 from loctex.narrative import Narrative
+from loctex.word_classes import word_class
 
 if TYPE_CHECKING:
     from loctex.predictor import Attention
@@ -31,6 +33,7 @@ def payload(
     voice: Path | None = None,
     hits: list[bool | None] | None = None,
     scores: list[dict[str, str]] | None = None,
+    layers: dict[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """The player's item; `json.dumps` of it is the player's value.
 
@@ -38,6 +41,7 @@ def payload(
     no recording); where both are given they share their words. image: (H, W, 3) uint8 RGB.
     voice: a sound file on the narrative's clock. hits: per word, does the model's strongest cell
     meet the person's trace. scores: `{"name", "value", "help"}` shown beside the picture.
+    layers: further maps of the words by name, each (W, h, w).
     """
     if attention is None and narrative is None:
         raise ValueError("nothing to show: neither attention nor narrative was given")
@@ -51,9 +55,10 @@ def payload(
         "width": image.shape[1],
         "height": image.shape[0],
         "words": [
-            {"text": word.text, "start": word.start, "end": word.end, "span": list(span)}
+            {"text": word.text, "start": word.start, "end": word.end, "span": list(span),
+             "kind": word_class(word.text)}
             for word, span in zip(words, _spans(attention, narrative), strict=True)
-        ],
+        ],  # fmt: skip
         "windows": np.round(words_.windows(words, margin), 3).tolist(),
         "strokes": [np.round(stroke, 4).ravel().tolist() for stroke in strokes],
         "begin": begin if begin > 1 else 0.0,  # a fragment of a longer recording starts late
@@ -61,23 +66,31 @@ def payload(
         "voice": _file_url(voice) if voice else None,
         "hits": hits,
         "scores": scores or [],
+        "layers": [{"name": name} | _bytes(maps) for name, maps in (layers or {}).items()],
         **(_model_side(attention) if attention else {"maps": None}),
     }
 
 
 def _model_side(attention: Attention) -> dict[str, Any]:
-    """Maps as bytes, each scaled to its own peak; a cell's mass is byte / 255 * peak."""
-    num_words, h, w = attention.maps.shape
-    flat = attention.maps.reshape(num_words, h * w).astype(np.float64)
+    sure = certainty(attention.maps)
+    return _bytes(attention.maps) | {
+        "certainty": np.round(sure, 4).tolist(),
+        "trace": np.round(attention.trace, 4).tolist(),
+        "path": np.round(trace.smooth(attention.trace, sure), 4).tolist(),
+        "boxes": np.round(attention.boxes, 4).tolist(),
+    }
+
+
+def _bytes(maps: np.ndarray) -> dict[str, Any]:
+    """(W, h, w) as bytes, each scaled to its own peak; a cell's mass is byte / 255 * peak."""
+    num_words, h, w = maps.shape
+    flat = maps.reshape(num_words, h * w).astype(np.float64)
     peaks = flat.max(axis=1, initial=0.0)
     scaled = np.rint(255 * flat / np.where(peaks > 0, peaks, 1.0)[:, None]).astype(np.uint8)
     return {
         "grid": [h, w],
         "maps": base64.b64encode(scaled.tobytes()).decode(),
         "peaks": peaks.tolist(),
-        "certainty": np.round(certainty(attention.maps), 4).tolist(),
-        "trace": np.round(attention.trace, 4).tolist(),
-        "boxes": np.round(attention.boxes, 4).tolist(),
     }
 
 

@@ -61,7 +61,7 @@ def list_items(
 
 
 def _of_split(workspace: Workspace, source: str, after: int) -> tuple[list[Listed], int | None]:
-    split, end = _split(workspace, source), after + PAGE
+    split, end = open_split(workspace, source), after + PAGE
     items = [
         Listed(narrative.caption, source, row, number)
         for row in range(after, min(end, len(split)))
@@ -73,7 +73,7 @@ def _of_split(workspace: Workspace, source: str, after: int) -> tuple[list[Liste
 def load_item(workspace: Workspace, item: Listed) -> tuple[np.ndarray, Narrative | None]:
     """The picture, (H, W, 3) uint8 RGB, and what was told of it. ValueError for a bad picture."""
     if item.path is None:
-        row = _split(workspace, item.source)[item.row]
+        row = open_split(workspace, item.source)[item.row]
         return decode_image(row.image), row.narratives[item.narrative]
     told = None if item.narrative is None else workspace.store.narrative(item.narrative)
     return decode_image(item.path), told
@@ -86,7 +86,8 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def _split(workspace: Workspace, source: str) -> Split:
+def open_split(workspace: Workspace, source: str) -> Split:
+    """Of "snapshot/NAME/SPLIT"."""
     _, folder, split = source.split("/")
     return _snapshot(workspace.snapshots_dir / folder).split(split)
 

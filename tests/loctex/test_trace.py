@@ -151,3 +151,13 @@ def test_on_real_traces_the_map_is_close_to_the_drawn_polyline(shared_data):
                 cosines.append((naive * fast).sum() / np.linalg.norm(naive) / np.linalg.norm(fast))
     assert len(cosines) > 200
     assert np.mean(cosines) > 0.9
+
+
+def test_a_smoothed_path_leans_on_the_words_that_are_sure():
+    path = np.array([[0.0, 0.0, 0.0], [1.0, 1.0, 0.35], [0.0, 0.0, 0.7]])
+    even = trace.smooth(path, np.ones(3))
+    near = np.exp(-0.5)
+    np.testing.assert_allclose(even[1], 1 / (1 + 2 * near))
+    unsure = trace.smooth(path, np.array([1, 0, 1]))
+    np.testing.assert_allclose(unsure, 0, atol=1e-5)
+    np.testing.assert_allclose(trace.smooth(path * (1, 1, 100), np.ones(3)), path[:, :2], atol=1e-9)

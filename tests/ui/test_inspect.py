@@ -14,8 +14,10 @@ from loctex.narrative import read_jsonl
 from loctex.predictor import Predictor
 from loctex.settings import PRESETS
 from loctex.snapshot import Snapshot
-from ui import inspect, pictures
-from ui.inspect import Models, checkpoints, compare, look
+from ui import look as looking
+from ui import pictures
+from ui.look import look, shown
+from ui.models import Models, checkpoints
 from ui.pictures import Listed, list_items, load_item, sources
 from ui.workspace import Workspace
 
@@ -85,16 +87,20 @@ def test_scores_equal_evaluates_to_1e_4(workspace):
     split = Snapshot.open(workspace.snapshots_dir / "scenes").split("val")
     predictor = Predictor.load(workspace.runs_dir / "tiny")
     expected = evaluate.score(predictor.model, predictor.tokenizer, split).metrics
-    hits, lbm = [], []
+    models, folder, hits, lbm, cosines = Models(), checkpoints(workspace)[0][1], [], [], []
     for item in list_items(workspace, "snapshot/scenes/val")[0]:
-        image, narrative = load_item(workspace, item)
-        predictor.set_image(image)
-        attention = predictor.attend(narrative.caption, narrative.words)
-        known, rows = compare(attention, narrative, predictor.model.config.word_margin)
-        hits += [hit for hit in known if hit is not None]
-        lbm.append(float(rows[2]["value"].split(" · ")[0]))
+        page = look(workspace, models, folder, item, item.caption).payload()
+        hits += [hit for hit in page["hits"] if hit is not None]
+        lbm.append(float(page["scores"][2]["value"]))
+        cosines.append(float(page["scores"][0]["value"]))
     assert np.mean(hits) == pytest.approx(expected["pointing_trace"], abs=1e-4)
-    assert np.mean(lbm) == pytest.approx(expected["lbm_0"], abs=1e-3)  # shown with 3 digits
+    assert np.mean(lbm) == pytest.approx(expected["lbm_0"], abs=1e-4)
+    items = [split[i] for i in range(len(split))]
+    found = {"image": [], "text": []}
+    with torch.inference_mode():
+        list(evaluate.encode(predictor.model, predictor.tokenizer, items, found))
+    own = (found["image"][0] * found["text"][0]).sum(axis=1)
+    assert np.abs(np.array(cosines) - own).max() <= 0.005 + 1e-4  # shown with 2 digits
 
 
 def test_a_picture_is_encoded_once_for_all_its_captions(workspace, monkeypatch):
@@ -105,22 +111,22 @@ def test_a_picture_is_encoded_once_for_all_its_captions(workspace, monkeypatch):
     models, folder = Models(), checkpoints(workspace)[0][1]
     images = [load_item(workspace, item)[0]
               for item in list_items(workspace, "snapshot/scenes/val")[0][:2]]  # fmt: skip
-    first = models.attend(folder, images[0], "a red circle", None)[0]
-    second = models.attend(folder, images[0], "a blue square", None)[0]
+    first = models.look(folder, images[0], "a red circle", None).attention
+    second = models.look(folder, images[0], "a blue square", None).attention
     assert len(calls) == 1 and np.abs(first.maps - second.maps).max() > 0
-    models.attend(folder, images[1], "a red circle", None)
+    models.look(folder, images[1], "a red circle", None)
     assert len(calls) == 2
 
 
 def test_a_recorded_item_is_shown_with_both_sides_and_another_caption_with_one(workspace):
     models, folder = Models(), checkpoints(workspace)[0][1]
     item = list_items(workspace, "snapshot/scenes/val")[0][0]
-    both = look(workspace, models, folder, item, item.caption)
+    both = look(workspace, models, folder, item, item.caption).payload()
     assert len(both["strokes"]) > 0 and len(both["hits"]) == len(both["words"])
     assert [row["name"] for row in both["scores"]] == [
         "Match", "Words that agree", "Distance of the paths"
     ]  # fmt: skip
-    one = look(workspace, models, folder, item, "a circle 🐎 خيول")
+    one = look(workspace, models, folder, item, "a circle 🐎 خيول").payload()
     assert [word["text"] for word in one["words"]] == ["a", "circle", "🐎", "خيول"]
     assert one["strokes"] == [] and one["hits"] is None and len(one["scores"]) == 1
 
@@ -131,7 +137,7 @@ def test_400_words_and_a_1_by_5000_picture_are_answered(workspace, tmp_path):
     cv2.imwrite(str(tmp_path / "thin.png"), np.full((5000, 1, 3), 90, np.uint8))
     item = Listed("", path=tmp_path / "thin.png")
     caption = " ".join(["circle"] * 400)
-    answer = look(workspace, Models(), checkpoints(workspace)[0][1], item, caption)
+    answer = look(workspace, Models(), checkpoints(workspace)[0][1], item, caption).payload()
     assert len(answer["words"]) == 400 and (answer["width"], answer["height"]) == (1, 5000)
     num_read = sum(peak > 0 for peak in answer["peaks"])
     assert 20 < num_read <= 62 and not any(answer["peaks"][num_read:])  # 64 tokens with start, end
@@ -142,16 +148,16 @@ def test_400_words_and_a_1_by_5000_picture_are_answered(workspace, tmp_path):
 def test_a_file_that_is_no_picture_is_answered_with_a_message(workspace, tmp_path, content, says):
     (tmp_path / "text.jpg").write_bytes(content)
     item = Listed("", path=tmp_path / "text.jpg")
-    answer = look(workspace, Models(), checkpoints(workspace)[0][1], item, "a dog")
+    answer, _ = shown(workspace, Models(), checkpoints(workspace)[0][1], item, "a dog")
     assert list(answer) == ["message"] and len(answer["message"]) > 20
 
 
 def test_empty_states_say_the_next_step(workspace, empty):
-    assert look(empty, Models(), None, None, "") == {"message": inspect.NO_MODEL}
+    assert shown(empty, Models(), None, None, "")[0] == {"message": looking.NO_MODEL}
     folder = checkpoints(workspace)[0][1]
-    assert look(workspace, Models(), folder, None, "") == {"message": inspect.NO_PICTURE}
+    assert shown(workspace, Models(), folder, None, "")[0] == {"message": looking.NO_PICTURE}
     item = list_items(workspace, "snapshot/scenes/val")[0][0]
-    assert look(workspace, Models(), folder, item, "  ") == {"message": inspect.NO_CAPTION}
+    assert shown(workspace, Models(), folder, item, "  ")[0] == {"message": looking.NO_CAPTION}
 
 
 def test_starting_the_page_does_not_import_torch():

@@ -19,6 +19,7 @@ function arrange() { // the largest pictures that fit: side by side or one below
   box.style.setProperty("--aspect", item.aspect);
   for (const card of cards) card.style.setProperty("--aspect", item.aspect);
   for (const stage of shownStages) stage.fit(item, photo);
+  arrangeLayers();
   showOptions();
   redraw();
 }
@@ -81,11 +82,9 @@ root.addEventListener("fullscreenchange", arrange);
 // ------------------------------------------------------------------ the pointer over a picture
 
 function read(event) { // the raw value under the pointer, and which words look there
-  const box = MODEL.canvas.getBoundingClientRect(), [h, w] = item.grid;
-  const x = (event.clientX - box.left) / box.width, y = (event.clientY - box.top) / box.height;
-  if (x < 0 || y < 0 || x >= 1 || y >= 1) return leave();
-  const row = Math.floor(y * h), column = Math.floor(x * w), words = chosen();
-  state.cell = [row, column];
+  state.cell = cellAt(MODEL.canvas, item.grid, event);
+  if (!state.cell) return leave();
+  const [row, column] = state.cell, w = item.grid[1], words = chosen();
   chips.forEach((chip, i) => {
     const part = item.peaks[i] && item.masses[i][row * w + column] / item.peaks[i];
     chip.style.setProperty("--glow", Math.round(60 * part) + "%");

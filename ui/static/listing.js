@@ -1,4 +1,4 @@
 element.addEventListener("click", (event) => {
-  const chosen = event.target.closest("[data-id]");
-  if (chosen) trigger("pick", { id: Number(chosen.dataset.id) });
+  const id = event.target.closest("[data-id]")?.dataset.id;
+  if (id !== undefined) trigger("pick", { id: isNaN(id) ? id : Number(id) });
 });

@@ -25,12 +25,7 @@ function chosen() { // word indices: under the pointer, else kept, else spoken n
   return now < 0 ? [] : [now];
 }
 
-function massOf(words) { // the joint map of these words: mean of their maps, mass 1
-  if (!item.maps || !words.length) return null;
-  const mass = new Float32Array(item.masses[0].length);
-  for (const i of words) item.masses[i].forEach((v, k) => { mass[k] += v / words.length; });
-  return mass.some((v) => v > 0) ? mass : null; // null: no word that the model has read
-}
+function massOf(words) { return joint(item.masses, words); }
 
 function scaled(mass) { // mass -> 0..1 of the scale the legend names
   const top = options.isCommon ? item.highest : Math.max(...mass) || 1;
@@ -44,7 +39,7 @@ function eased(values) { // while playing, attention glides from word to word
 
 function tableOf(words) {
   const ramp = options.isTinted && words.length ? wordRamp(item.colors[words.at(-1)]) : VIRIDIS;
-  return lookup(ramp, (v) => options.opacity * (0.3 + 0.6 * v));
+  return lookup(ramp, veil(options.opacity));
 }
 
 // ------------------------------------------------------------------ drawing
@@ -65,6 +60,7 @@ function draw(now) {
   };
   if (item.maps) MODEL.draw(item, view);
   if (!PERSON.figure.hidden) PERSON.draw(item, view);
+  drawLayers(words, view);
   mark(words);
   if (scale) legend(scale.top, words);
   if (state.isPlaying) redraw();
@@ -211,7 +207,7 @@ function step(by) { // arrow keys walk through the words
 }
 
 function drawCards() { // under each word, its place: small pictures of photograph and attention
-  const small = document.createElement("canvas"), table = lookup(VIRIDIS, (v) => 0.25 + 0.6 * v);
+  const small = document.createElement("canvas"), table = lookup(VIRIDIS, veil(0.9));
   Object.assign(small, { width: 256, height: Math.round(256 / item.aspect) });
   small.getContext("2d").drawImage(photo, 0, 0, small.width, small.height);
   cards.forEach((card, i) => {
@@ -243,9 +239,10 @@ function open() { // props.value: a JSON string, or {"message": ...} when there 
   arrange();
 }
 
-function surest() { // what to show first: the word of some length whose place is clearest
-  const isNamed = (i) => item.words[i].text.length > 3 && item.hits?.[i] !== null;
-  const weight = item.words.map((_, i) => item.certainty[i] * (isNamed(i) ? 1 : 0.1));
+function surest() { // what to show first: a word that names something, whose place is clearest
+  const names = { noun: 1, color: 1, verb: 0.4, relation: 0.3, other: 0.1 };
+  const agrees = (i) => (item.hits?.[i] === false ? 0.5 : item.hits?.[i] === null ? 0.2 : 1);
+  const weight = item.words.map(({ kind }, i) => item.certainty[i] * names[kind] * agrees(i));
   return weight.length ? [weight.indexOf(Math.max(...weight))] : [];
 }
 
@@ -263,15 +260,18 @@ function build() { // chips, cards, scores: everything whose number depends on t
     card.tabIndex = -1;
   }
   find(".sheet").replaceChildren(...cards);
-  find(".scores").replaceChildren(...(item.scores ?? []).map(({ name, value, help }) => {
+  find(".scores").replaceChildren(...(item.scores ?? []).map(({ name, value, help, note, is_low }) => {
     const row = document.createElement("div"), dt = document.createElement("dt");
-    const dd = document.createElement("dd");
-    Object.assign(row, { title: help });
+    const dd = document.createElement("dd"), small = document.createElement("small");
+    Object.assign(row, { title: help, className: is_low ? "low" : "" });
     dt.textContent = name;
     dd.textContent = value;
+    small.textContent = note ?? "";
+    dd.append(small);
     row.append(dt, dd);
     return row;
   }));
+  buildLayers();
   timeline();
   showTime();
 }

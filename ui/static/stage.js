@@ -6,10 +6,9 @@ const MAX_ASPECT = 6; // a 1 x 5000 image is shown 1 : 6, so that it can be seen
 
 function readItem(payload) { // the payload of ui/inspect.py -> the same with what drawing needs
   const item = { ...payload };
-  const [h, w] = item.grid ?? [0, 0];
-  const bytes = item.maps ? Uint8Array.from(atob(item.maps), (c) => c.charCodeAt(0)) : null;
-  item.masses = item.words.map((_, i) => bytes && Float32Array.from(
-    bytes.subarray(i * h * w, (i + 1) * h * w), (v) => v / 255 * item.peaks[i])); // sum about 1
+  item.masses = item.maps ? massesOf(item, item.words.length) : item.words.map(() => null);
+  item.layers = (item.layers ?? []).map((layer) => (
+    { ...layer, masses: massesOf(layer, item.words.length) }));
   item.highest = Math.max(0, ...(item.peaks ?? []));
   item.colors = item.words.map((_, i) => wordColor(i, item.words.length));
   item.pieces = item.strokes.flatMap((stroke) => piecesOf(stroke, item.words));
@@ -17,6 +16,21 @@ function readItem(payload) { // the payload of ui/inspect.py -> the same with wh
   item.aspect = Math.min(MAX_ASPECT, Math.max(1 / MAX_ASPECT, item.width / item.height));
   return item;
 }
+
+function massesOf({ grid: [h, w], maps, peaks }, count) { // per word (h * w), their sum about 1
+  const bytes = Uint8Array.from(atob(maps), (c) => c.charCodeAt(0));
+  return Array.from({ length: count }, (_, i) => Float32Array.from(
+    bytes.subarray(i * h * w, (i + 1) * h * w), (v) => v / 255 * peaks[i]));
+}
+
+function joint(masses, words) { // the joint map of these words: mean of their maps, mass 1
+  if (!words.length || !masses[0]) return null;
+  const mass = new Float32Array(masses[0].length);
+  for (const i of words) masses[i].forEach((v, k) => { mass[k] += v / words.length; });
+  return mass.some((v) => v > 0) ? mass : null; // null: no word that the model has read
+}
+
+const veil = (opacity) => (v) => opacity * (0.15 + 0.75 * v); // more opaque where there is more
 
 function wordAt(words, time) { // the last word begun by then; -1 before the first
   let low = 0, high = words.length;
@@ -175,18 +189,26 @@ class Stage {
   }
 
   drawPredicted(context, item, { chosen, time }) { // fades where unsure, and far from the chosen word
-    const last = time === null ? item.trace.length - 1 : Math.max(0, wordAt(item.words, time));
+    const last = time === null ? item.path.length - 1 : Math.max(0, wordAt(item.words, time));
     const near = (i) => 1 - 0.25 * Math.min(...chosen.map((word) => Math.abs(word - i)));
-    const alpha = (i) => Math.min(1, 0.35 + item.certainty[i])
-      * (chosen.length ? Math.max(0.12, near(i)) : 1);
+    const alpha = (i) => (0.12 + 0.88 * Math.min(1, item.certainty[i] / 0.35))
+      * (chosen.length ? Math.max(0.15, near(i)) : 1);
     for (let i = 1; i <= last; i++) {
-      const path = this.path([...item.trace[i - 1], ...item.trace[i]]);
-      this.line(context, path, item.colors[i], 2, Math.min(alpha(i - 1), alpha(i)));
+      this.line(context, this.bend(item.path, i), item.colors[i], 2.5, Math.min(alpha(i - 1), alpha(i)));
     }
-    for (let i = 0; i <= last; i++) {
-      this.dot(context, ...item.trace[i].slice(0, 2), item.colors[i], 3.5, alpha(i));
-    }
-    for (const i of chosen) this.dot(context, ...item.trace[i].slice(0, 2), item.colors[i], 8);
+    for (let i = 0; i <= last; i++) this.dot(context, ...item.path[i], item.colors[i], 3, alpha(i));
+    for (const i of chosen) this.dot(context, ...item.path[i], item.colors[i], 8);
+  }
+
+  bend(points, i) { // from point i - 1 to point i, on one Catmull-Rom curve through all
+    const { width, height } = this.canvas, path = new Path2D();
+    const at = (k) => points[Math.min(points.length - 1, Math.max(0, k))];
+    const [a, b, c, d] = [at(i - 2), at(i - 1), at(i), at(i + 1)];
+    const scale = ([x, y]) => [x * width, y * height];
+    const lean = (p, q, from, sign) => [0, 1].map((k) => p[k] + sign * (q[k] - from[k]) / 6);
+    path.moveTo(...scale(b));
+    path.bezierCurveTo(...scale(lean(b, c, a, 1)), ...scale(lean(c, d, b, -1)), ...scale(c));
+    return path;
   }
 
   drawPerson(context, item, { chosen, time }) { // all of it faint, the chosen words strong
