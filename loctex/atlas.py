@@ -24,7 +24,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+from pyarrow import feather
 
 from loctex.atlas_table import ranks, scorer
 from loctex.runs import BusyError, is_locked, locked, write_whole
@@ -58,7 +58,7 @@ class Making:
         of_run = self.folder.parent.name == "checkpoints"
         self.run = self.folder.parents[1] if of_run else self.folder
         self.path = self.run / "atlas" / key.hexdigest()
-        self.parts, self.table = self.path / "parts", self.path / "atlas.parquet"
+        self.parts, self.table = self.path / "parts", self.path / "atlas.arrow"
         self.lock, self.stop_file = self.path / "lock", self.path / "stop"
         self.log = self.path / "log.txt"
 
@@ -72,7 +72,7 @@ class Making:
         total = self.total
         if self.table.exists():
             return Progress("done", total, total)
-        made = sorted(file.stat().st_mtime for file in self.parts.glob("*.parquet"))
+        made = sorted(file.stat().st_mtime for file in self.parts.glob("*.arrow"))
         done = min(total, len(made) * IMAGES_A_PART)
         if not is_locked(self.lock):
             problem = self.last_line() if self.lock.exists() else ""
@@ -128,7 +128,7 @@ class Making:
             if self.table.exists():
                 return True
             split = self.snapshot.split(self.split)
-            files = {self.parts / f"{part.start:08d}.parquet": part for part in _parts(len(split))}
+            files = {self.parts / f"{part.start:08d}.arrow": part for part in _parts(len(split))}
             missing = [file for file in files if not file.exists()]
             score = scorer(self.folder, device) if missing else None
             for file in missing:
@@ -141,7 +141,7 @@ class Making:
 
     def _join(self, files: Iterable[Path]) -> None:
         """One table of all parts, with each caption's rank for its own image."""
-        table = pa.concat_tables([pq.read_table(file) for file in files])
+        table = pa.concat_tables([feather.read_table(file) for file in files])
         table = table.append_column("rank", pa.array(ranks(table), pa.float32()))
         about = {"split": self.split, "snapshot": self.snapshot.path.name,
                  "checkpoint": self.folder.name, "run": self.run.name}  # fmt: skip
@@ -176,7 +176,7 @@ def write_table(path: Path, table: pa.Table) -> None:
     """The file is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".tmp")
-    pq.write_table(table, draft, compression="zstd")
+    feather.write_feather(table, str(draft), compression="uncompressed")
     os.replace(draft, path)
 
 

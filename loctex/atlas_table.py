@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+from pyarrow import feather
 
 from loctex import metrics, words
 from loctex.snapshot import Item, Split
@@ -160,7 +160,7 @@ class Atlas:
     def open(cls, path: Path) -> "Atlas":
         """ValueError where the table is damaged."""
         try:
-            return cls(pq.read_table(path))
+            return cls(feather.read_table(path, memory_map=True))
         except (pa.ArrowException, KeyError) as error:
             raise ValueError(f"{path} is damaged ({error}); delete it and score again") from error
 

@@ -43,10 +43,10 @@ class AtlasView:
             self.sort = gr.Dropdown(
                 orders, value="worst", label="In this order", scale=2, min_width=200
             )
-            self.count = gr.Number(50, label="Pictures", precision=0, minimum=1, maximum=5000,
+            self.count = gr.Number(50, label="How many", precision=0, minimum=1, maximum=5000,
                                    scale=0, min_width=110)  # fmt: skip
-            self.queue = gr.Button("Annotate the first of this list", scale=0, min_width=230)
-            self.unsure = gr.Button("Annotate the least certain new ones", scale=0, min_width=270)
+            self.queue = gr.Button("Annotate the first of these", scale=0, min_width=210)
+            self.unsure = gr.Button("Annotate the least certain", scale=0, min_width=210)
         self.outcome = Listing(elem_id="atlas-outcome")
         self.page = Listing(elem_id="atlas", css_template=static("atlas.css"))
         self.timer = gr.Timer(1.0, active=False)
@@ -87,8 +87,6 @@ class AtlasView:
         except (ValueError, FileNotFoundError) as error:
             return problem_html(error), *hidden
         if found is not None:
-            if chosen.is_region and not found.has_regions:
-                chosen = replace(chosen, is_region=False)
             html = atlas_html(self.workspace, found, source, chosen, first)
             return html, *hidden[:2], gr.Row(visible=True), gr.Timer(active=False)
         progress = made.progress()

@@ -51,8 +51,8 @@ def atlas_html(
         '<div class="atlas">'
         + _tiles(survey, chosen)
         + '<div class="charts">'
-        + _histogram("Words that agree, by sentence", "hit", survey, chosen)
-        + _histogram("Distance of the paths (LBM, k = 0), by sentence", "lbm", survey, chosen)
+        + _histogram("Words that agree, per sentence", "hit", survey, chosen)
+        + _histogram("Path distance, per sentence", "lbm", survey, chosen)
         + _kinds(survey, chosen)
         + _cells(survey, chosen)
         + _words(survey, chosen)
@@ -69,7 +69,7 @@ def _tiles(survey: Survey, chosen: Filter) -> str:
     for is_region, name in names.items():
         of = atlas.mark["is_region"] == is_region
         if of.any():
-            pressed = str(is_region == chosen.is_region).lower()
+            pressed = str(bool((of == survey.of_measure(chosen)).all())).lower()
             parts.append(
                 f'<button type="button" class="tile" data-id="region:{int(is_region)}" '
                 f'aria-pressed="{pressed}"><b>{hit[of].mean():.3f}</b><span>{name}</span>'
@@ -83,7 +83,7 @@ def _tiles(survey: Survey, chosen: Filter) -> str:
     recall = (atlas.numbers["rank"] <= 1).mean()
     parts.append(f'<div class="tile"><b>{recall:.3f}</b><span>Sentences that find their picture '
                  f"first</span><small>of {len(atlas.images):,} pictures</small></div>")  # fmt: skip
-    if marks.sum() < (atlas.mark["is_region"] == chosen.is_region).sum():
+    if marks.sum() < survey.of_measure(chosen).sum():
         share = f"{hit[marks].mean():.3f}" if marks.any() else "–"
         parts.append(f'<div class="tile now"><b>{share}</b><span>Pointing, of what is chosen</span>'
                      f"<small>{marks.sum():,} words</small></div>")  # fmt: skip
@@ -91,7 +91,7 @@ def _tiles(survey: Survey, chosen: Filter) -> str:
 
 
 def _histogram(title: str, name: str, survey: Survey, chosen: Filter) -> str:
-    whole = survey.atlas.mark["is_region"] == chosen.is_region
+    whole = survey.of_measure(chosen)
     values, end = (
         (survey.share(whole), 1.0) if name == "hit" else (survey.atlas.numbers["lbm_0"], LBM_END)
     )
@@ -120,7 +120,7 @@ def _kinds(survey: Survey, chosen: Filter) -> str:
         f"<small>{count:,}</small></button>"
         for name, (share, count) in survey.by_kind(chosen).items()
     )
-    return f'<section class="chart"><h3>Pointing, by kind of word</h3>{rows}</section>'
+    return f'<section class="chart"><h3>By kind of word</h3>{rows}</section>'
 
 
 def _cells(survey: Survey, chosen: Filter) -> str:
@@ -134,7 +134,7 @@ def _cells(survey: Survey, chosen: Filter) -> str:
         for c in range(len(share))
     )
     return (
-        '<section class="chart"><h3>Pointing, by where the word is in the picture</h3>'
+        '<section class="chart"><h3>By place in the picture</h3>'
         f'<div class="cells">{cells}</div></section>'
     )
 
@@ -155,7 +155,7 @@ def _words(survey: Survey, chosen: Filter) -> str:
 
     worst, best = survey.ranked_words(chosen)
     return (
-        '<section class="chart words"><h3>Words, by how often the model points right</h3>'
+        '<section class="chart words"><h3>By word</h3>'
         f"{column('Worst', worst)}{column('Best', best)}</section>"
     )
 
@@ -203,7 +203,7 @@ def _range(name: str, bin_: int | None, end: float) -> str:
 def _row(workspace: Workspace, survey: Survey, source: str, chosen: Filter, n: int) -> str:
     atlas = survey.atlas
     caption, mark = atlas.caption[n].as_py(), atlas.mark
-    own = np.flatnonzero((mark["narrative"] == n) & (mark["is_region"] == chosen.is_region))
+    own = np.flatnonzero((mark["narrative"] == n) & survey.of_measure(chosen))
     text, end = [], 0
     for i in own[np.argsort(mark["start"][own], kind="stable")]:
         a, b = int(mark["start"][i]), int(mark["end"][i])

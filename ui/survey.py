@@ -32,7 +32,7 @@ SORTS = {
 class Filter:
     """What is chosen; None: everything. Marks are chosen by the first five, narratives by all."""
 
-    is_region: bool = False  # the words of known regions, else all words with a trace
+    is_region: bool = True  # the words of known regions, else all words with a trace
     kind: str | None = None
     word: str | None = None
     cell: tuple[int, int] | None = None  # row, column of CELLS x CELLS
@@ -73,10 +73,14 @@ class Survey:
     def has_regions(self) -> bool:
         return bool(self.atlas.mark["is_region"].any())
 
+    def of_measure(self, chosen: Filter) -> np.ndarray:
+        """(M,) bool: the words of regions or of traces; of traces where no region is known."""
+        return self.atlas.mark["is_region"] == (chosen.is_region and self.has_regions)
+
     def marks(self, chosen: Filter) -> np.ndarray:
         """(M,) bool: the words that are chosen."""
         mark = self.atlas.mark
-        is_in = mark["is_region"] == chosen.is_region
+        is_in = self.of_measure(chosen)
         if chosen.kind is not None:
             is_in = is_in & (mark["kind"] == CLASSES.index(chosen.kind))
         if chosen.word is not None:
@@ -100,7 +104,7 @@ class Survey:
         if chosen.kind is not None or chosen.word is not None or chosen.cell is not None:
             is_in &= ~np.isnan(share)
         if chosen.hit is not None:
-            whole = self.share(atlas.mark["is_region"] == chosen.is_region)
+            whole = self.share(self.of_measure(chosen))
             is_in &= bins(whole, 1.0) == chosen.hit
         if chosen.lbm is not None:
             is_in &= bins(atlas.numbers["lbm_0"], LBM_END) == chosen.lbm

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.browser.player_page import random_maps
+from ui.colors import VIRIDIS, word_color
 
 ROOT = Path(__file__).parents[2]
 
@@ -322,6 +323,17 @@ def test_word_colors_keep_a_contrast_of_3_on_light_and_dark(show):
         for color in colors:
             assert 1.05 / (luminance(color) + 0.05) >= 3
             assert (luminance(color) + 0.05) / (luminance("#0b0f19") + 0.05) >= 3
+
+
+def test_figures_have_the_pages_colors(show):
+    page = show("nothing")
+    page.wait_for_function("document.querySelector('.player').player")
+    found = page.evaluate("""() => {
+        const { wordColor, VIRIDIS } = document.querySelector('.player').player;
+        const of = (n) => Array.from({ length: n }, (_, i) => wordColor(i, n));
+        return [[1, 2, 7, 60].map(of), VIRIDIS];
+    }""")
+    assert found == [[[word_color(i, n) for i in range(n)] for n in (1, 2, 7, 60)], list(VIRIDIS)]
 
 
 def test_color_maps_rise_in_lightness_so_that_color_blind_people_read_them_alike(show):

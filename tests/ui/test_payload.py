@@ -89,5 +89,5 @@ def attention():
     return Attention(
         caption="a red ball", words=words, spans=((0, 1), (2, 5), (6, 10)), maps=maps,
         trace=np.column_stack((trace.centroid(maps), [word.start for word in words])),
-        boxes=trace.mass_box(maps), score=0.5,
+        boxes=trace.mass_box(maps), score=0.5, image=np.eye(4)[0], text=np.eye(4)[0],
     )  # fmt: skip

@@ -42,6 +42,7 @@ function arrangeLayers() { // a third of the page each, two on a phone
   const room = find(".strip").clientWidth, count = Math.min(layers.length, room < 560 ? 2 : 4);
   const width = Math.floor(Math.min((room - 12 * (count - 1)) / count, 320, 300 * item.aspect));
   find(".strip").style.setProperty("--width", width + "px");
+  find(".strip").style.setProperty("--aspect", item.aspect);
   for (const { stage } of layers) stage.fit({ pieces: [] }, photo);
 }
 
