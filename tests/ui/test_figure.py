@@ -93,10 +93,10 @@ def test_the_numbers_are_the_pages(snapshot):
 
 
 def test_the_player_is_one_file_that_asks_for_nothing():
-    html = figure.content([looked(caption="</script><b>bold</b>")], "html").decode()
+    html = figure.content([looked(caption="a </script><b>bold</b>")], "html").decode()
     assert not re.search(r"(?:src|href)=[\"']?https?:", html) and "@DATA@" not in html
     assert html.count("</script>") == 1 and "default-src 'none'" in html
-    assert "<title>&lt;/script&gt;&lt;b&gt;bold&lt;/b&gt;</title>" in html
+    assert "<title>a &lt;/script&gt;&lt;b&gt;bold&lt;/b&gt;</title>" in html
 
 
 def test_the_command_draws_a_snapshots_items_without_gradio(snapshot, tmp_path):
