@@ -41,6 +41,7 @@ class Kept:
         tokenizer: PreTrainedTokenizerFast,
         best: float,
         is_best: bool,
+        keep_every: int = 0,
     ) -> Path:
         """Writes the checkpoint of `step`, with the best score so far."""
         state = {"step": step, "best": best, "optimizer": self.optimizer.state_dict()}
@@ -50,7 +51,10 @@ class Kept:
             state["model"] = self.model.state_dict()
         if self.momentum is not None:
             state["momentum"] = self.momentum.state_dict()
-        return save(run, step, model=saved, tokenizer=tokenizer, state=state, is_best=is_best)
+        return save(
+            run, step, model=saved, tokenizer=tokenizer, state=state, is_best=is_best,
+            keep_every=keep_every,
+        )  # fmt: skip
 
     def restore(self, folder: Path) -> tuple[int, float]:
         """Takes up the state beside the weights, which the model holds already; step and best."""
@@ -72,8 +76,12 @@ def save(
     tokenizer: PreTrainedTokenizerFast,
     state: dict[str, Any],
     is_best: bool,
+    keep_every: int = 0,
 ) -> Path:
-    """Writes the checkpoint of `step`, moves the links, and removes what none points to."""
+    """Writes the checkpoint of `step`, moves the links, and removes what none points to.
+
+    Of every `keep_every` steps the weights stay, without the trainer's state.
+    """
     folder = run / "checkpoints" / f"step-{step:08d}"
     draft = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(draft, ignore_errors=True)
@@ -91,7 +99,11 @@ def save(
         link(run, "best", folder)
     kept = {(run / name).resolve() for name in ("last", "best")}
     for other in folder.parent.glob("step-*"):
-        if other.resolve() not in kept:
+        if other.resolve() in kept:
+            continue
+        if keep_every and other.name[5:].isdigit() and int(other.name[5:]) % keep_every == 0:
+            (other / STATE).unlink(missing_ok=True)
+        else:
             shutil.rmtree(other)
     return folder
 

@@ -295,14 +295,25 @@ def load(folder: Path | str, changes: dict[str, Any] | None = None) -> LocTexMod
             f"{folder} holds no saved model (config.json is missing); name a run that has written "
             "a checkpoint, or a folder of save_pretrained"
         )
-    config = LocTexConfig.from_pretrained(folder, **(changes or {}))
     try:
+        config = LocTexConfig.from_pretrained(folder, **(changes or {}))
+        if config.localization not in ATTENTION:
+            raise ValueError(
+                f"{folder}: its localization is {config.localization!r}, which this version does "
+                "not know; open it with the version that trained it"
+            )
         model, loading = LocTexModel.from_pretrained(
             folder, config=config, output_loading_info=True, local_files_only=True
         )
     except (SafetensorError, OSError) as error:
         raise ValueError(
-            f"{folder}: the weights are damaged or missing ({error}); use another checkpoint"
+            f"{folder}: the weights or config.json are damaged or missing ({error}); use another "
+            "checkpoint"
+        ) from error
+    except RuntimeError as error:  # transformers, of sizes that differ
+        raise ValueError(
+            f"{folder}: the weights do not fit its config.json; it was made by another version of "
+            "the studio, or changed by hand. Open it with the version that trained it"
         ) from error
     wrong = {k: sorted(map(str, v)) for k, v in loading.items() if v}
     if wrong:

@@ -178,3 +178,7 @@ class TrainSettings:
         1000, "Most validation images used while training.", 1, 1_000_000
     )
     checkpoint_every: int = setting(1000, "Steps between checkpoints.", 1, 1_000_000)
+    keep_every: int = setting(
+        0, "Keep the weights of every so many steps, to compare; 0: best and last only.", 0,
+        1_000_000,
+    )  # fmt: skip

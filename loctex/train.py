@@ -117,11 +117,17 @@ def train(wanted: Settings, run: Run, is_resumed: bool = False) -> dict:
                 )  # fmt: skip
                 scores = scored.metrics
                 write(run, number, {f"val_{name}": value for name, value in scores.items()}, board)
-            if is_last or is_stopped or is_scored or is_turn(number, options.checkpoint_every):
+            is_written = any(
+                is_turn(number, every) for every in (options.checkpoint_every, options.keep_every)
+            )
+            if is_last or is_stopped or is_scored or is_written:
                 score = evaluate.summary(scores) if is_scored else -math.inf
                 is_best, best = score >= best, max(best, score)
                 if distributed.rank() == 0:
-                    kept.save(run.path, number, tokenizer=words, best=best, is_best=is_best)
+                    kept.save(
+                        run.path, number, tokenizer=words, best=best, is_best=is_best,
+                        keep_every=options.keep_every,
+                    )  # fmt: skip
             if is_stopped:
                 break
         source.close()

@@ -235,3 +235,14 @@ def test_a_weight_shows_a_snapshot_so_many_times_an_epoch(snapshot):
 def test_a_wrong_data_argument_is_refused(snapshot, name, words):
     with pytest.raises((ValueError, FileNotFoundError), match=words):
         open_snapshots([name.format(s=snapshot)])
+
+
+def test_the_weights_of_every_so_many_steps_stay_where_asked_for(snapshot, tmp_path):
+    settings = small(snapshot, train__keep_every=3, train__checkpoint_every=2)
+    train(settings, Run(tmp_path / "run"))
+    folders = {path.name[-1]: path for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    ends = {(tmp_path / "run" / name).resolve().name[-1] for name in ("best", "last")}
+    assert set(folders) == {"3", "6"} | ends
+    for number in {"3", "6"} - ends:
+        assert (folders[number] / "model.safetensors").exists()
+        assert not (folders[number] / "training.pt").exists()

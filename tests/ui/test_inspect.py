@@ -1,5 +1,6 @@
 """Inspect: what can be chosen, what the model answers, what is said when it cannot."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from loctex.predictor import Predictor
 from loctex.settings import PRESETS
 from loctex.snapshot import Snapshot
 from ui import look as looking
-from ui import pictures
+from ui import pictures, scores
 from ui.look import look, shown
 from ui.models import Models, checkpoints
 from ui.pictures import Listed, list_items, load_item, sources
@@ -142,6 +143,35 @@ def test_400_words_and_a_1_by_5000_picture_are_answered(workspace, tmp_path):
     num_read = sum(peak > 0 for peak in answer["peaks"])
     assert 20 < num_read <= 62 and not any(answer["peaks"][num_read:])  # 64 tokens with start, end
     assert answer["scores"][1]["value"] == f"{num_read} of 400"
+
+
+@pytest.mark.parametrize("change, says", [
+    ({"embedding": 64}, "do not fit its config.json"), ({"localization": "new"}, "does not know"),
+    ({"attention_scales": 2}, "do not fit"), ({"backbone": "resnet99"}, "no model 'resnet99'"),
+    (None, "damaged"),
+])  # fmt: skip
+def test_a_checkpoint_of_another_version_is_a_message(workspace, tmp_path, change, says):
+    folder = tmp_path / "other"
+    shutil.copytree(workspace.runs_dir / "tiny" / "best", folder)
+    config = json.loads((folder / "config.json").read_text()) | (change or {})
+    text = json.dumps(config)
+    (folder / "config.json").write_text(text if change else text[: len(text) // 2])
+    item = list_items(workspace, "snapshot/scenes/val")[0][0]
+    answer, _ = shown(workspace, Models(), str(folder), item, "a circle")
+    assert says in answer["message"]
+
+
+def test_a_wrong_sentence_is_said_to_match_badly(workspace):
+    """With known embeddings: a sentence that fits less than most others is low, and says so."""
+    looked = look(workspace, Models(), checkpoints(workspace)[0][1],
+                  list_items(workspace, "snapshot/scenes/val")[0][0], "a red circle")  # fmt: skip
+    attention, turned = looked.seen.attention, -looked.seen.attention.image
+    good = scores.match(looked.seen, np.stack([turned] * 31 + [attention.image]))
+    assert "better than 97% of 32" in good["note"] and "is_low" not in good
+    bad = scores.match(looked.seen, np.stack([attention.image] * 31 + [turned]))
+    assert bad["note"].startswith("low: fits better than only 3% of 32") and bad["is_low"] == "yes"
+    assert len(looked.others) == 3  # the split's other pictures
+    assert "note" not in scores.match(looked.seen, None)
 
 
 @pytest.mark.parametrize("content, says", [(b"not a picture", "text.jpg|image"), (b"", "image")])

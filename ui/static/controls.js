@@ -144,4 +144,4 @@ new ResizeObserver(([{ contentRect }]) => {
 }).observe(root);
 watch("value", open);
 open();
-root.player = { state, options, audio, redraw, wordColor, wordRamp, VIRIDIS }; // for tests and exports
+root.player = { state, options, audio, redraw, wordColor, wordRamp, VIRIDIS, layers: () => layers }; // for tests and exports
