@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerFast
 
 from loctex import augment, trace, words
 from loctex.augment import Augmentation
+from loctex.changed_words import Exchange
 from loctex.narrative import Narrative
 from loctex.settings import DataSettings
 from loctex.snapshot import Split
@@ -54,6 +55,7 @@ class Batch:
     distortion: Tensor | None = None  # (B, 9) float32, as `distortions.apply` takes it
     word: Tensor | None = None  # (B, T) int64 number of each token's word; -1: none, or not counted
     hidden: Tensor | None = None  # (B, T) int64 tokens where some words are hidden
+    changed: Tensor | None = None  # (B, T) int64 tokens of the caption with one word changed
     hidden_at: Tensor | None = None  # (B, K) int64 places of hidden tokens, rising; 0: none
 
     def to(self, device: torch.device | str) -> "Batch":
@@ -127,6 +129,7 @@ class Collate:
         is_pinned: bool = False,
         numbers_words: bool = False,
         hides_words: bool = False,
+        exchange: Exchange | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.settings = settings
@@ -135,11 +138,14 @@ class Collate:
         self.is_pinned = is_pinned
         self.numbers_words = numbers_words or hides_words or settings.skip_stop_words
         self.hides_words = hides_words
+        self.exchange = exchange
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         """Sorted by caption length: the text encoder works on parts of similar length."""
         captions, spans = zip(*(_said(example) for example in examples), strict=True)
-        tokens, offsets = encode(self.tokenizer, captions, self.settings.max_tokens)
+        texts = [*captions, *self.foils(captions, examples)]
+        both = encode(self.tokenizer, texts, self.settings.max_tokens)
+        (tokens, offsets), changed = (part[: len(captions)] for part in both), both[0]
         lengths = (tokens != self.tokenizer.pad_token_id).sum(axis=1)
         order = np.argsort(lengths, kind="stable")
         examples, spans = [examples[i] for i in order], [spans[i] for i in order]
@@ -166,9 +172,18 @@ class Collate:
         )
         if self.settings.distort:
             batch.distortion = torch.stack([a.distortion.tensor() for a in drawn])
+        if self.exchange is not None:
+            batch.changed = torch.from_numpy(changed[len(order) :][order])
         if self.numbers_words:
             self.add_words(batch, [captions[i] for i in order], [e.seed for e in examples])
         return batch
+
+    def foils(self, captions: Sequence[str], examples: Sequence[Example]) -> list[str]:
+        """Each caption with one word changed, where that is asked for."""
+        if self.exchange is None:
+            return []
+        randoms = (np.random.default_rng((example.seed, 1)) for example in examples)
+        return [self.exchange.change(*pair) for pair in zip(captions, randoms, strict=True)]
 
     def add_words(self, batch: Batch, captions: Sequence[str], seeds: Sequence[int]) -> None:
         """Which word each token belongs to, and which words are hidden."""

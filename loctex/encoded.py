@@ -42,7 +42,8 @@ class Output:
     """image, text: (B, D), l2-normalised. cosine: per scale, finest first, (B, T, N).
 
     The rest is for the fusion encoder, where there is one. last: (B, C, h, w) of the image.
-    hidden: (B, T, width) of the caption. guessing: the same of the caption with hidden words.
+    hidden: (B, T, width) of the caption. guessing, changed: of the caption with hidden words, and
+    with one word changed.
     """
 
     image: Tensor
@@ -51,6 +52,7 @@ class Output:
     last: Tensor | None = None
     hidden: Tensor | None = None
     guessing: Tensor | None = None
+    changed: Tensor | None = None
 
 
 def cosines(image: ImageFeatures, text: TextFeatures) -> list[Tensor]:

@@ -4,8 +4,8 @@
 
 A line of the file holds dataset_id, image_id, caption, foil and kind (data_tools.scene_foils makes
 them for rendered scenes). For each kind: `choice`, how often the true caption wins over the false
-one, by the matching head and by the contrastive head's cosine; `accuracy`, how often the matching
-head's answers to both are right (a cosine has no threshold, so it has no accuracy).
+one, by the contrastive head's cosine, by the matching head, and by the sum of both heads' logits;
+`accuracy`, how often the matching head's answers to both are right (a cosine has no threshold).
 """
 
 import argparse
@@ -48,7 +48,7 @@ def score(
     split: Split,
     rows: Iterable[dict[str, str]],
 ) -> dict[str, float]:
-    """{kind_choice, kind_choice_contrastive, kind_accuracy, kind_count}; a tie counts half.
+    """{kind_choice_contrastive, _matching, _both, kind_accuracy, kind_count}; a tie counts half.
 
     ValueError where the split has none of the images.
     """
@@ -75,7 +75,9 @@ def score(
         values[f"{kind}_choice_contrastive"] = _choice(true, false)
         if "match" in found:
             true, false = found["match"][:, kinds == kind]
-            values[f"{kind}_choice"] = _choice(true, false)
+            values[f"{kind}_choice_matching"] = _choice(true, false)
+            logits = found["match"] + float(model.scale) * found["cosine"]
+            values[f"{kind}_choice_both"] = _choice(*logits[:, kinds == kind])
             values[f"{kind}_accuracy"] = float(((true > 0).mean() + (false <= 0).mean()) / 2)
     return values
 

@@ -39,7 +39,7 @@ def fused_losses(
         target = losses.coarser(batch.target, len(output.cosine) - 1).flatten(2)
         sums["fusion_localization"] = losses.localization_of_attention(positive.weights, target)[0]
     if loss.matching_weight > 0:
-        rows, is_valid = negatives(true, output, batch.key, bare.scale)
+        rows, is_valid = negatives(true, output, batch, bare)
         if loss.soft_mask_weight > 0:
             rows.append(dimmed(true, positive, output, batch, bare, wanted))
     if guesses:
@@ -49,10 +49,10 @@ def fused_losses(
         sums["masked_words"] = guess(bare, parts.pop(), batch)
     if loss.matching_weight > 0:
         answers = [fusion.matching(part.first) for part in (positive, *parts)]
-        negative = torch.stack(answers[1:3])
+        negative = torch.stack(answers[1 : 1 + len(is_valid)])
         sums["matching"] = losses.matching(answers[0], negative, is_valid)
         if loss.soft_mask_weight > 0:
-            sums["soft_mask"] = losses.matching(answers[3], negative, is_valid)
+            sums["soft_mask"] = losses.matching(answers[-1], negative, is_valid)
     return sums
 
 
@@ -71,18 +71,25 @@ def _fuse(bare: LocTexModel, rows: list[Rows], grid: tuple[int, int]) -> list[Fu
     return [Fused(part, None) for part in joined.hidden.split(size)]
 
 
-def negatives(true: Rows, output: Output, keys: Tensor, scale: Tensor) -> tuple[list[Rows], Tensor]:
-    """For each image a caption, for each caption an image, likely where they seem to match.
+def negatives(
+    true: Rows, output: Output, batch: Batch, bare: LocTexModel
+) -> tuple[list[Rows], Tensor]:
+    """For each image a caption, for each caption an image, likely where they seem to match; and
+    the caption with one word changed, where it was asked for.
 
-    Returns the rows of both, and (2, B) bool: False where a chunk holds no other image.
+    Returns K rows, and (K, B) bool: False where a chunk holds no other image, or no word changed.
     """
     hidden, is_token, cells = true
     with torch.no_grad():
-        same = keys[:, None] == keys[None, :]
-        logits = losses.similarities(output.image, output.text, scale, None)
+        same = batch.key[:, None] == batch.key[None, :]
+        logits = losses.similarities(output.image, output.text, bare.scale, None)
         texts, images = hard_negatives(logits, same), hard_negatives(logits.T, same)
-    is_valid = (~same).any(dim=1).expand(2, -1)
-    return [(hidden[texts], is_token[texts], cells), (hidden, is_token, cells[images])], is_valid
+    rows = [(hidden[texts], is_token[texts], cells), (hidden, is_token, cells[images])]
+    is_valid = [(~same).any(dim=1)] * 2
+    if output.changed is not None:
+        rows.append((output.changed, batch.changed != bare.config.pad_token_id, cells))
+        is_valid.append((batch.changed != batch.tokens).any(dim=1))
+    return rows, torch.stack(is_valid)
 
 
 def hard_negatives(logits: Tensor, excluded: Tensor) -> Tensor:

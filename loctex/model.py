@@ -152,13 +152,15 @@ class LocTexModel(PreTrainedModel):
         tokens: Tensor,
         lengths: Sequence[int] | None = None,
         guessing: Tensor | None = None,
+        changed: Tensor | None = None,
     ) -> Output:
-        """guessing: (B, T) the tokens with some words hidden, where these are to be guessed."""
+        """guessing, changed: (B, T) tokens with some words hidden, with one changed, if needed."""
         image, text = self.encode_image(images), self.encode_text(tokens, lengths)
         output = Output(image=image.embedding, text=text.embedding, cosine=cosines(image, text))
         if self.fusion is not None:
             output.last, output.hidden = image.last, text.hidden
             output.guessing = text.hidden if guessing is None else self.read(guessing, lengths)
+            output.changed = None if changed is None else self.read(changed)
         return output
 
     def attend(self, image: ImageFeatures, text: TextFeatures) -> list[Tensor]:

@@ -33,22 +33,28 @@ class Reranker:
             self.is_token.append(F.pad(text.is_token, (0, missing)).cpu())
 
     def retrieval(self, similarity: np.ndarray, image_of: np.ndarray, top: int) -> dict[str, float]:
-        """The measures of `metrics.retrieval`, named ..._reranked.
+        """The measures of `metrics.retrieval`, named ..._reranked and ..._reranked_alone.
 
         similarity: (images, captions) cosines. top: candidates of each image and each caption;
-        what is not among them keeps its place behind.
+        what is not among them keeps its place behind. `alone` ranks by the head's log-odds, as
+        ALBEF does. The other adds the contrastive logit (as BLIP adds the cosine): the head's
+        negatives were drawn by that logit, so that what it learned is what the logit lacks.
         """
         ranks = [(-similarity).argsort(axis).argsort(axis) for axis in (1, 0)]
         chosen = [rank < top for rank in ranks]
         pairs = np.argwhere(chosen[0] | chosen[1])
-        matched = np.zeros_like(similarity, dtype=np.float64)
-        matched[tuple(pairs.T)] = self.match(torch.from_numpy(pairs))
-        above = matched - matched.min() + 2  # any cosine is below
+        alone = np.zeros_like(similarity, dtype=np.float64)
+        alone[tuple(pairs.T)] = self.match(torch.from_numpy(pairs))
+        both = alone + float(self.model.scale) * similarity
         values = {}
-        for direction, is_chosen in zip(("image_to_text", "text_to_image"), chosen, strict=True):
-            scores = metrics.retrieval(np.where(is_chosen, above, similarity), image_of)
-            values |= {f"{name}_reranked": value for name, value in scores.items()
-                       if name.startswith(direction)}  # fmt: skip
+        for ending, matched in (("reranked", both), ("reranked_alone", alone)):
+            above = matched - matched.min() + 2  # any cosine is below
+            for direction, is_chosen in zip(
+                ("image_to_text", "text_to_image"), chosen, strict=True
+            ):
+                scores = metrics.retrieval(np.where(is_chosen, above, similarity), image_of)
+                values |= {f"{name}_{ending}": value for name, value in scores.items()
+                           if name.startswith(direction)}  # fmt: skip
         return values
 
     def match(self, pairs: Tensor) -> np.ndarray:

@@ -111,6 +111,9 @@ class LossSettings:
     matching_weight: float = setting(
         0.0, "Weight of telling true pairs from similar ones, by the fusion encoder.", 0, 100
     )
+    changed_captions: bool = setting(
+        False, "Match each image also against its own caption with one word changed."
+    )
     masked_words_weight: float = setting(
         0.0, "Weight of guessing hidden words from caption and image.", 0, 100
     )

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from loctex import checkpoint, distributed, tokenizer
 from loctex import model as models
+from loctex.changed_words import Exchange
 from loctex.dataset import Mixture
 from loctex.model import LocTexModel
 from loctex.settings import Settings, TrainSettings
@@ -81,6 +82,13 @@ def start_model(
             f"{model.config.max_tokens}; set --data.max_tokens {model.config.max_tokens} or less"
         )
     return models.with_fusion(model, wanted), tokenizer.load(folder)
+
+
+def exchange(wanted: Settings, mixture: Mixture) -> Exchange | None:
+    """The words that may stand in for others, where captions are matched against changed ones."""
+    if not (wanted.loss.changed_captions and wanted.loss.matching_weight > 0):
+        return None
+    return Exchange(caption for split in mixture.splits for caption in split.captions())
 
 
 def place(model: LocTexModel, options: TrainSettings, device: torch.device) -> LocTexModel:

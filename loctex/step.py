@@ -152,7 +152,7 @@ def forward(model: nn.Module, batch: Batch, wanted: Settings, seed: tuple[int, .
     elif wanted.loss.masked_words_weight > 0:
         guessing = batch.hidden
     with autocast(batch.image.device, wanted.train.precision):
-        return model(pixels(batch), tokens, batch.lengths, guessing)
+        return model(pixels(batch), tokens, batch.lengths, guessing, batch.changed)
 
 
 def local_losses(

@@ -75,6 +75,7 @@ def train(wanted: Settings, run: Run, is_resumed: bool = False) -> dict:
             tokenizer=words, settings=wanted.data, grid=model.grids()[0], pool=pool,
             is_pinned=device.type == "cuda", numbers_words=wanted.loss.soft_mask_weight > 0,
             hides_words=wanted.loss.masked_words_weight > 0 or wanted.data.mask_captions,
+            exchange=setups.exchange(wanted, mixture),
         )  # fmt: skip
         source = batches(
             mixture, collate, wanted.data, batch_size=batch_size, start=done,

@@ -121,9 +121,8 @@ def test_pairs_that_have_no_other_image_count_no_negatives():
     assert all(torch.isfinite(g).all() for g in found.values())
     output = step.forward(model, made, wanted, (0,))
     rows, is_valid = matching.negatives(
-        (output.hidden, made.tokens > 0, model.fusion.cells(output.last)),
-        output, made.key, model.scale,
-    )  # fmt: skip
+        (output.hidden, made.tokens > 0, model.fusion.cells(output.last)), output, made, model
+    )
     assert not is_valid.any() and len(rows) == 2
     first = model.fusion(output.hidden, made.tokens > 0, model.fusion.cells(output.last), (4, 4))
     want = losses.matching(model.fusion.matching(first.first), torch.zeros(2, 3, 2), is_valid) / 3
