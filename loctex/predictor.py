@@ -23,6 +23,7 @@ from loctex.dataset import resize_into
 from loctex.model import ImageFeatures, LocTexModel, TextFeatures
 from loctex.narrative import Word
 from loctex.runs import write_whole
+from loctex.soft_masks import soft_mask
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,12 @@ class Predictor:
     def layers(
         self, caption: str, recorded: Sequence[Word] | None = None
     ) -> dict[str, np.ndarray]:
-        """Every map the model has for the words of `caption`, by name: (W, h, w), of mass 1.
+        """Every map the model has for the words of `caption`, by name: (W, h, w).
 
         "attention 7x7" and so on for each trained scale, the one that is scored first;
-        "contrastive": of the contrastive head (METHOD 3). Raises as `attend` does.
+        "contrastive": of the contrastive head (METHOD 3). These have mass 1. With a matching head
+        also "grad-cam": what makes it say that they match, >= 0; "soft mask": the same between 0
+        and 1, by which the image is dimmed (METHOD 2). Raises as `attend` does.
         """
         image, text, offsets, _, spans = self._read(caption, recorded)
         found = {}
@@ -109,10 +112,28 @@ class Predictor:
                 found[f"attention {h}x{w}"] = maps.unflatten(-1, (h, w))
         contrastive = self.model.attend_contrastive(image, text)
         found["contrastive"] = contrastive.unflatten(-1, image.grids[-1])
-        return {
+        if self.model.config.has_matching:
+            found["grad-cam"] = self.model.grad_cam(image, text).unflatten(-1, image.grids[-1])
+        result = {
             name: word_maps(maps[0].float().cpu().numpy(), offsets, spans)
             for name, maps in found.items()
         }
+        if "grad-cam" in result:
+            gradcam = torch.from_numpy(result["grad-cam"])
+            mask = soft_mask(gradcam.flatten(1)).view(gradcam.shape)
+            result["soft mask"] = mask.float().numpy()
+        return result
+
+    @torch.inference_mode()
+    def match(self, caption: str) -> float | None:
+        """The matching head's probability that the caption is true of the image set before.
+
+        None for a model without that head. Raises as `attend` does.
+        """
+        image, text, *_ = self._read(caption, None)
+        if not self.model.config.has_matching:
+            return None
+        return float(self.model.match(image, text).sigmoid())
 
     def _read(
         self, caption: str, recorded: Sequence[Word] | None

@@ -151,3 +151,27 @@ def test_recorded_words_that_differ_from_the_caption_still_answer(run, item):
             "a red circle", [Word("a", 0, 1), Word("blue", 1, 2), Word("circle", 2, 3)]
         )
     assert seen.maps.shape[0] == 3
+
+
+def test_a_matching_head_answers_and_shows_what_makes_it_answer(snapshot, item, tmp_path):
+    settings = small(snapshot, loss__matching_weight=1.0, train__steps=4, train__log_every=1)
+    train(settings, Run(tmp_path / "run"))
+    one = Predictor.load(tmp_path / "run")
+    one.set_image(decode_image(item.image))
+    assert 0 < one.match("a red circle") < 1
+    found = one.layers("a red circle")
+    assert list(found) == ["attention 4x4", "contrastive", "grad-cam", "soft mask"]
+    assert found["grad-cam"].shape == (3, 4, 4) and found["grad-cam"].min() >= 0
+    for gradcam, mask in zip(found["grad-cam"], found["soft mask"], strict=True):
+        assert (mask.min(), mask.max()) in ((0, 1), (0, 0))
+        assert (mask.max() == 0) == (np.ptp(gradcam) == 0)
+        assert mask.argmax() == gradcam.argmax() or mask.max() == 0
+    again = one.layers("a red circle")
+    np.testing.assert_array_equal(found["grad-cam"], again["grad-cam"])
+    assert all(p.grad is None for p in one.model.parameters())
+
+
+def test_a_model_without_a_matching_head_has_no_probability(run, item):
+    one = Predictor.load(run)
+    one.set_image(decode_image(item.image))
+    assert one.match("a red circle") is None

@@ -1,0 +1,105 @@
+"""Re-ranking and false captions; a stand-in for the matching head where its answer is known."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from loctex import evaluate, foils, metrics, tokenizer
+from loctex import model as models
+from loctex.changed_words import Exchange
+from loctex.reranking import Reranker
+from loctex.runs import Run
+from loctex.snapshot import Snapshot
+from loctex.train import train
+from tests.loctex.small import small
+
+
+@pytest.fixture
+def matching_model():
+    torch.manual_seed(0)
+    wanted = small("none", loss__matching_weight=1.0, train__precision="fp32")
+    return models.build(wanted, 300, 0).eval()
+
+
+@torch.inference_mode()
+def reranker_of(model, images=6, captions=9):
+    torch.manual_seed(1)
+    image = model.encode_image(torch.rand(images, 3, 64, 64))
+    tokens = torch.randint(4, 300, (captions, 7))
+    for row in range(captions):
+        tokens[row, 3 + row % 5 :] = 0
+    text = model.encode_text(tokens)
+    reranker = Reranker(model)
+    reranker.add(image=image.take([0, 1, 2]))
+    reranker.add(image=image.take([3, 4, 5]), text=text)
+    return reranker, image, tokens, (image.embedding @ text.embedding.T).numpy()
+
+
+def test_pairs_are_matched_as_one_by_one(matching_model):
+    reranker, image, tokens, _ = reranker_of(matching_model)
+    pairs = torch.tensor([[0, 8], [5, 0], [2, 2], [2, 4], [4, 4]])
+    with torch.inference_mode():
+        found = reranker.match(pairs)
+        for value, (i, k) in zip(found, pairs.tolist(), strict=True):
+            text = matching_model.encode_text(tokens[k : k + 1])
+            want = float(matching_model.match(image.take([i]), text))
+            assert value == pytest.approx(want, abs=1e-5)
+
+
+def test_only_the_top_candidates_change_places(matching_model, monkeypatch):
+    reranker, _, _, similarity = reranker_of(matching_model)
+    image_of = np.array([0, 1, 2, 3, 4, 5, 0, 1, 2])
+    plain = metrics.retrieval(similarity, image_of)
+    answers = {tuple(p): float(p[0] == image_of[p[1]]) for p in np.ndindex(6, 9)}
+    monkeypatch.setattr(reranker, "match", lambda pairs: np.array(
+        [20 * answers[tuple(pair)] for pair in pairs.tolist()]))  # fmt: skip
+    with torch.inference_mode():
+        perfect = reranker.retrieval(similarity, image_of, top=9)
+        assert perfect["image_to_text_r1_reranked_alone"] == 1
+        assert perfect["text_to_image_r1_reranked_alone"] == 1
+        some = reranker.retrieval(similarity, image_of, top=1)
+    for name in ("image_to_text_r1", "text_to_image_r1"):
+        assert some[f"{name}_reranked_alone"] == plain[name]  # one candidate stays the first
+        assert some[f"{name}_reranked"] == plain[name]
+
+
+def test_evaluation_reports_both_rankings_and_grad_cam(snapshot, tmp_path):
+    wanted = small(snapshot, loss__matching_weight=1.0, loss__changed_captions=True,
+                   loss__soft_mask_weight=1.0, train__steps=2)  # fmt: skip
+    train(wanted, Run(tmp_path / "run"))
+    model, words = models.load(tmp_path / "run/last"), tokenizer.load(tmp_path / "run/last")
+    split = Snapshot.open(snapshot).split("val")
+    scores = evaluate.score(model, words, split).metrics
+    names = {"image_to_text_r1", "image_to_text_r1_reranked", "text_to_image_r5_reranked_alone",
+             "pointing_region_gradcam", "energy_gradcam"}  # fmt: skip
+    assert names <= set(scores)
+    none = evaluate.score(model, words, split, rerank=0).metrics
+    assert set(scores) - set(none) == {name for name in scores if "_reranked" in name}
+    rows = [{"dataset_id": split[0].dataset_id, "image_id": split[0].image_id, "kind": "color",
+             "caption": "a red circle", "foil": "a blue circle"}]  # fmt: skip
+    found = foils.score(model, words, split, rows)
+    assert found["color_count"] == 1 and found["color_accuracy"] in (0, 0.5, 1)
+    same = foils.score(model, words, split, [rows[0] | {"foil": "a red circle"}])
+    assert same["color_choice_matching"] == same["color_choice_contrastive"] == 0.5
+    with pytest.raises(ValueError, match="none of the images"):
+        foils.score(model, words, split, [rows[0] | {"image_id": "elsewhere"}])
+
+
+def test_a_file_of_foils_names_the_line_that_does_not_fit(tmp_path):
+    file = tmp_path / "foils.jsonl"
+    good = dict.fromkeys(foils.KEYS, "x")
+    file.write_text(json.dumps(good) + "\n" + json.dumps({"caption": "x"}) + "\n")
+    with pytest.raises(ValueError, match=":2: needs dataset_id"):
+        foils.read(file)
+
+
+def test_a_word_gives_way_to_one_seen_between_the_same_neighbors():
+    said = ["a red circle above it", "a blue circle below it", "a red star above it", "the image"]
+    exchange = Exchange(said)
+    random = np.random.default_rng(0)
+    found = {exchange.change("A red circle above it.", random) for _ in range(60)}
+    assert found == {"A blue circle above it.", "A red circle below it.", "A red star above it."}
+    assert exchange.change("nothing known", random) == "nothing known"
+    assert all("image" not in words for words in exchange.options.values())  # a stop word
