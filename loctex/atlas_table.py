@@ -83,7 +83,8 @@ def _said(item: Item, row: int, number: int) -> dict[str, Any]:
 
 def _scored(pair: "Pair", margin: float) -> dict[str, Any]:
     """A narrative's numbers and its marks, by the functions of loctex.evaluate."""
-    from loctex.evaluate import score_words, word_maps
+    from loctex.predictor import word_maps
+    from loctex.word_scores import score_words
 
     columns: dict[str, list[np.ndarray]] = defaultdict(list)
     rows: list[dict] = []

@@ -59,7 +59,13 @@ class Kept:
     def restore(self, folder: Path) -> tuple[int, float]:
         """Takes up the state beside the weights, which the model holds already; step and best."""
         state = load_state(folder)
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except ValueError as error:
+            raise ValueError(
+                f"{folder}: the optimizer's state does not fit these settings ({error}); resume "
+                f"with the run's own, or start a new run with --model.init {folder}"
+            ) from error
         if self.averaged is not None and "model" in state:
             self.averaged.module.load_state_dict(self.model.state_dict())
             self.model.load_state_dict(state["model"])

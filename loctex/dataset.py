@@ -104,6 +104,13 @@ class Mixture:
         """Images an epoch shows."""
         return sum(round(w * len(s)) for s, w in zip(self.splits, self.weights, strict=True))
 
+    def images(self, step: int, batch_size: int) -> list[str]:
+        """The names of what `batches` gives at a step, DATASET/IMAGE, over all processes."""
+        epoch, number = divmod(step, self.num_places() // batch_size)
+        places = self.order(epoch)[number * batch_size : (number + 1) * batch_size].tolist()
+        items = (self.splits[split][row] for split, row in places)
+        return [f"{item.dataset_id}/{item.image_id}" for item in items]
+
     def example(
         self, place: Sequence[int], random: np.random.Generator, settings: DataSettings
     ) -> Example:

@@ -10,15 +10,9 @@ from torch import Tensor
 def start(device: str) -> torch.device:
     """Joins the process group if torchrun started us; returns this process's device.
 
-    device: auto, cpu, cuda or cuda:N. ValueError where a GPU is asked for and there is none.
+    device: as in `usable`, from train.device.
     """
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(
-            f"train.device is {device!r}, but PyTorch sees no GPU here; use --train.device cpu, "
-            "or check the driver with nvidia-smi"
-        )
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = usable(device, "--train.device")
     if "LOCAL_RANK" in os.environ:
         if device == "cuda":
             device = f"cuda:{os.environ['LOCAL_RANK']}"
@@ -27,6 +21,21 @@ def start(device: str) -> torch.device:
     if result.type == "cuda":
         torch.cuda.set_device(result)
     return result
+
+
+def usable(device: str, option: str) -> str:
+    """auto, cpu, cuda or cuda:N, as `option` gave it -> the same, auto decided.
+
+    ValueError where a GPU is asked for and there is none.
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"the device is {device!r}, but PyTorch sees no GPU here; use {option} cpu, "
+            "or check the driver with nvidia-smi"
+        )
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
 
 
 def stop() -> None:

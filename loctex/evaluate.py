@@ -8,6 +8,7 @@ are those of METHOD section 3; fractions, not percent. The trainer and the app c
 
 import argparse
 import json
+import math
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -20,27 +21,18 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from loctex import checkpoint, metrics, tokenizer, trace, words
+from loctex import checkpoint, distributed, metrics, tokenizer
 from loctex import model as models
 from loctex.model import LocTexModel
-from loctex.narrative import Narrative
-from loctex.predictor import normalise, square, token_maps, word_maps
+from loctex.predictor import normalise, square, token_maps
 from loctex.reranking import Reranker
 from loctex.runs import write_whole
-from loctex.snapshot import Item, Region, Snapshot, Split
+from loctex.snapshot import Item, Snapshot, Split
+from loctex.word_classes import word_class
+from loctex.word_scores import Pair, by_word, score_words
 
 BATCH = 64  # images encoded at once
 RERANK = 16  # candidates that the matching head orders
-
-
-@dataclass
-class Pair:
-    """One narrative on its image, and the maps of its tokens."""
-
-    narrative: Narrative
-    regions: tuple[Region, ...]
-    offsets: np.ndarray  # (T, 2) caption characters
-    maps: dict[str, np.ndarray]  # (T, h, w) by the name of the head
 
 
 @dataclass
@@ -124,6 +116,9 @@ def encode(
         image_part = image.take([i for i, _ in part])
         maps = {"": token_maps(model, image_part, text)}
         if model.config.localized:
+            finer = model.attend(image_part, text)[:-1]
+            for (h, w), attention in zip(image.grids[:-1], finer, strict=True):
+                maps[f"_{h}x{w}"] = attention.float().cpu().numpy().reshape(len(part), -1, h, w)
             contrastive = model.attend_contrastive(image_part, text).float().cpu().numpy()
             maps["_contrastive"] = contrastive.reshape(maps[""].shape)
         if model.config.has_matching:
@@ -134,77 +129,6 @@ def encode(
             yield Pair(narratives[row], items[i].regions[k], offsets[row], chosen)
 
 
-def score_words(
-    pair: Pair, margin: float, columns: dict[str, list[np.ndarray]], rows: list[dict]
-) -> None:
-    """Adds the measures of one pair's words to `columns`, and one row per word to `rows`."""
-    grid = pair.maps[""].shape[1:]
-    if pair.narrative.strokes:
-        score_trace(pair, grid, margin, columns, rows)
-    if pair.regions:
-        spans = [(region.start, region.end) for region in pair.regions]
-        near, cover = zip(*(_in_cells(region, grid) for region in pair.regions), strict=True)
-        near, cover = np.stack(near), np.stack(cover)
-        has_tokens = words.overlaps(spans, pair.offsets).any(axis=1) & near.any(axis=(1, 2))
-        near, cover = near[has_tokens], cover[has_tokens]
-        columns["pointing_region_chance"].append(metrics.pointing_chance(near))
-        columns["pointing_region_center"].append(metrics.pointing_center(near))
-        for name, maps in pair.maps.items():
-            maps = word_maps(maps, pair.offsets, spans)[has_tokens]
-            columns[f"pointing_region{name}"].append(metrics.pointing(maps, near))
-            columns[f"energy{name}"].append(metrics.energy(maps, cover))
-        caption, kept = pair.narrative.caption, np.flatnonzero(has_tokens)
-        rows += [
-            _row(caption[slice(*spans[i])], spans[i], trace.centroid(cover[k]),
-                 pointing_region=columns["pointing_region"][-1][k])
-            for k, i in enumerate(kept)
-        ]  # fmt: skip
-
-
-def score_trace(
-    pair: Pair, grid: tuple[int, int], margin: float, columns: dict, rows: list[dict]
-) -> None:
-    """The measures against the recorded trace."""
-    narrative = pair.narrative
-    spans = words.spans(narrative.caption, narrative.words)
-    windows = words.windows(narrative.words, margin)
-    target = trace.rasterize(narrative.strokes, windows, grid)
-    has_tokens = words.overlaps(spans, pair.offsets).any(axis=1)
-    truth = trace.boxes(narrative.strokes, windows)
-    grounded = has_tokens & target.any(axis=(1, 2))
-    cells = metrics.trace_cells(target[grounded])
-    columns["pointing_trace_chance"].append(metrics.pointing_chance(cells))
-    columns["pointing_trace_center"].append(metrics.pointing_center(cells))
-    for name, maps in pair.maps.items():
-        maps = word_maps(maps, pair.offsets, spans)
-        boxes = trace.mass_box(maps)
-        maps = maps[grounded]
-        columns[f"pointing_trace{name}"].append(metrics.pointing(maps, cells))
-        columns[f"auc{name}"].append(metrics.auc(maps, cells))
-        columns[f"iou{name}"].append(metrics.best_iou(maps, cells))
-        for window in (0, 1):
-            columns[f"lbm_{window}{name}"].append(np.array([metrics.lbm(boxes, truth, window)]))
-    hits = columns["pointing_trace"][-1]
-    rows += [
-        _row(narrative.words[i].text, spans[i], (truth[i, :2] + truth[i, 2:]) / 2,
-             pointing_trace=hits[k])
-        for k, i in enumerate(np.flatnonzero(grounded))
-    ]  # fmt: skip
-
-
-def _row(word: str, span: words.Span, place: np.ndarray, **score: float) -> dict:
-    row = {"word": word, "start": span[0], "end": span[1], "x": place[0], "y": place[1]} | score
-    return {k: v if isinstance(v, str | int) else float(v) for k, v in row.items()}
-
-
-def _in_cells(region: Region, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The cells whose choice is a hit, and the share of each that is covered."""
-    if region.rle is None:
-        return metrics.box_cells(region.box, grid), metrics.box_cover(region.box, grid)
-    mask = region.mask(*region.rle["size"])
-    return metrics.mask_cells(mask, grid), metrics.mask_cover(mask, grid)
-
-
 def summary(values: dict[str, float]) -> float:
     """The one number by which the best checkpoint is kept: the mean of R@1 and pointing (ours)."""
     recall = (values["image_to_text_r1"] + values["text_to_image_r1"]) / 2
@@ -212,25 +136,20 @@ def summary(values: dict[str, float]) -> float:
     return recall if pointing is None else (recall + pointing) / 2
 
 
-def table(scores: Scores) -> str:
-    """The measures as people read them."""
+def table(scores: Scores, num_words: int = 20) -> str:
+    """The measures as people read them, and the words that say most often what is where."""
     lines = [f"{scores.num_images} images, {scores.num_narratives} narratives, "
              f"{scores.num_words} words with a trace"]  # fmt: skip
     lines += [f"{name:32s} {value:8.3f}" for name, value in sorted(scores.metrics.items())]
-    return "\n".join(lines)
-
-
-def by_word(rows: Sequence[dict], least: int = 5) -> dict[str, dict[str, float]]:
-    """Word -> count and pointing, most frequent first; words seen `least` times or more."""
-    hits: dict[str, list[float]] = defaultdict(list)
-    for row in rows:
-        if "pointing_trace" not in row:
-            continue
-        hits[row["word"].lower().strip(".,;:!?")].append(row["pointing_trace"])
-    kept = sorted(
-        (pair for pair in hits.items() if len(pair[1]) >= least), key=lambda p: -len(p[1])
-    )
-    return {w: {"count": len(h), "pointing_trace": round(float(np.mean(h)), 4)} for w, h in kept}
+    found = {w: row for w, row in by_word(scores.words).items() if word_class(w) != "other"}
+    if found:
+        lines.append(f"{'':20s}{'words':>7s}{'at the trace':>14s}{'regions':>9s}{'in it':>7s}")
+    for word, row in list(found.items())[:num_words]:
+        lines.append(
+            f"{word:20.20s}{row.get('count', 0):7d}{row.get('pointing_trace', math.nan):14.3f}"
+            f"{row.get('num_regions', 0):9d}{row.get('pointing_region', math.nan):7.3f}"
+        )
+    return "\n".join(lines).replace("nan", "  -")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -255,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         folder = checkpoint.find(given.run, given.checkpoint)
         snapshot = Snapshot.open(given.data)
-        device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = distributed.usable(given.device or "auto", "--device")
         model, words_of = models.load(folder).to(device), tokenizer.load(folder)
         split = snapshot.split(given.split)
         scores = score(model, words_of, split, rerank=given.rerank, has_progress=True)

@@ -170,11 +170,14 @@ def attention_l2(cosine: Tensor, scale: Tensor) -> Tensor:
     return positive / (positive.sum(-1, keepdim=True) + 1e-6)
 
 
-def coarser(target: Tensor, times: int) -> Tensor:
-    """(B, T, h, w) counts, summed over 2 x 2 cells `times` times: the next stage's grid."""
-    for _ in range(times):
+def at_grid(target: Tensor, num_cells: int) -> Tensor:
+    """(B, T, h, w) counts -> (B, T, num_cells) on a stage's grid: sums over 2 x 2 cells, repeated.
+
+    The stages of a transformer share one grid.
+    """
+    while target.shape[-2:].numel() > num_cells:
         target = F.avg_pool2d(target, 2, ceil_mode=True, divisor_override=1)
-    return target
+    return target.flatten(2)
 
 
 LOCALIZATION = {"ce": localization_ce, "l2": localization_l2}

@@ -36,7 +36,7 @@ def fused_losses(
     if loss.matching_weight > 0 or loss.fusion_localization_weight > 0:
         positive = fusion(*true, grid, is_inspected=_reads_weights(wanted))
     if loss.fusion_localization_weight > 0:
-        target = losses.coarser(batch.target, len(output.cosine) - 1).flatten(2)
+        target = losses.at_grid(batch.target, output.cosine[-1].shape[-1])
         sums["fusion_localization"] = losses.localization_of_attention(positive.weights, target)[0]
     if loss.matching_weight > 0:
         rows, is_valid = negatives(true, output, batch, bare)
@@ -123,7 +123,7 @@ def token_maps(
     if source == "attention":
         form = losses.ATTENTION[wanted.loss.localization]
         return form(output.cosine[-1].detach(), bare.attention[-1].scale.detach()), batch.word
-    target = losses.coarser(batch.target, len(output.cosine) - 1).flatten(2)
+    target = losses.at_grid(batch.target, output.cosine[-1].shape[-1])
     return target, batch.word.masked_fill(target.sum(-1) == 0, -1)
 
 

@@ -33,8 +33,10 @@ GROUPS = 4  # parts of similar length that the text encoder works on
 class AttentionMap(nn.Module):
     """Linear maps of cells and tokens to one space, where their cosine is the attention.
 
-    The scale sharpens the softmax over cells (`ce`); it is learned and clamped to [1, 100].
+    The scale sharpens the softmax over cells (`ce`); it is learned and kept within [1, 100].
     """
+
+    LIMITS = 0.0, math.log(100.0)
 
     def __init__(self, *, channels: int, width: int, size: int) -> None:
         super().__init__()
@@ -44,7 +46,7 @@ class AttentionMap(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        return self.log_scale.clamp(0.0, math.log(100.0)).exp()
+        return self.log_scale.exp()
 
 
 class LocTexModel(PreTrainedModel):
@@ -53,6 +55,7 @@ class LocTexModel(PreTrainedModel):
     config_class = LocTexConfig
     main_input_name = "images"
     _no_split_modules = ["BertLayer"]
+    LIMITS = math.log(2.0), math.log(100.0)  # of the logarithm of the contrastive scale
 
     def __init__(self, config: LocTexConfig) -> None:
         super().__init__(config)
@@ -83,6 +86,7 @@ class LocTexModel(PreTrainedModel):
                 has_matching=config.has_matching,
                 has_masked_words=config.has_masked_words,
             )
+        self.clamp_scales()
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -90,8 +94,17 @@ class LocTexModel(PreTrainedModel):
 
     @property
     def scale(self) -> Tensor:
-        """1 / temperature of the contrastive loss, the temperature clamped to [.01, .5]."""
-        return self.log_scale.clamp(math.log(2.0), math.log(100.0)).exp()
+        """1 / temperature of the contrastive loss, the temperature kept within [.01, .5]."""
+        return self.log_scale.exp()
+
+    @torch.no_grad()
+    def clamp_scales(self) -> None:
+        """Takes scales back into their limits, after each update (as ALBEF does).
+
+        Clamped in the forward pass, a scale that has leapt too far has no gradient to come back.
+        """
+        for part in (self, *self.attention):
+            part.log_scale.clamp_(*part.LIMITS)
 
     def grids(self) -> list[tuple[int, int]]:
         """Height and width of each attention map, finest first."""

@@ -10,11 +10,15 @@ from loctex.settings import TrainSettings
 
 
 def make(model: LocTexModel, options: TrainSettings) -> torch.optim.Optimizer:
-    """Four groups: image and text side, each with and without weight decay (norms, biases)."""
+    """Four groups: image and text side, each with and without weight decay (norms, biases).
+
+    Temperatures go with the text side: at the rate that suits convolutions they would leap.
+    """
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             is_text = name.startswith(("text_", "fusion.")) or ".token." in name
+            is_text = is_text or parameter.ndim == 0
             groups.setdefault((is_text, parameter.ndim > 1), []).append(parameter)
     rows = [
         {
@@ -49,4 +53,5 @@ def update(model: LocTexModel, optimizer: torch.optim.Optimizer, clip: float) ->
     optimizer.grad_scale = None
     optimizer.found_inf = (~torch.isfinite(norm)).float()
     optimizer.step()
+    model.clamp_scales()
     return norm

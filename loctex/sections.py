@@ -96,6 +96,9 @@ class LossSettings:
     localization_weight: float = setting(
         1.0, "Weight of following the mouse trace; 0 freezes the maps it would train.", 0, 100
     )
+    fine_weight: float = setting(
+        1.0, "Weight of the attention's finer scale, where the last stage has 1.", 0.01, 100
+    )
     localization: str = setting(
         "ce",
         "Form of the localization loss: cross-entropy or squared distance.",

@@ -17,13 +17,15 @@ from loctex import model as models
 from loctex.changed_words import Exchange
 from loctex.dataset import Mixture
 from loctex.model import LocTexModel
-from loctex.settings import Settings, TrainSettings
+from loctex.settings import Settings, TrainSettings, changed
 from loctex.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 log = logging.getLogger("loctex")
+
+MADE_WITH = ("train.optimizer", "train.ema", "loss.queue")  # and the model's settings
 
 
 def open_snapshots(names: Sequence[str]) -> tuple[list[Snapshot], list[float]]:
@@ -63,6 +65,18 @@ def check_sizes(batch_size: int, num_images: int) -> int:
     elif size < batch_size:
         log.warning("batch size %d is cut to the %d training images there are", batch_size, size)
     return size
+
+
+def check_resumed(before: Settings, wanted: Settings) -> None:
+    """ValueError names the settings that a checkpoint made with `before` cannot take up."""
+    for name, value in changed(wanted, before).items():
+        section, key = name.split(".")
+        if section == "model" and key != "init" or name in MADE_WITH:
+            old = getattr(getattr(before, section), key)
+            raise ValueError(
+                f"--resume cannot change {name} from {old} to {value}: the checkpoint was made "
+                "with it; start a new run, with --model.init from this one where its model fits"
+            )
 
 
 def start_model(
@@ -109,17 +123,19 @@ def place(model: LocTexModel, options: TrainSettings, device: torch.device) -> L
 
 
 def wrap(model: LocTexModel, options: TrainSettings, device: torch.device) -> nn.Module:
-    """The model as it is trained: compiled by setting, parallel under torchrun."""
-    trained: nn.Module = model
+    """The model as it is trained: encoders compiled by setting, parallel under torchrun.
+
+    Captions differ in length from batch to batch, so the text encoder is compiled for all lengths;
+    the whole model would be compiled anew for each list of them.
+    """
     if options.compile:
-        torch._dynamo.config.suppress_errors = (
-            True  # what cannot be compiled runs as it is, and says so
-        )
-        trained = torch.compile(trained)
-    if distributed.num_ranks() > 1:
-        devices = [device.index] if device.type == "cuda" else None
-        trained = DistributedDataParallel(trained, device_ids=devices)
-    return trained
+        torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
+        model.backbone.compile(dynamic=False)
+        model.text_encoder.compile(dynamic=True)
+    if distributed.num_ranks() == 1:
+        return model
+    devices = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=devices)
 
 
 def average(model: LocTexModel, decay: float) -> AveragedModel:

@@ -41,9 +41,11 @@ def backward(
     """
     counts = totals(batch)
     chunks = batch.split(wanted.train.accumulate)
-    slow = [encode_slowly(momentum, chunk, wanted) for chunk in chunks] if momentum else []
     candidates = None
     if momentum:
+        slow = [
+            encode_slowly(momentum, chunk, wanted, (*seed, i)) for i, chunk in enumerate(chunks)
+        ]
         candidates = momentum.candidates(
             *(torch.cat(part) for part in zip(*slow, strict=True)), batch.key
         )
@@ -145,7 +147,7 @@ def total(sums: dict[str, Tensor], wanted: Settings, whole: Whole) -> Tensor | f
 
 def forward(model: nn.Module, batch: Batch, wanted: Settings, seed: tuple[int, ...]) -> Output:
     """The model's answer to a batch or chunk, with the dropout of `seed`."""
-    torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
+    start_random(seed)
     tokens, guessing = batch.tokens, None
     if wanted.data.mask_captions:
         tokens = batch.hidden
@@ -153,6 +155,11 @@ def forward(model: nn.Module, batch: Batch, wanted: Settings, seed: tuple[int, .
         guessing = batch.hidden
     with autocast(batch.image.device, wanted.train.precision):
         return model(pixels(batch), tokens, batch.lengths, guessing, batch.changed)
+
+
+def start_random(seed: tuple[int, ...]) -> None:
+    """What is drawn on the device from here on depends on `seed` alone."""
+    torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
 
 
 def local_losses(
@@ -172,9 +179,10 @@ def local_losses(
 
 
 def encode_slowly(
-    momentum: MomentumEncoders, batch: Batch, wanted: Settings
+    momentum: MomentumEncoders, batch: Batch, wanted: Settings, seed: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
-    """The momentum encoders' embeddings of a batch or chunk."""
+    """The momentum encoders' embeddings of a batch or chunk, with the dropout of `seed`."""
+    start_random(seed)
     with autocast(batch.image.device, wanted.train.precision):
         return momentum.encode(pixels(batch), batch.tokens, batch.lengths)
 
@@ -197,13 +205,17 @@ def match(
 
 
 def localize(output: Output, batch: Batch, bare: LocTexModel, wanted: Settings) -> Tensor:
-    """The localization loss summed over this batch's grounded tokens, the mean over scales."""
+    """The localization loss summed over this batch's grounded tokens, the mean over scales.
+
+    The last stage counts 1, those before it `fine_weight`.
+    """
     loss = losses.LOCALIZATION[wanted.loss.localization]
-    values = []
-    for number, (cosine, head) in enumerate(zip(output.cosine, bare.attention, strict=True)):
-        rendered = losses.coarser(batch.target, number).flatten(2)
-        values.append(loss(cosine, rendered, head.scale)[0])
-    return sum(values) / len(values)
+    weights = [wanted.loss.fine_weight] * (len(output.cosine) - 1) + [1.0]
+    values = [
+        weight * loss(cosine, losses.at_grid(batch.target, cosine.shape[-1]), head.scale)[0]
+        for weight, cosine, head in zip(weights, output.cosine, bare.attention, strict=True)
+    ]
+    return sum(values) / sum(weights)
 
 
 def unwrap(model: nn.Module) -> LocTexModel:

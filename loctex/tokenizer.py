@@ -1,5 +1,6 @@
 """The byte-pair encoding of a run: trained on its captions, saved beside its weights."""
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from threading import Lock
@@ -45,8 +46,16 @@ def train(captions: Iterable[str], size: int, max_tokens: int) -> PreTrainedToke
 
 
 def load(folder: Path | str) -> PreTrainedTokenizerFast:
-    """The tokenizer saved in `folder`."""
-    return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    """The tokenizer saved in `folder`; ValueError where it is not that of the model beside it."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    config = Path(folder) / "config.json"
+    known = json.loads(config.read_bytes())["vocab_size"] if config.is_file() else len(tokenizer)
+    if len(tokenizer) != known:
+        raise ValueError(
+            f"{folder}: the tokenizer has {len(tokenizer)} words, its model {known}; these are "
+            "files of two runs, take both from one"
+        )
+    return tokenizer
 
 
 def encode(

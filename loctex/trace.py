@@ -134,7 +134,7 @@ def _resample(
     h, w = grid
     points = np.concatenate(strokes)
     # Coordinates in half cells; clipped so that a wild point cannot ask for a million samples.
-    xy = np.clip(points[:, :2], -1.0, 2.0) * (2.0 * w, 2.0 * h)
+    xy = np.clip(points[:, :2], -4.0, 5.0) * (2.0 * w, 2.0 * h)
     t = microseconds(points[:, 2])
     step = np.diff(xy, axis=0, append=xy[-1:])
     step[np.cumsum([len(s) for s in strokes]) - 1] = 0.0  # no line from stroke to stroke

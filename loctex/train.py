@@ -106,11 +106,16 @@ def train(wanted: Settings, run: Run, is_resumed: bool = False) -> dict:
             if is_turn(number, options.log_every) or is_last or number == 1:
                 values = meter.read() | {"epoch": epoch} | rates(model, optimizer)
                 write(run, number, values, board)
-                check_finite(meter)
+                check_finite(meter, mixture, batch_size)
                 is_stopped = should_stop(run, received, device)
             is_scored = validation is not None and (
                 is_last or is_turn(number, options.evaluate_every)
             )
+            is_kept = is_last or is_stopped or is_scored or any(
+                is_turn(number, every) for every in (options.checkpoint_every, options.keep_every)
+            )
+            if is_kept:
+                check_finite(meter, mixture, batch_size)
             if is_scored:
                 scored = evaluate.score(
                     averaged.module if averaged else model, words, validation,
@@ -118,10 +123,7 @@ def train(wanted: Settings, run: Run, is_resumed: bool = False) -> dict:
                 )  # fmt: skip
                 scores = scored.metrics
                 write(run, number, {f"val_{name}": value for name, value in scores.items()}, board)
-            is_written = any(
-                is_turn(number, every) for every in (options.checkpoint_every, options.keep_every)
-            )
-            if is_last or is_stopped or is_scored or is_written:
+            if is_kept:
                 score = evaluate.summary(scores) if is_scored else -math.inf
                 is_best, best = score >= best, max(best, score)
                 if distributed.rank() == 0:
@@ -156,12 +158,15 @@ def rates(model: LocTexModel, optimizer: torch.optim.Optimizer) -> dict[str, flo
     return {"temperature": 1 / model.scale.item(), "learning_rate": highest}
 
 
-def check_finite(meter: Meter) -> None:
-    """FloatingPointError where a loss or gradient since the last log was not finite."""
+def check_finite(meter: Meter, mixture: Mixture, batch_size: int) -> None:
+    """FloatingPointError, with what was in the batch, where a loss or gradient was not finite."""
     bad = meter.bad_step()
     if bad is not None:
+        names = mixture.images(bad - 1, batch_size)
+        rest = f" and {len(names) - 6} more" if len(names) > 6 else ""
         raise FloatingPointError(
-            f"the loss or its gradient was not finite at step {bad}; that update was left out. "
+            f"the loss or its gradient was not finite at step {bad}, of the images "
+            f"{', '.join(names[:6])}{rest}; that update was left out. "
             "Lower train.learning_rate, raise train.warmup_steps, or set --train.precision fp32, "
             "then start again with --resume"
         )
@@ -200,33 +205,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     run = Run(given.run)
     try:
-        wanted = wanted_settings(given, run)
+        is_restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+        is_resumed = given.resume or (is_restarted and (run.path / "last").exists())
+        wanted = wanted_settings(given, run, is_resumed)
         is_first = int(os.environ.get("RANK", 0)) == 0
         with run.hold() if is_first else nullcontext():
             if is_first:
                 write_whole(run.settings_file, settings.dump(wanted))
-            is_restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-            has_checkpoint = (run.path / "last").exists()
-            outcome = train(wanted, run, given.resume or (is_restarted and has_checkpoint))
+            outcome = train(wanted, run, is_resumed)
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     if is_first and outcome.pop("is_done"):
         run.finish(outcome)
 
 
-def wanted_settings(given: argparse.Namespace, run: Run) -> Settings:
+def wanted_settings(given: argparse.Namespace, run: Run, is_resumed: bool) -> Settings:
     """Preset, then file, then command line; a resumed run starts from its own settings."""
     base = settings.PRESETS[given.preset] if given.preset else Settings()
-    if given.resume:
-        base = settings.load(run.settings_file)
+    if is_resumed:
+        base = before = settings.load(run.settings_file)
     elif run.result_file.exists() or (run.path / "last").exists():
         raise ValueError(f"{run.path} holds a run already; name another, or add --resume")
     if given.settings:
         base = settings.load(given.settings, base)
     wanted = settings.from_arguments(vars(given), base)
-    return (
-        settings.with_values(wanted, {"data": {"snapshots": given.data}}) if given.data else wanted
-    )
+    if given.data:
+        wanted = settings.with_values(wanted, {"data": {"snapshots": given.data}})
+    if is_resumed:
+        setups.check_resumed(before, wanted)
+    return wanted
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def by_torch(strokes: trace.Strokes, bounds: np.ndarray) -> torch.Tensor:
     latest = torch.tensor(-(2**62))  # where strokes overlap, time stands still
     for stroke in strokes:
         times = torch.from_numpy(trace.microseconds(stroke[:, 2]))
-        places = torch.from_numpy(np.clip(stroke[:, :2], -1.0, 2.0) * (2.0 * w, 2.0 * h))
+        places = torch.from_numpy(np.clip(stroke[:, :2], -4.0, 5.0) * (2.0 * w, 2.0 * h))
         steps = torch.diff(places, dim=0, append=places[-1:])
         delays = torch.diff(times, append=times[-1:])
         num = torch.floor(torch.hypot(*steps.T)).long() + 1

@@ -115,6 +115,16 @@ def test_gradients_equal_finite_differences(form):
         assert float(cosine.grad[place]) == pytest.approx((up - down) / (2 * step), abs=2e-3)
 
 
+def test_counts_go_to_each_stages_grid_and_none_is_lost():
+    torch.manual_seed(4)
+    counts = torch.randint(0, 5, (2, 3, 14, 14)).float()
+    assert torch.equal(losses.at_grid(counts, 14 * 14), counts.flatten(2))  # a transformer's stages
+    halved = losses.at_grid(counts, 7 * 7)
+    assert torch.equal(halved.view(2, 3, 7, 7)[1, 2, 3, 5], counts[1, 2, 6:8, 10:12].sum())
+    for cells in (7 * 7, 4 * 4):
+        assert torch.equal(losses.at_grid(counts, cells).sum(-1), counts.sum((2, 3)))
+
+
 def test_attention_has_mass_one_in_both_forms():
     torch.manual_seed(3)
     cosine = torch.rand(2, 3, 9) * 2 - 1

@@ -136,6 +136,29 @@ def test_evaluation_scores_what_the_predictor_shows(run, snapshot, item, tmp_pat
     assert result["num_images"] == 4 and result["num_words"] == len(np.concatenate(hits))
 
 
+def test_a_finer_scale_is_scored_with_its_own_chance_and_words_have_their_rows(
+    snapshot, tmp_path, capsys
+):
+    wanted = small(snapshot, model__attention_scales=2, train__steps=2)
+    train(wanted, Run(tmp_path / "run"))
+    evaluate.main(["--run", str(tmp_path / "run"), "--data", str(snapshot), "--split", "train",
+                   "--to", str(tmp_path / "r.json")])  # fmt: skip
+    result = json.loads((tmp_path / "r.json").read_text())
+    found = result["metrics"]
+    for name in ("pointing_region", "pointing_trace"):
+        finer = [f"{name}_8x8{more}" for more in ("", "_chance", "_center")]
+        assert all(0 <= found[key] <= 1 for key in finer)
+        assert found[f"{name}_8x8_chance"] < found[f"{name}_chance"]  # smaller cells
+    assert {"auc_8x8", "iou_8x8", "energy_8x8", "lbm_0_8x8"} <= set(found)
+    rows = result["words"].values()
+    assert sum(row.get("count", 0) for row in rows) <= result["num_words"]
+    assert any(row.get("num_regions", 0) >= 5 for row in rows)
+    lines = capsys.readouterr().out.splitlines()
+    heading = next(i for i, line in enumerate(lines) if "at the trace" in line)
+    word = lines[heading + 1].split()[0]
+    assert any(name.startswith(word) for name in result["words"])
+
+
 def test_the_training_decoder_and_the_predictor_see_the_same_square(item):
     image = decode_image(item.image)
     out = np.empty((64, 64, 3), dtype=np.uint8)

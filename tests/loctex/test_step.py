@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from loctex import losses, settings, step
 from loctex import model as models
-from loctex import settings, step
 from loctex.dataset import Batch
 from loctex.momentum import MomentumEncoders
 from loctex.runs import Run, locked
@@ -91,6 +91,30 @@ def test_four_chunks_equal_one_batch_for_r50_with_batch_norm_in_eval_mode():
     _, whole = run_step(model, small("none", **values), part=part)
     _, split = run_step(model, small("none", train__accumulate=4, **values), part=part)
     assert_close(whole, split)
+
+
+def test_each_scale_has_its_weight_and_a_transformers_scales_share_a_grid():
+    wanted = small("none", model__attention_scales=2, train__precision="fp32")
+    torch.manual_seed(0)
+    model = models.build(wanted, 300, 0).eval()
+    part = batch(grid=8)
+    with torch.no_grad():
+        output = step.forward(model, part, wanted, (0, 1, 0, 0))
+        fine, last = (
+            losses.localization_ce(c, losses.at_grid(part.target, c.shape[-1]), head.scale)[0]
+            for c, head in zip(output.cosine, model.attention, strict=True)
+        )
+    for weight in (1.0, 3.0):
+        wanted = small("none", loss__fine_weight=weight, train__precision="fp32")
+        found = step.localize(output, part, model, wanted).item()
+        wished = (weight * fine + last) / (weight + 1)
+        assert found == pytest.approx(wished.item(), rel=1e-5)
+    options = {"depth": 2, "img_size": 64}
+    vit = small("none", model__backbone="vit_tiny_patch16_224", model__attention_scales=2,
+                model__backbone_options=options, train__precision="fp32")  # fmt: skip
+    model = models.build(vit, 300, 0)
+    parts, _ = run_step(model, vit, part=batch(grid=4))
+    assert model.grids() == [(4, 4), (4, 4)] and torch.isfinite(parts["loss"])
 
 
 def test_dropout_is_replayed_in_the_second_pass():

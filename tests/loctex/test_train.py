@@ -34,16 +34,26 @@ def assert_same_run(one: Path, two: Path) -> None:
     for name in first:
         assert torch.equal(first[name], second[name]), name
     states = [checkpoint.load_state((run / "last").resolve()) for run in (one, two)]
-    assert torch.equal(_flat(states[0]), _flat(states[1]))
+    assert_equal(*states)
     rows = [[(r["step"], r.get("loss"), r.get("val_auc")) for r in Run(run).metrics()]
             for run in (one, two)]  # fmt: skip
     assert rows[0] == rows[1]
     assert len(rows[0]) == len(set(rows[0]))
 
 
-def _flat(state: dict) -> torch.Tensor:
-    parts = [v for row in state["optimizer"]["state"].values() for v in row.values()]
-    return torch.cat([torch.as_tensor(part, dtype=torch.float64).flatten() for part in parts])
+def assert_equal(one: object, two: object, where: str = "state") -> None:
+    """Nested states are equal: optimizer, trained weights, momentum encoders, queue, step."""
+    if isinstance(one, dict):
+        assert one.keys() == two.keys(), where
+        for key in one:
+            assert_equal(one[key], two[key], f"{where}.{key}")
+    elif isinstance(one, list | tuple):
+        for place, parts in enumerate(zip(one, two, strict=True)):
+            assert_equal(*parts, f"{where}.{place}")
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, two), where
+    else:
+        assert one == two, where
 
 
 @contextmanager
@@ -76,14 +86,22 @@ def test_two_identical_runs_give_bitwise_identical_parameters_with_other_thread_
     assert_same_run(tmp_path / "one", tmp_path / "two")
 
 
-def test_stopped_by_file_and_resumed_equals_undisturbed(snapshot, tmp_path):
-    train(small(snapshot, model__text_dropout=0.1), Run(tmp_path / "whole"))
+EVERYTHING = {
+    "model__text_dropout": 0.1, "model__attention_scales": 2, "loss__queue": 8, "train__ema": 0.9,
+    "train__accumulate": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("values", [{"model__text_dropout": 0.1}, EVERYTHING])
+def test_stopped_by_file_and_resumed_equals_undisturbed(snapshot, tmp_path, values):
+    wanted = small(snapshot, **values)
+    train(wanted, Run(tmp_path / "whole"))
     run = Run(tmp_path / "halved")
     run.request_stop()
-    outcome = train(small(snapshot, model__text_dropout=0.1), run)
+    outcome = train(wanted, run)
     assert outcome["step"] == 1 and not outcome["is_done"]
     run.clear_stop()
-    outcome = train(small(snapshot, model__text_dropout=0.1), run, is_resumed=True)
+    outcome = train(wanted, run, is_resumed=True)
     assert outcome["step"] == 8 and outcome["is_done"]
     assert_same_run(tmp_path / "whole", tmp_path / "halved")
 
@@ -124,6 +142,21 @@ def test_a_run_is_not_overwritten_and_resume_needs_one(snapshot, tmp_path, capsy
         main(["--run", str(run), "--data", str(snapshot)])
     with pytest.raises(SystemExit, match="settings.yaml"):
         main(["--run", str(tmp_path / "none"), "--resume"])
+
+
+def test_torchrun_starting_it_again_after_a_crash_goes_on_from_the_last_checkpoint(
+    snapshot, tmp_path, monkeypatch
+):
+    wanted, run = small(snapshot), Run(tmp_path / "run")
+    (tmp_path / "wanted.yaml").write_text(settings.dump(wanted))
+    run.request_stop()
+    train(wanted, run)
+    run.clear_stop()
+    run.settings_file.write_text(settings.dump(wanted))
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    main(["--run", str(run.path), "--settings", str(tmp_path / "wanted.yaml")])
+    assert json.loads(run.result_file.read_text())["step"] == 8
+    assert [row["step"] for row in run.metrics() if "loss" in row] == [1, 2, 4, 6, 8]
 
 
 def test_it_starts_from_an_earlier_run_with_its_tokenizer(snapshot, tmp_path):
@@ -190,13 +223,13 @@ def test_a_loss_that_is_not_finite_leaves_the_weights_and_stops_at_the_next_log(
 ):
     calls = []
 
-    def broken(*parts):
+    def broken(*parts, **more):
         calls.append(1)
-        return contrastive(*parts) * (float("nan") if len(calls) == 3 else 1)
+        return contrastive(*parts, **more) * (float("nan") if len(calls) == 3 else 1)
 
     contrastive = losses.contrastive
     monkeypatch.setattr(losses, "contrastive", broken)
-    with pytest.raises(FloatingPointError, match="at step 3; .*train.learning_rate"):
+    with pytest.raises(FloatingPointError, match="at step 3, .*train.learning_rate"):
         train(small(snapshot), Run(tmp_path / "run"))
     assert len(calls) == 4  # steps are logged in twos
 
@@ -214,6 +247,29 @@ def test_an_update_that_is_not_finite_is_left_out(snapshot):
         parameter.grad = torch.ones_like(parameter)
     optimizers.update(model, optimizer, 1.0)
     assert not torch.equal(model.text_projection.weight, before["text_projection.weight"])
+
+
+def test_a_scale_beyond_its_limits_is_taken_back_and_learns_again(snapshot):
+    model = models.build(small(snapshot), 300, 0)
+    optimizer = optimizers.make(model, small(snapshot, train__optimizer="sgd").train)
+    optimizers.set_learning_rates(optimizer, small(snapshot).train, 1)
+    with torch.no_grad():
+        model.log_scale += 50
+        model.attention[0].log_scale -= 50
+    optimizers.update(model, optimizer, 1.0)
+    assert model.scale.item() == pytest.approx(100) and model.attention[0].scale.item() == 1
+    for scale in (model.scale, model.attention[0].scale):
+        scale.backward()
+    assert model.log_scale.grad > 0 and model.attention[0].log_scale.grad > 0
+
+
+def test_temperatures_learn_at_the_rate_of_the_text_side(snapshot):
+    model = models.build(small(snapshot), 300, 0)
+    options = small(snapshot, train__learning_rate=0.2, train__text_learning_rate=1e-3).train
+    rates = {p: g["highest"] for g in optimizers.make(model, options).param_groups
+             for p in g["params"]}  # fmt: skip
+    assert rates[model.log_scale] == rates[model.attention[0].log_scale] == 1e-3
+    assert rates[model.image_projection.weight] == 0.2
 
 
 def test_a_weight_shows_a_snapshot_so_many_times_an_epoch(snapshot):
