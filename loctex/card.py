@@ -8,23 +8,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from loctex import settings
+from loctex import provenance, settings, terms
 from loctex.model import LocTexConfig
 from loctex.runs import Run
 from loctex.snapshot import Snapshot
 
-# Terms by the beginning of a narrative's dataset_id, where the snapshot does not state them.
-_NARRATIVES = "narratives: Localized Narratives, CC BY 4.0"
-TERMS = {
-    "mscoco": f"{_NARRATIVES}; images: COCO, terms of Flickr",
-    "coco": f"{_NARRATIVES}; images: COCO, terms of Flickr",
-    "flickr30k": f"{_NARRATIVES}; images: Flickr30k, research and education only",
-    "ade20k": f"{_NARRATIVES}; images: ADE20K, research only",
-    "open_images": f"{_NARRATIVES}; images: Open Images, CC BY 2.0",
-    "scenes": "rendered scenes and simulated narrators of this software; free",
-}
 LIBRARIES = {"torchvision": "pytorch", "timm": "timm", "huggingface": "transformers",
              "onnx": "onnx", "detectron2": "detectron2"}  # fmt: skip
+ROW_SCORES = ("map", "knn", "box_ap", "mask_ap")  # of a transfer task's row
+
+
+def preview(run: Path, checkpoint: Path, format: str) -> str:
+    """The card that an export of this checkpoint will carry, before it is made."""
+    folder = checkpoint.resolve()
+    return write(run, folder, LocTexConfig.from_pretrained(folder), format, {})
 
 
 def write(
@@ -34,15 +31,16 @@ def write(
     format: str,
     differences: Mapping[str, float],
 ) -> str:
-    """Markdown. run: the run, or a save_pretrained folder; checkpoint: the folder exported."""
+    """Markdown. run: the run, or a save_pretrained folder; checkpoint: the folder exported.
+
+    differences: output -> what the reloaded export differs by; nothing before it was made.
+    """
     name = run.resolve().name
     head = {"library_name": LIBRARIES[format], "tags": ["loctex", "localized-narratives"]}
     kind = "LocTex" if config.localized else "contrastive only: no trace was trained on"
     sections = {
         "Use": _use(format, config),
-        "Check": "Reloaded and compared with the run, as a share of the largest number: "
-        + ", ".join(f"{key} {value:.1e}" for key, value in differences.items())
-        + ".",
+        "Check": _check(differences),
         "Data": "\n".join(_data(run)),
         "Scores": "\n".join(_scores(run)),
         "Intended use": "Features for other tasks on images like those above, and showing where a "
@@ -50,6 +48,7 @@ def write(
         "`python -m loctex.transfer.efficiency`.",
         "Limits": "\n".join(f"- {limit}" for limit in _limits(run, config)),
         "Settings": "\n".join(_settings(run, checkpoint)),
+        "Made with": "\n".join(_made_with(run)),
     }
     text = "".join(f"\n## {title}\n\n{body}\n" for title, body in sections.items())
     return (
@@ -105,32 +104,59 @@ def _use(format: str, config: LocTexConfig) -> str:
     )
 
 
+def _check(differences: Mapping[str, float]) -> str:
+    if not differences:
+        return "Not made yet: it is reloaded and compared with the run before it is written."
+    said = ", ".join(f"{key} {value:.1e}" for key, value in differences.items())
+    return f"Reloaded and compared with the run, as a share of the largest number: {said}."
+
+
 def _data(run: Path) -> Iterator[str]:
-    """One paragraph per snapshot the run was trained on."""
+    """One paragraph per snapshot the run was trained on, with the terms of what it holds."""
     names = _wanted(run).data.snapshots if _has_settings(run) else ()
     if not names:
         yield "Unknown: the export was made from weights without a run."
+    recorded = {
+        k: v for start in provenance.starts(Run(run)) for k, v in start["snapshots"].items()
+    }
     for entry in names:
-        folder = Path(entry.rpartition("=")[0] or entry)
+        folder = provenance.without_weight(entry)
+        name, known = Path(folder).name, recorded.get(folder)
         try:
             manifest = Snapshot.open(folder).manifest
         except (FileNotFoundError, ValueError):
-            yield f"- `{folder.name}`: no longer where it was; its hash and sources are unknown"
+            was = f"; its content hash was {known}" if known else "; its hash is unknown"
+            yield f"- `{name}`: no longer where it was, so its sources are unknown{was}"
+            continue
+        if known not in (None, manifest["hash"]):
+            yield f"- `{name}`: was trained on with hash {known}, and was changed since"
             continue
         counts = manifest["splits"].get("train", {})
         yield (
-            f"- `{folder.name}`, snapshot {manifest['hash']}: {counts.get('images', 0):,} images "
+            f"- `{name}`, snapshot {manifest['hash']}: {counts.get('images', 0):,} images "
             f"and {counts.get('narratives', 0):,} narratives to train on"
         )
         for source, count in manifest.get("sources", {}).items():
-            terms = count.get("license") or manifest.get("licenses", {}).get(source)
-            total = count.get("images", 0)
-            yield f"  - {source}: {total:,} images in all splits; {terms or _terms(source)}"
+            found = terms.of(source) or "terms not stated: ask whoever made the snapshot"
+            yield f"  - {source}: {count.get('images', 0):,} images in all splits; {found}"
 
 
-def _terms(source: str) -> str:
-    known = (terms for start, terms in TERMS.items() if source.lower().startswith(start))
-    return next(known, "terms not stated: ask whoever made the snapshot")
+def _made_with(run: Path) -> Iterator[str]:
+    """Code and machine of the last start, as the run recorded them."""
+    starts = provenance.starts(Run(run))
+    if not starts:
+        yield "Unknown: the run did not record it."
+        return
+    code, machine = starts[-1]["code"], starts[-1]["environment"]
+    commit = f", commit {code['commit']}" if "commit" in code else ""
+    commit += " with changes" if code.get("is_changed") else ""
+    devices = ", ".join(machine["gpus"]) or f"{machine['processors']} processor cores"
+    yield f"LocTex Studio, code {code['hash'][:16]}{commit}; started {len(starts)} time(s)."
+    yield (
+        f"\nPython {machine['python']} on {devices}, {machine['processes']} process(es); "
+        + (", ".join(f"{name} {version}" for name, version in machine["packages"].items()))
+        + "."
+    )
 
 
 def _scores(run: Path) -> Iterator[str]:
@@ -139,12 +165,11 @@ def _scores(run: Path) -> Iterator[str]:
     for file in sorted(run.glob("evaluations/*/result.json")):
         rows.append((file.parent.name, _read(file).get("metrics", {})))
     for file in sorted(run.glob("transfer/*/result.json")):
-        content = _read(file)
-        for row in content.get("rows", []):
-            found = {key: row[key] for key in ("map", "knn") if row.get(key) is not None}
-            if row.get("mean"):  # of a label-efficiency curve, its end
-                found = {f"{content['measure']}, {content['counts'][-1]} labels": row["mean"][-1]}
-            rows.append((f"{file.parent.name}, {row.get('name')}", found))
+        rows += _rows(file.parent.name, _read(file))
+    for file in sorted(run.resolve().parents[1].glob("evaluations/runs/*/result.json")):
+        content = _read(file)  # asked for in the studio
+        if content.get("run") == run.resolve().name:
+            rows += _rows(file.parent.name, content)
     rows = [(where, values) for where, values in rows if values]
     if not rows:
         yield "None was measured."
@@ -153,6 +178,18 @@ def _scores(run: Path) -> Iterator[str]:
     for where, values in rows:
         for measure, value in sorted(values.items()):
             yield f"| {where} | {measure} | {value:.3f} |"
+
+
+def _rows(where: str, content: dict) -> Iterator[tuple[str, dict[str, float]]]:
+    """(where, measure -> value) of a result.json."""
+    if "metrics" in content:
+        yield where, content["metrics"]
+    for row in content.get("rows", []):
+        found = {key: row[key] for key in ROW_SCORES if row.get(key) is not None}
+        if row.get("mean"):  # of a label-efficiency curve, its ends
+            pairs = {content["counts"][k]: row["mean"][k] for k in (0, -1)}
+            found = {f"{content['measure']}, {n} labels": value for n, value in pairs.items()}
+        yield f"{where}, {row.get('name')}", found
 
 
 def _limits(run: Path, config: LocTexConfig) -> Iterator[str]:

@@ -22,6 +22,7 @@ class Command:
     words: `python -m loctex.train ...`, the same everywhere. devices: what it takes: GPU UUIDs,
     "cpu", the name of a launcher; nothing takes the whole machine. launcher: a template, see
     `wrap`. snapshots: folder -> content hash, as they were when it was put into the queue.
+    grace: seconds from the wish to stop it to SIGTERM; the watcher's where None.
     """
 
     words: tuple[str, ...]
@@ -29,6 +30,7 @@ class Command:
     devices: tuple[str, ...] = ()
     launcher: str = ""
     snapshots: Mapping[str, str] = field(default_factory=dict)
+    grace: float | None = None
     token: str = ""  # names the click that asked for it: the same click twice is one job
     submitted: float = 0.0  # seconds since 1970
 

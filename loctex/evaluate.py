@@ -187,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "num_images": scores.num_images,
         "num_narratives": scores.num_narratives,
         "num_words": scores.num_words,
+        "run": given.run.resolve().name,
         "checkpoint": folder.name,
         "snapshot": snapshot.hash,
         "split": given.split,

@@ -112,6 +112,11 @@ def torchvision_twin(model: LocTexModel) -> nn.Module:
         raise ValueError(
             f"timm's {name} has other parameters than torchvision's; export to timm instead"
         )
+    if model.config.backbone_options:
+        raise ValueError(
+            f"this {name} has layers of its own (model.backbone_options), which torchvision's has "
+            "not; export to timm or huggingface instead"
+        )
     twin.fc = nn.Identity()
     check_keys(stages(model), twin.state_dict(), f"torchvision's {name}")
     return twin.eval()

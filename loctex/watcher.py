@@ -87,8 +87,9 @@ class Job:
                     self._start()
             self._stack = stack.pop_all()
         if self.process:
-            group = self.process.pid
-            self.press = Press(run, grace, lambda number: os.killpg(group, number))
+            group, own = self.process.pid, _command(run).grace
+            patience = grace if own is None else own
+            self.press = Press(run, patience, lambda number: os.killpg(group, number))
 
     def _start(self) -> None:
         command = _command(self.run)

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from ui import annotate, data, inspect, train
+from ui import annotate, data, evaluate, export, inspect, train
 from ui.access import Page
 from ui.components import static
 from ui.logins import SlowLogins
@@ -44,7 +44,7 @@ LAUNCH: dict[str, Any] = {
 
 
 def build(workspace: Workspace) -> gr.Blocks:
-    """The four tabs over one workspace, each for people of its role and above."""
+    """The tabs over one workspace, each for people of its role and above."""
     with Page(
         workspace, title="LocTex Studio", fill_width=True, analytics_enabled=False,
         delete_cache=(3600, 86400),
@@ -64,6 +64,10 @@ def build(workspace: Workspace) -> gr.Blocks:
                 train.build(workspace)
             with page.tab("Inspect", "inspect", "reviewer"):
                 to_train = inspect.build(workspace)
+            with page.tab("Evaluate", "evaluate", "admin"):
+                evaluate.build(workspace)
+            with page.tab("Export", "export", "admin"):
+                export.build(workspace)
         for event, tab in ((recorder.data, "data"), (to_train.click, "train")):
             event(partial(gr.Tabs, selected=tab), outputs=tabs, api_visibility="private")
         page.show_tabs()

@@ -245,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     name = f"efficiency-{given.labels.resolve().stem}-{Path(given.checkpoint).name}"
     to = given.to or given.run / "transfer" / name / "result.json"
-    result["checkpoint"] = folder.name
+    result |= {"run": given.run.resolve().name, "checkpoint": folder.name}
     write_whole(to.with_name("subsets.json"), json.dumps(result.pop("subsets"), indent=1))
     write_whole(to, json.dumps(result, indent=1))
     problems = Task(task.train, task.test, result["left_out"]).problems()

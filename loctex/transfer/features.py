@@ -72,10 +72,11 @@ class Features:
 
 def from_run(run: Path | str, checkpoint_name: str = "best") -> Encoder:
     """The backbone of a run's checkpoint, or of a folder of save_pretrained."""
-    model = models.load(checkpoint.find(run, checkpoint_name))
+    folder = checkpoint.find(run, checkpoint_name)
+    model = models.load(folder)
     kind = "" if model.config.localized else ", contrastive only"
-    name = f"{Path(run).resolve().name}{kind}"
-    return Encoder(name, model.backbone, _crop(model.config))
+    name = folder.parents[1].name if folder.parent.name == "checkpoints" else folder.name
+    return Encoder(f"{name}{kind}", model.backbone, _crop(model.config))
 
 
 def from_random(run: Path | str, checkpoint_name: str = "best", seed: int = 0) -> Encoder:

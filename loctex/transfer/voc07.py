@@ -173,6 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     to = given.to or given.run / "transfer" / f"voc07-{Path(given.checkpoint).name}" / "result.json"
     result = {
         "protocol": "voc07",
+        "run": given.run.resolve().name,
         "checkpoint": folder.name,
         "rows": rows,
         "classes": task.train.classes,

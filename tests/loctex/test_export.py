@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 import torchvision
 from transformers import AutoImageProcessor, AutoTokenizer
 
-from loctex import card, checkpoint, export, onnx_parts, predictor, settings, tokenizer
+from loctex import card, checkpoint, export, onnx_parts, predictor, settings, terms, tokenizer
 from loctex import model as models
 from loctex.model import LocTexModel
 from tests.loctex.small import BACKBONE, small
@@ -201,7 +202,7 @@ def test_the_card_says_what_the_run_says(snapshot, tmp_path):
     manifest = json.loads((snapshot / "snapshot.json").read_text())
     assert text.startswith('---\nlibrary_name: "timm"\n')
     assert manifest["hash"] in text and "32 images and 32 narratives" in text
-    assert "simulated narrators of this software" in text
+    assert "images: rendered by this software, free; narratives: simulated by this" in text
     assert "| validation at the end of training | pointing_region | 0.812 |" in text
     assert "| voc07-best, garden | map | 0.500 |" in text
     assert "| efficiency-mine-best, a | accuracy, 40 labels | 0.625 |" in text
@@ -217,8 +218,54 @@ def test_the_card_says_what_the_run_says(snapshot, tmp_path):
 def test_the_card_of_bare_weights_admits_what_it_does_not_know(run, tmp_path):
     folder = checkpoint.find(run)
     text = card.write(folder, folder, load(run).config, "timm", {"image_features": 0.0})
+    assert "Unknown: the run did not record it." in text
     assert "Unknown: the export was made from weights without a run." in text
     assert "None was measured." in text
+
+
+def test_the_card_names_what_was_trained_on_even_where_it_is_gone_or_changed(snapshot, tmp_path):
+    gone = tmp_path / "gone"
+    run = write_run(tmp_path / "runs" / "garden", snapshot=gone)
+    start = {
+        "snapshots": {str(gone): "abc123"},
+        "code": {"hash": "f" * 64, "commit": "0123abcd", "is_changed": False},
+        "environment": {"python": "3.11.2", "gpus": ["One GPU"], "processes": 8,
+                        "packages": {"torch": "2.15"}},
+    }  # fmt: skip
+    (run / "starts.jsonl").write_text(json.dumps(start) + "\n")
+    studio = {"run": "garden", "metrics": {"auc": 0.75}}
+    for name, content in (("mine", studio), ("other", studio | {"run": "rose"})):
+        (tmp_path / "evaluations" / "runs" / name).mkdir(parents=True)
+        (tmp_path / "evaluations" / "runs" / name / "result.json").write_text(json.dumps(content))
+    text = card.preview(run, run / "best", "onnx")
+    assert "`gone`: no longer where it was" in text and "its content hash was abc123" in text
+    assert "code ffffffffffffffff, commit 0123abcd; started 1 time(s)." in text
+    assert "Python 3.11.2 on One GPU, 8 process(es); torch 2.15." in text
+    assert "| mine | auc | 0.750 |" in text and "| other |" not in text
+    assert "Not made yet" in text
+    shutil.copytree(snapshot, gone)
+    assert "was trained on with hash abc123, and was changed" in card.preview(run, run, "onnx")
+
+
+@pytest.mark.parametrize(
+    "dataset_id, said",
+    [
+        ("mscoco_val2017", "COCO, from Flickr .*; narratives: Localized Narratives, CC BY 4.0"),
+        ("Flickr30k_train", "non-commercial research"),
+        ("open_images_train_v6", "CC BY 2.0"),
+        ("ADE20k_validation", "ADE20K, non-commercial"),
+        ("coco_train_simulated", "COCO.*; narratives: simulated .* nobody spoke or pointed"),
+        ("animalpose_voc_train_simulated", "VOC.*nobody spoke"),
+        ("vidln_oops_train", "Video Localized Narratives, CC BY 4.0"),
+        ("studio", "ask their owner"),
+    ],
+)
+def test_the_terms_of_public_data_are_known_by_its_id(dataset_id, said):
+    assert re.search(said, str(terms.of(dataset_id)))
+
+
+def test_terms_that_are_not_known_are_not_made_up():
+    assert terms.of("our_microscope") is None
 
 
 def test_it_is_uploaded_only_when_asked(run, monkeypatch, tmp_path, capsys):

@@ -58,7 +58,7 @@ function shortNumber(value, isShare) {
 
 function colorNames(lines) {
   let number = 0; // a chance line has the color of the line before it, which it belongs to
-  return lines.map((line) => `--curve-${((line.is_chance ? number : ++number) - 1) % 3 + 1}`);
+  return lines.map((line) => `--curve-${((line.is_chance ? number : ++number) - 1) % 6 + 1}`);
 }
 
 function writeLegend(chart, panel, colors) {
@@ -77,7 +77,7 @@ function writeLegend(chart, panel, colors) {
     return [item];
   }));
   const said = panel.lines.map((line) => `${line.name} ${now(line)}`).join(", ");
-  chart.plot.setAttribute("aria-label", `${panel.title} by step; now: ${said}`);
+  chart.plot.setAttribute("aria-label", `${panel.title} by ${panel.by ?? "step"}; at the end: ${said}`);
 }
 
 function traceOf(line, color, isShare) {
@@ -88,10 +88,11 @@ function traceOf(line, color, isShare) {
     line: { color, width: 2, dash: line.is_chance ? "dot" : "solid" },
     marker: { color, size: line.x.length === 1 ? 8 : 4 },
     hovertemplate: isShare ? "%{y:.1%}" : "%{y:.4g}",
+    ...(line.error && { error_y: { type: "data", array: line.error, color, thickness: 1.5, width: 4 } }),
   };
 }
 
-function layoutOf(value, isShare) {
+function layoutOf(value, panel) {
   const grid = isDark() ? "rgba(255,255,255,0.09)" : "rgba(15,23,42,0.08)";
   const text = isDark() ? "#a9b2c3" : "#526075";
   const axis = { gridcolor: grid, zeroline: false, tickfont: { color: text, size: 11 }, automargin: true };
@@ -101,8 +102,11 @@ function layoutOf(value, isShare) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: getComputedStyle(root).fontFamily, color: colorOf("--body-text-color"), size: 12 },
     hoverlabel: { bgcolor: colorOf("--background-fill-primary"), bordercolor: grid },
-    xaxis: { ...axis, range: value.steps ? [0, value.steps] : undefined, nticks: 6, hoverformat: ",d" },
-    yaxis: { ...axis, nticks: 5, rangemode: "tozero", tickformat: isShare ? ".0%" : "" },
+    xaxis: panel.ticks ? {
+      ...axis, type: "log", tickvals: panel.ticks, ticktext: panel.ticks.map((x) => x.toLocaleString("en")),
+      hoverformat: ",d", title: { text: panel.by, font: { color: text, size: 12 } },
+    } : { ...axis, range: value.steps ? [0, value.steps] : undefined, nticks: 6, hoverformat: ",d" },
+    yaxis: { ...axis, nticks: 5, rangemode: "tozero", tickformat: panel.is_share ? ".0%" : "" },
   };
 }
 
@@ -124,11 +128,12 @@ async function draw() {
     if (!plots.has(panel.title)) plots.set(panel.title, makeChart(panel.title));
     const chart = plots.get(panel.title);
     if (charts.children[i] !== chart.figure) charts.insertBefore(chart.figure, charts.children[i] ?? null);
+    chart.figure.classList.toggle("wide", Boolean(panel.ticks)); // a chart that stands alone
     const colors = colorNames(panel.lines);
     writeLegend(chart, panel, colors);
     const traces = panel.lines.map((line, n) => traceOf(line, colorOf(colors[n]), panel.is_share));
     const options = { displayModeBar: false, showSendToCloud: false, displaylogo: false };
-    window.Plotly.react(chart.plot, traces, layoutOf(value, panel.is_share), options);
+    window.Plotly.react(chart.plot, traces, layoutOf(value, panel), options);
   }
 }
 

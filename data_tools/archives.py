@@ -1,0 +1,176 @@
+"""The public archives that transfer is measured on: VOC2007 and COCO 2017.
+
+    python -m data_tools.archives voc2007 coco2017 --to DIR [--yes] [--keep]
+
+Says first what will be fetched from where, under which terms, and how much disk it takes; without
+--yes it asks. An archive is fetched in resumable parts, compared with its published MD5, unpacked,
+and removed unless --keep is given; the same command again goes on where it stopped. Writes
+DIR/VOCdevkit/VOC2007 and DIR/train2017, DIR/val2017, DIR/annotations.
+"""
+
+import argparse
+import hashlib
+import shutil
+import sys
+import tarfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data_tools.download import RESERVE, USUAL, Item, Patience
+from data_tools.public_files import download
+
+VOC = "http://host.robots.ox.ac.uk/pascal/VOC/voc2007"
+COCO = "http://images.cocodataset.org"
+TERMS = {
+    "voc2007": "images from Flickr under its terms; research (http://host.robots.ox.ac.uk/pascal/VOC/)",
+    "coco2017": "annotations CC BY 4.0, images from Flickr under its terms "
+    "(https://cocodataset.org/#termsofuse)",
+}
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A published file: its size and MD5, and bytes on disk when unpacked (about)."""
+
+    url: str
+    size: int
+    md5: str
+    unpacked: int
+
+    @property
+    def name(self) -> str:
+        return self.url.rsplit("/", 1)[1]
+
+
+ARCHIVES: dict[str, tuple[Archive, ...]] = {  # sizes and sums as torchvision and others check them
+    "voc2007": (
+        Archive(f"{VOC}/VOCtrainval_06-Nov-2007.tar", 460_032_000,
+                "c52e279531787c972589f7e41ab4ae64", 460_000_000),
+        Archive(f"{VOC}/VOCtest_06-Nov-2007.tar", 451_020_800,
+                "b6e924de25625d8de591ea690078ad9f", 451_000_000),
+    ),
+    "coco2017": (
+        Archive(f"{COCO}/annotations/annotations_trainval2017.zip", 252_907_541,
+                "f4bbac642086de4f52a3fdda2de5fa2c", 850_000_000),
+        Archive(f"{COCO}/zips/val2017.zip", 815_585_330,
+                "442b8da7639aecaf257c1dceb8ba8c80", 820_000_000),
+        Archive(f"{COCO}/zips/train2017.zip", 19_336_861_798,
+                "cced6f7f71b7629ddf16f17bbcfab6b2", 19_400_000_000),
+    ),
+}  # fmt: skip
+
+
+def mark(archive: Archive, to: Path) -> Path:
+    """The file that says that an archive was unpacked whole."""
+    return to / f".{archive.name}.unpacked"
+
+
+def missing(names: Sequence[str], to: Path) -> list[Archive]:
+    """The archives of these sets that are not unpacked yet. ValueError: there is no such set."""
+    for name in names:
+        if name not in ARCHIVES:
+            raise ValueError(f"no set {name!r}; there is {', '.join(ARCHIVES)}")
+    wanted = [archive for name in dict.fromkeys(names) for archive in ARCHIVES[name]]
+    return [archive for archive in wanted if not mark(archive, to).exists()]
+
+
+def plan(names: Sequence[str], to: Path, keep: bool) -> str:
+    """What will be fetched, and what disk it takes. ValueError where the disk has no room."""
+    wanted = missing(names, to)
+    lines = [f"{a.name:34} {a.size / 1e9:7.2f} GB from {a.url}" for a in wanted]
+    to_come = sum(a.size for a in wanted) - _come(wanted, to)
+    # all but the archive at hand are unpacked and gone, unless they are kept
+    held = sum(a.size for a in wanted) if keep else max((a.size for a in wanted), default=0)
+    needed = sum(a.unpacked for a in wanted) + held - _come(wanted, to)
+    free = shutil.disk_usage(to).free - RESERVE
+    lines += [f"terms of {name}: {TERMS[name]}" for name in dict.fromkeys(names)]
+    lines.append(
+        f"{to_come / 1e9:.2f} GB to fetch; {needed / 1e9:.2f} GB of disk needed at most, "
+        f"{free / 1e9:.2f} GB free in {to}"
+    )
+    text = "\n".join(lines)
+    if needed > free:
+        raise ValueError(f"{text}\nthe disk has not enough room; name another folder with --to")
+    return text if wanted else f"all of it is in {to} already"
+
+
+def _come(wanted: Sequence[Archive], to: Path) -> int:
+    """Bytes of these archives that are here."""
+    files = [to / (a.name + end) for a in wanted for end in ("", ".part")]
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
+def obtain(
+    archive: Archive, to: Path, *, source: str | None = None, keep: bool = False,
+    patience: Patience = USUAL, is_quiet: bool = False,
+) -> None:  # fmt: skip
+    """Fetch, check and unpack one archive. ValueError says what failed and what to do."""
+    url = f"{source}/{archive.name}" if source else archive.url
+    file = to / archive.name
+    failed = download([Item(url, file)], to, patience=patience, is_quiet=is_quiet)
+    if failed:
+        raise ValueError(f"{failed[0]}; run the same command again: it goes on where it stopped")
+    with open(file, "rb") as content:
+        found = hashlib.file_digest(content, "md5").hexdigest()
+    if found != archive.md5:
+        file.unlink()
+        raise ValueError(
+            f"{file} has the checksum {found}, not the published {archive.md5}: it was removed; "
+            "run the same command again, or name another server with --source"
+        )
+    unpack(file, to, is_quiet)
+    mark(archive, to).touch()
+    if not keep:
+        file.unlink()
+
+
+def unpack(file: Path, to: Path, is_quiet: bool = False) -> None:
+    """The files of a tar or zip below a folder. ValueError: it is damaged, or leads elsewhere."""
+    try:
+        if file.suffix == ".zip":
+            with zipfile.ZipFile(file) as archive:
+                for member in tqdm(archive.infolist(), unit="file", desc=file.name,
+                                   disable=is_quiet):  # fmt: skip
+                    archive.extract(member, to)  # drops what would lead out of the folder
+        else:
+            with tarfile.open(file) as archive:
+                for member in tqdm(archive, unit="file", desc=file.name, disable=is_quiet):
+                    archive.extract(member, to, filter="data")
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+        raise ValueError(
+            f"{file} cannot be unpacked: {error}; remove it and fetch again"
+        ) from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_tools.archives",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="+", metavar="SET", help=", ".join(ARCHIVES))
+    parser.add_argument("--to", type=Path, required=True, help="the folder to write")
+    parser.add_argument("--yes", action="store_true", help="do not ask before fetching")
+    parser.add_argument("--keep", action="store_true", help="keep the archives when unpacked")
+    parser.add_argument("--source", help="another server that has the files, by name, at its URL")
+    given = parser.parse_args(arguments)
+    try:
+        given.to.mkdir(parents=True, exist_ok=True)
+        print(plan(given.names, given.to, given.keep))
+        wanted = missing(given.names, given.to)
+        if wanted and not given.yes and input("Fetch it? [y/N] ").strip().lower() != "y":
+            print("nothing was fetched")
+            return 1
+        for archive in wanted:
+            obtain(archive, given.to, source=given.source, keep=given.keep)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

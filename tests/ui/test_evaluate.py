@@ -1,0 +1,173 @@
+"""Evaluate and Export: what a question becomes, and what a result says."""
+
+import json
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from loctex import export as exporting
+from loctex.command import Command
+from loctex.runs import Run
+from loctex.watcher import Job
+from ui import evaluate, evaluations, export_view, exports
+from ui import evaluation_view as view
+from ui.evaluations import LABELS, SPLIT, Question
+from ui.workspace import Workspace
+
+FOUND = {
+    "protocol": "efficiency", "measure": "accuracy", "counts": [10, 100],
+    "rows": [
+        {"name": "random initialization", "mean": [0.25, 0.5], "std": [0.05, 0],
+         "scores": [[0.2, 0.5], [0.3, 0.5]]},
+        {"name": "<mine>", "mean": [0.375, 0.75], "std": [0.025, 0],
+         "scores": [[0.35, 0.75], [0.4, 0.75]]},
+    ],
+    "sentences": ["<mine> with 22 labels equals random initialization with 100."],
+    "classes": ["ant", "bee"], "num_train": 100, "num_test": 25,
+    "left_out": {"image <x>.png": "is damaged"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "workspace")
+
+
+def words(workspace: Workspace, question: Question) -> list[str]:
+    return list(evaluations.command(workspace, question)[1].words[1:])
+
+
+def test_a_question_about_labels_is_the_command_a_person_would_type(workspace, tmp_path) -> None:
+    (tmp_path / "insects").mkdir()
+    asked = Question(LABELS, str(workspace.runs_dir / "mine" / "last"),
+                     (str(workspace.runs_dir / "plain"), "timm:resnet18"),
+                     labels=f" {tmp_path / 'insects'} ", seeds=3)  # fmt: skip
+    job, command = evaluations.command(workspace, asked)
+    assert job.name == "mine-on-insects-1" and command.grace == 0
+    assert list(command.words[1:]) == [
+        "-m", "loctex.transfer.efficiency", "--run", f"{workspace.runs_dir}/mine",
+        "--checkpoint", "last", "--to", f"{job.path}/result.json",
+        "--labels", f"{tmp_path}/insects", "--seeds", "3",
+        "--also", f"{workspace.runs_dir}/plain", "--also", "timm:resnet18", "--skip-damaged",
+    ]  # fmt: skip
+
+
+def test_a_question_about_a_split_and_what_is_missing_in_one(workspace, tmp_path) -> None:
+    model = str(workspace.runs_dir / "mine" / "best")
+    found = words(workspace, Question(SPLIT, model, snapshot=str(tmp_path / "snap"), split="test"))
+    assert found[1] == "loctex.evaluate"
+    assert found[-4:] == ["--data", f"{tmp_path}/snap", "--split", "test"]
+    for question, message in (
+        (Question(LABELS, "", labels=str(tmp_path)), "Choose a model"),
+        (Question(SPLIT, model), "Choose a snapshot"),
+        (Question(LABELS, model, labels=" "), "Name the labels"),
+        (Question(LABELS, model, labels="/gone/here"), "There is nothing at /gone/here"),
+        (Question(LABELS, model, labels=str(tmp_path), images="/gone"), "nothing at /gone"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            evaluations.command(workspace, question)
+
+
+def test_the_chart_has_error_bars_and_shows_the_model_in_question_first() -> None:
+    panel = evaluations.chart(Run("mine-1"), FOUND)["panels"][0]
+    assert [line["name"] for line in panel["lines"]] == ["<mine>", "random initialization"]
+    assert panel["lines"][0]["error"] == [0.025, 0] and panel["ticks"] == [10, 100]
+    assert "25 images never trained on" in panel["note"] and "2 draws" in panel["note"]
+    assert evaluations.chart(Run("mine-1"), {"metrics": {}})["panels"] == []
+
+
+def test_a_result_is_said_in_a_sentence_and_a_table_with_what_is_left_out() -> None:
+    assert "&lt;mine&gt; with 22 labels equals" in view.headline(FOUND)
+    html = view.report(FOUND)
+    assert "<td class='best'>37.5 <small>±2.5</small></td>" in html
+    assert html.index("&lt;mine&gt;") < html.index("random initialization")
+    assert "image &lt;x&gt;.png: is damaged" in html and "<x>" not in html
+    lines = evaluations.spreadsheet(FOUND).splitlines()
+    assert lines[0] == "encoder,labels,measure,mean,std,draws"
+    assert lines[1:3] == ["random initialization,10,accuracy,0.25,0.05,2",
+                          "random initialization,100,accuracy,0.5,0,2"]  # fmt: skip
+    assert len(lines) == 5
+
+
+def test_a_split_s_result_stands_beside_its_chance() -> None:
+    metrics = {"pointing_region": 0.8, "pointing_region_chance": 0.15, "auc": 0.7}
+    found = {
+        "metrics": metrics, "num_images": 30, "num_words": 90, "split": "val",
+        "checkpoint": "step-7", "words": {"cat": {"count": 9, "pointing_trace": 0.5}},
+    }  # fmt: skip
+    html = view.report(found)
+    cells = "<td>0.800</td><td></td><td>0.150</td><td></td>"
+    assert f"<tr><th>Points at the thing named</th>{cells}</tr>" in html
+    assert "30 images" in html and "<th>cat</th><td>9</td><td>0.50</td>" in html
+    assert view.headline(found) == ""
+    assert "auc,0.7" in evaluations.spreadsheet(found)
+
+
+def test_progress_is_what_the_last_bar_says(tmp_path) -> None:
+    job = Run(tmp_path)
+    assert view.progress(job) == (None, "")
+    job.log_file.write_bytes(
+        b"$ x\nmine:   0%|   | 0/450 [00:00<?, ?image/s]\rmine:  45%|###  | 200/450 [00:10<00:12, "
+        b"20.0image/s]"
+    )
+    assert view.progress(job) == (0.45, "mine, 00:12 left of this part")
+    job.log_file.write_bytes(b"  0%|   | 0/4 [00:00<?, ?batch/s]")
+    assert view.progress(job) == (0.0, "Scoring")
+
+
+def test_a_stopped_evaluation_ends_at_once(workspace) -> None:
+    """Its command does not look for a stop file, so it gets its SIGTERM without the usual grace."""
+    root = evaluations.root(workspace)
+    job = Run(root / "runs" / "mine-1")
+    waits = Command(("sleep", "60"), grace=0.0)
+    job.path.mkdir(parents=True)
+    job.command_file.write_text(waits.to_json())
+    job.waiting_file.write_text("0")
+    work = Job(job, grace=1000.0)
+    assert not work.has_ended()
+    job.request_stop()
+    deadline = time.monotonic() + 20
+    while not work.has_ended():
+        assert time.monotonic() < deadline
+    assert job.exit_code == -15 and job.state == "stopped"
+
+
+def test_every_format_of_the_command_can_be_chosen() -> None:
+    assert [name for name, _ in exports.FORMATS] == list(exporting.FORMATS)
+
+
+def test_an_export_is_done_when_its_folder_is_there(workspace, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(exports, "get_upload_folder", lambda: str(tmp_path / "uploads"))
+    job, command = exports.command(workspace, str(workspace.runs_dir / "mine" / "best"), "timm")
+    assert command.words[2:] == (
+        "loctex.export", "--run", f"{workspace.runs_dir}/mine", "--checkpoint", "best",
+        "--format", "timm", "--to", f"{job.path}/files",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="Choose a model"):
+        exports.command(workspace, "", "timm")
+    assert exports.state(job) == "new"
+    exports.files(job).mkdir(parents=True)
+    (exports.files(job) / "model.safetensors").write_bytes(b"0" * 1_500_000)
+    (exports.files(job) / "README.md").write_text('---\nlibrary_name: "timm"\n---\n\n# mine\n')
+    job.log_file.write_text("image_features   differs by 0.0e+00 after reloading\n")
+    assert exports.state(job) == "done"
+    html = export_view.status(job)
+    assert "image features 0.0e+00" in html and "1.5 MB" in html
+    packed = exports.packed(job)
+    with zipfile.ZipFile(packed) as archive:
+        assert sorted(archive.namelist()) == [
+            "mine-timm-1/README.md", "mine-timm-1/model.safetensors"
+        ]  # fmt: skip
+    assert exports.packed(job) == packed
+    assert exports.without_head((exports.files(job) / "README.md").read_text()) == "\n# mine\n"
+
+
+def test_a_finished_evaluation_can_be_downloaded(workspace, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(evaluate, "get_upload_folder", lambda: str(tmp_path / "uploads"))
+    job = Run(tmp_path / "mine-1")
+    job.finish(FOUND)
+    table, whole = map(Path, evaluate.downloads(job))
+    assert table.read_text().count("\n") == 5 and table.name == "mine-1.csv"
+    assert json.loads(whole.read_text()) == FOUND

@@ -1,0 +1,80 @@
+"""Exports of models as jobs: a format, written and checked in a process of its own, and its zip.
+
+They lie in WORKSPACE/handover/runs; what is handed over is the folder `files` of each, which is
+there whole and checked, or not at all.
+"""
+
+import sys
+import zipfile
+from pathlib import Path
+
+from gradio.utils import get_upload_folder
+
+from loctex.command import Command, short
+from loctex.runs import Run
+from ui.evaluations import free_path
+from ui.workspace import Workspace
+
+FORMATS = (  # (name, what it is for)
+    ("torchvision", "torchvision: one state dict, load_state_dict(strict=True)"),
+    ("timm", "timm: create_model(checkpoint_path=...)"),
+    ("huggingface", "Hugging Face: the whole model, from_pretrained"),
+    ("onnx", "ONNX: image, text and attention, for any runtime"),
+    ("detectron2", "detectron2: MODEL.WEIGHTS"),
+)
+
+
+def root(workspace: Workspace) -> Path:
+    """Whose runs/ the exports are."""
+    return workspace.root / "handover"
+
+
+def files(job: Run) -> Path:
+    """The folder that is handed over."""
+    return job.path / "files"
+
+
+def state(job: Run) -> str:
+    """As of any job; done where the checked folder is there."""
+    if job.is_live():
+        return job.state
+    return "done" if (files(job) / "README.md").exists() else job.state
+
+
+def command(workspace: Workspace, model: str, format: str) -> tuple[Run, Command]:
+    """The job that writes RUN/best in a format, and what it executes. ValueError: none chosen."""
+    if not model:
+        raise ValueError("Choose a model.")
+    chosen = Path(model)
+    job = Run(free_path(root(workspace), f"{chosen.parent.name}-{format}"))
+    words = (short(sys.executable), "-m", "loctex.export", "--run", short(chosen.parent),
+             "--checkpoint", chosen.name, "--format", format,
+             "--to", short(files(job)))  # fmt: skip
+    return job, Command(words, devices=("cpu",), grace=0.0)
+
+
+def card(model: str, format: str) -> str:
+    """The model card that an export would carry, as Markdown."""
+    from loctex import card as cards  # torch: only once somebody looks
+
+    chosen = Path(model)
+    return without_head(cards.preview(chosen.parent, chosen, format))
+
+
+def without_head(text: str) -> str:
+    """A card without the lines between --- that are for the hub."""
+    return text.split("---\n", 2)[2] if text.startswith("---\n") else text
+
+
+def packed(job: Run) -> Path:
+    """The files as a zip, where the browser may fetch it; made once."""
+    written = (files(job) / "README.md").stat().st_mtime_ns
+    zipped = Path(get_upload_folder()) / "handover" / str(written) / f"{job.name}.zip"
+    if not zipped.exists():
+        zipped.parent.mkdir(parents=True, exist_ok=True)
+        draft = zipped.with_suffix(".tmp")
+        with zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as archive:  # weights do not shrink
+            for file in sorted(path for path in files(job).rglob("*") if path.is_file()):
+                archive.write(file, Path(job.name) / file.relative_to(files(job)))
+        draft.rename(zipped)
+    return zipped
