@@ -15,6 +15,7 @@ from loctex.snapshot import Snapshot
 
 LIBRARIES = {"torchvision": "pytorch", "timm": "timm", "huggingface": "transformers",
              "onnx": "onnx", "detectron2": "detectron2"}  # fmt: skip
+UNKNOWN = "terms not stated: ask whoever made the snapshot"
 ROW_SCORES = ("map", "knn", "box_ap", "mask_ap")  # of a transfer task's row
 
 
@@ -137,7 +138,7 @@ def _data(run: Path) -> Iterator[str]:
             f"and {counts.get('narratives', 0):,} narratives to train on"
         )
         for source, count in manifest.get("sources", {}).items():
-            found = terms.of(source) or "terms not stated: ask whoever made the snapshot"
+            found = terms.of(source) or count.get("license") or UNKNOWN
             yield f"  - {source}: {count.get('images', 0):,} images in all splits; {found}"
 
 

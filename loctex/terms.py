@@ -55,7 +55,6 @@ _BY_START = {  # the longest beginning that fits counts
     "voc": VOC,
     "animalpose": VOC,
     "scenes": Terms("rendered by this software, free", SIMULATED),
-    "studio": Terms("brought into this studio: ask their owner", "recorded in this studio"),
 }
 _BY_START["coco"] = _BY_START["mscoco"]
 _BY_START["openimages"] = _BY_START["open_images"]

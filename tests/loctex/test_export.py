@@ -257,7 +257,6 @@ def test_the_card_names_what_was_trained_on_even_where_it_is_gone_or_changed(sna
         ("coco_train_simulated", "COCO.*; narratives: simulated .* nobody spoke or pointed"),
         ("animalpose_voc_train_simulated", "VOC.*nobody spoke"),
         ("vidln_oops_train", "Video Localized Narratives, CC BY 4.0"),
-        ("studio", "ask their owner"),
     ],
 )
 def test_the_terms_of_public_data_are_known_by_its_id(dataset_id, said):
