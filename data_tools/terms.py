@@ -1,4 +1,4 @@
-"""Under which terms the narratives of a data set may be used, by its name: loctex.terms, in words."""
+"""The terms of a data set by its name, in words: loctex.terms."""
 
 from loctex import terms
 
