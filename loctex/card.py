@@ -65,7 +65,8 @@ def _front(head: Mapping[str, object]) -> str:
 
 def _use(format: str, config: LocTexConfig) -> str:
     name, size = config.backbone, config.image_size
-    options = "".join(f", {key}={value!r}" for key, value in config.backbone_options.items())
+    pairs = config.backbone_options.items()
+    options = "".join(f",\n                          {key}={value!r}" for key, value in pairs)
     lines = {
         "torchvision": [
             f"model = torchvision.models.{name}()",

@@ -192,7 +192,10 @@ def read_saved(folder: Path, images: Path | None = None) -> Iterator[Row]:
     """A `datasets` dataset saved with save_to_disk: an image column and a column label(s)."""
     from datasets import DatasetDict, Image, load_from_disk
 
-    loaded = load_from_disk(str(folder))
+    try:
+        loaded = load_from_disk(str(folder))
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise ValueError(f"{folder} cannot be read ({error}); save it again") from error
     parts = loaded if isinstance(loaded, DatasetDict) else {"": loaded}
     for part, rows in parts.items():
         if part and part.lower() not in SPLITS:
