@@ -1,0 +1,81 @@
+"""What only a GPU can show. Run with `-m gpu`."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from loctex import settings, step, tokenizer
+from loctex.dataset import Collate, Mixture, batches
+from loctex.runs import Run
+from loctex.snapshot import Snapshot
+from loctex.train import train
+from tests.benchmarks.step import Trainer, made_batch
+from tests.loctex.small import small
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+
+def test_bf16_channels_last_gives_the_gradients_of_float32_on_the_cpu():
+    wanted = settings.with_values(settings.TINY, {"train": {"precision": "bf16"}})
+    device = torch.device("cuda")
+    fast = Trainer(wanted, device)
+    slow = Trainer(settings.with_values(wanted, {"train": {"precision": "fp32"}}),
+                   torch.device("cpu"), is_plain=True)  # fmt: skip
+    batch = made_batch(16, wanted, fast.model.grids()[0])
+    losses = [step.backward(t.model, b, t.wanted, seed=(0, 1, 0))["loss"].item()
+              for t, b in ((fast, batch.to(device)), (slow, batch))]  # fmt: skip
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    theirs = dict(slow.model.named_parameters())
+    for name, parameter in fast.model.named_parameters():
+        if parameter.grad is not None and theirs[name].grad.norm() > 1e-4:
+            ours, other = parameter.grad.float().cpu().flatten(), theirs[name].grad.flatten()
+            assert torch.cosine_similarity(ours, other, dim=0) > 0.95, name
+
+
+def test_a_batch_is_pinned_as_a_whole_and_copied_without_waiting(snapshot):
+    wanted = small(snapshot)
+    split = Snapshot.open(snapshot).split("train")
+    words = tokenizer.train(split.captions(), 300, 64)
+    with ThreadPoolExecutor(1) as pool:
+        collate = Collate(
+            tokenizer=words, settings=wanted.data, grid=(4, 4), pool=pool, is_pinned=True
+        )
+        source = batches(Mixture([split], [1.0], 0), collate, wanted.data, batch_size=8, start=0)
+        batch = next(source)
+        source.close()
+    tensors = [part for part in vars(batch).values() if isinstance(part, torch.Tensor)]
+    assert len(tensors) >= 8 and all(tensor.is_pinned() for tensor in tensors)
+    torch.cuda._sleep(2_000_000_000)  # about a second
+    start = time.monotonic()
+    batch.to("cuda")
+    assert time.monotonic() - start < 0.2
+    torch.cuda.synchronize()
+
+
+def test_no_step_waits_for_the_gpu():
+    wanted, device = settings.PRESETS["tiny"], torch.device("cuda")
+    trainer = Trainer(wanted, device)
+    batch = made_batch(16, wanted, trainer.model.grids()[0]).to(device)
+    trainer.step(batch)  # the first one plans its kernels
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        trainer.step(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("values", [{}, {"train__compile": True}, {"train__accumulate": 2}])
+def test_a_run_on_the_gpu_learns_and_is_resumed(snapshot, tmp_path, values):
+    wanted = small(snapshot, train__device="cuda", train__steps=30, **values)
+    run = Run(tmp_path / "run")
+    run.request_stop()
+    train(wanted, run)
+    run.clear_stop()
+    outcome = train(wanted, run, is_resumed=True)
+    rows = [row["loss"] for row in run.metrics() if "loss" in row]
+    assert outcome["step"] == 30 and rows[-1] < rows[0]
