@@ -5,10 +5,11 @@ import json
 import re
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
-from tests.benchmarks import trial
+from tests.benchmarks import paired, trial
 
 TOYS = {
     "images": ["--count=2", "--turns=1"],
@@ -53,3 +54,13 @@ def test_the_trials_table_gives_mean_and_spread_over_seeds(tmp_path):
     assert "| pointing, COCO val | 0.600 ± 0.141 |" in rows
     assert "| VOC linear SVM, mAP | 0.300 ± 0.141 |" in rows
     assert "| energy, COCO val |  |" in rows
+
+
+def test_the_interval_holds_the_difference_and_is_zero_for_equal_runs():
+    random = np.random.default_rng(0)
+    one = [random.random(5) for _ in range(200)]
+    two = [part - 0.1 + 0.2 * random.random(5) - 0.1 for part in one]
+    difference, low, high = paired.interval(one, two)
+    assert low < difference < high and high - low < 0.01
+    assert difference == pytest.approx(0.1, abs=0.01)
+    assert paired.interval(one, one) == (0, 0, 0)
