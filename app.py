@@ -84,7 +84,6 @@ def main(arguments: list[str] | None = None) -> None:
                 server_name=chosen.host,
                 server_port=chosen.port,
                 auth=login,
-                auth_message=users.GREETING,
                 ssl_certfile=chosen.ssl_certfile,
                 ssl_keyfile=chosen.ssl_keyfile,
                 ssl_verify=False,  # Gradio asks its own page whether it is there

@@ -34,14 +34,15 @@ class StoreError(ValueError):
 class Database:
     """An engine whose `reading()` and `writing()` give a connection inside one transaction.
 
+    revision: of the tables of a new database; one that is there is brought up to the newest.
     Opening an SQLite file of an older version copies it first, to FILE.before-REVISION beside it.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, revision: str = "head") -> None:
         self._engine = _engine(url)
         self._place = self._engine.url.render_as_string(hide_password=True)
         try:
-            self._migrate()
+            self._migrate(revision)
         except StoreError:
             self.close()
             raise
@@ -55,6 +56,14 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         with self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def frozen(self) -> Iterator[Connection]:
+        """As `reading`, and all statements see the same moment; in SQLite they do anyway."""
+        is_sqlite = self._engine.url.get_backend_name() == "sqlite"
+        options = {} if is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        with self._engine.execution_options(**options).begin() as connection:
             yield connection
 
     @contextmanager
@@ -106,7 +115,7 @@ class Database:
         is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
         return Path(url.database) if is_file else None
 
-    def _migrate(self) -> None:
+    def _migrate(self, revision: str) -> None:
         settings = migrations()
         scripts = ScriptDirectory.from_config(settings).walk_revisions()
         known = [script.revision for script in scripts]
@@ -128,7 +137,7 @@ class Database:
                 copy_sqlite(self.file, to := Path(f"{self.file}.before-{known[0]}"))
                 log.info("%s is brought up to date; as it was, it is kept in %s", self.file, to)
             settings.attributes["connection"] = connection
-            command.upgrade(settings, "head")
+            command.upgrade(settings, revision)
 
 
 def migrations() -> Config:

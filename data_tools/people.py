@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
-from sqlalchemy import Connection, Table, delete, func, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from data_tools import tables as db
 from data_tools import writes
@@ -16,7 +16,8 @@ from data_tools.rows import NarrativeRow, moment
 
 @dataclass
 class Work:
-    """What one person did. seconds: of recording; pace: words a minute, of each narrative."""
+    """What one person did. seconds: of recording. days: date (UTC) -> pace of each narrative told
+    then, in words a minute."""
 
     annotator_id: int
     name: str
@@ -24,14 +25,14 @@ class Work:
     num_words: int = 0
     num_points: int = 0
     seconds: float = 0.0
-    pace: list[float] = field(default_factory=list)
     statuses: Counter = field(default_factory=Counter)
-    days: Counter = field(default_factory=Counter)  # date (UTC) -> narratives
+    days: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     num_skips: int = 0
 
     @property
     def median_pace(self) -> float:
-        return float(np.median(self.pace)) if self.pace else float("nan")
+        paces = [pace for day in self.days.values() for pace in day]
+        return float(np.nanmedian(paces)) if np.isfinite(paces).any() else float("nan")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Holdings:
     annotator_id: int
     narratives: list[int]
     voices: list[str]  # as `voice_recording` names them
-    num_drafts: int
+    drafts: list[str]  # take ids
     num_skips: int
 
 
@@ -83,9 +84,8 @@ class People:
             work.num_points += row.num_points
             work.seconds += row.duration
             work.statuses[row.status] += 1
-            work.days[moment(row.created).date().isoformat()] += 1
-            if row.duration > 0:
-                work.pace.append(60 * row.num_words / row.duration)
+            pace = 60 * row.num_words / row.duration if row.duration > 0 else float("nan")
+            work.days[moment(row.created).date().isoformat()].append(pace)
         skips = select(s.annotator_id, func.count()).select_from(db.skips.join(db.images))
         skips = skips.where(db.images.c.collection_id == collection_id).group_by(s.annotator_id)
         for who, count in self._database.all(skips):
@@ -151,22 +151,9 @@ def _holdings(connection: Connection, annotator_id: int) -> Holdings:
     narratives, voices = [], []
     for narrative_id, record in connection.execute(bodies.order_by(n.id)):
         narratives.append(narrative_id)
-        voices += _voices(record)
+        if voice := json.loads(record).get("voice_recording"):
+            voices.append(voice)
     d = db.drafts.c
-    for (body,) in connection.execute(select(d.body).where(d.annotator_id == annotator_id)):
-        voices += _voices(body)
-
-    def count(table: Table) -> int:
-        query = select(func.count()).select_from(table)
-        return connection.scalar(query.where(table.c.annotator_id == annotator_id))
-
-    return Holdings(annotator_id, narratives, voices, count(db.drafts), count(db.skips))
-
-
-def _voices(record: str) -> list[str]:
-    """The voice that a public line, or a draft of one, names."""
-    try:
-        named = json.loads(record).get("voice_recording")
-    except (ValueError, AttributeError):  # a draft is whatever the recorder wants back
-        return []
-    return [named] if isinstance(named, str) and named else []
+    drafts = connection.scalars(select(d.take_id).where(d.annotator_id == annotator_id)).all()
+    skips = select(func.count()).where(db.skips.c.annotator_id == annotator_id)
+    return Holdings(annotator_id, narratives, voices, list(drafts), connection.scalar(skips))

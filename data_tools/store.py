@@ -176,6 +176,14 @@ class Store:
             raise StoreError(f"there is no image {image_row_id}")
         return self._image_row(row)
 
+    def delete_image(self, image_row_id: int) -> list[str]:
+        """With all that was told of it; its file too, where no other collection shows it. Returns
+        the voices that belonged to it, as `voice_recording` names them."""
+        file, voices = self._database.write(lambda c: writes.delete_image(c, image_row_id))
+        if file:
+            (self.images_folder / file).unlink(missing_ok=True)
+        return voices
+
     def next_image(
         self, collection_id: int, annotator_id: int, *, after: int = 0
     ) -> ImageRow | None:
@@ -258,6 +266,13 @@ class Store:
         if image_row_id is not None:
             query = query.where(n.image_row_id == image_row_id)
         return [narrative_row(row) for row in self._database.all(query.limit(limit))]
+
+    def narrative_row(self, narrative_id: int) -> NarrativeRow:
+        """StoreError: there is none."""
+        row = self._database.first(narrative_rows().where(db.narratives.c.id == narrative_id))
+        if row is None:
+            raise StoreError(f"there is no narrative {narrative_id}")
+        return narrative_row(row)
 
     def narrative(self, narrative_id: int) -> Narrative:
         """StoreError: there is none."""

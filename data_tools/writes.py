@@ -1,5 +1,6 @@
 """The store's writes, each a function of a connection inside one transaction."""
 
+import json
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, delete, insert, select, update
@@ -95,6 +96,17 @@ def delete_narratives(connection: Connection, which: ColumnElement[bool]) -> int
     for (image_row_id,) in rows:
         assignment.recount(connection, image_row_id)
     return count
+
+
+def delete_image(connection: Connection, image_row_id: int) -> tuple[str | None, list[str]]:
+    """With all that was told of it; its file, where no other row shows it, and their voices."""
+    i, n = db.images.c, db.narratives.c
+    file = connection.scalar(select(i.file).where(i.id == image_row_id))
+    bodies = select(db.bodies.c.record).join(db.narratives).where(n.image_row_id == image_row_id)
+    voices = [json.loads(record).get("voice_recording") for record in connection.scalars(bodies)]
+    connection.execute(delete(db.images).where(i.id == image_row_id))
+    is_shown = connection.scalar(select(i.id).where(i.file == file).limit(1)) is not None
+    return None if is_shown else file, [voice for voice in voices if voice]
 
 
 def skip(connection: Connection, image_row_id: int, annotator_id: int, reason: str) -> None:

@@ -13,7 +13,7 @@ import gradio as gr
 
 from ui.workspace import Workspace
 
-_SILENT = {"load", "tick"}  # nobody clicked: no message, nothing shown
+_SILENT = {"load", "tick", "then"}  # nobody clicked: no message, nothing shown
 log = logging.getLogger("studio")
 
 
@@ -62,6 +62,11 @@ class Page(gr.Blocks):
             event = copy.copy(event)
             event.fn = _nothing
         return await super().process_api(event, inputs, *args, **kwargs)
+
+
+def name_of(request: gr.Request) -> str:
+    """Who asks; without logins everybody is one annotator."""
+    return request.username or "annotator"
 
 
 def _nothing(*_: Any) -> Any:

@@ -91,6 +91,7 @@ class DataTab:
                 with gr.Row():
                     small = {"size": "sm", "scale": 0, "min_width": 180, "visible": False}
                     self.delete = gr.Button("Delete this narrative", **small)
+                    self.delete_image = gr.Button("Delete its image too", variant="stop", **small)
                     self.sure = gr.Button("Delete it for good", variant="stop", **small)
                     self.keep = gr.Button("Keep it", **small)
 
@@ -139,12 +140,12 @@ class DataTab:
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         seen = [
             self.cards, self.demo, self.parts, self.rows, self.back, self.more, self.player,
-            self.delete, self.sure, self.keep,
+            self.delete, self.sure, self.keep, self.delete_image,
         ]  # fmt: skip
         in_turn = {"concurrency_id": "data", **quiet}  # what is shown last was asked last
         show = {"fn": self._show, "inputs": at, "outputs": seen} | in_turn
         move = {"inputs": at, "outputs": [*at, *seen]} | in_turn
-        ask = [self.delete, self.sure, self.keep]
+        ask = [self.delete, self.sure, self.keep, self.delete_image]
 
         Context.block.select(**show)
         self.cards.pick(self._pick_collection, **move)
@@ -152,11 +153,10 @@ class DataTab:
         self.rows.pick(self._pick_narrative, **move)
         self.more.click(self._turn, **move)
         self.back.click(self._turn_back, **move)
-        self.delete.click(lambda: _visible(False, True, True), None, ask, **quiet)
-        self.keep.click(lambda: _visible(True, False, False), None, ask, **quiet)
-        self.sure.click(self._delete, self.narrative, self.outcome, **quiet).then(
-            **show
-        )
+        self.delete.click(lambda: _visible(False, True, True, True), None, ask, **quiet)
+        self.keep.click(lambda: _visible(True, False, False, False), None, ask, **quiet)
+        for button, action in ((self.sure, self._delete), (self.delete_image, self._delete_image)):
+            button.click(action, self.narrative, self.outcome, **quiet).then(**show)
         gr.on(
             [self.add.click, self.name.submit], self._add, self.name,
             [*at, self.name, self.outcome], **quiet,
@@ -191,7 +191,7 @@ class DataTab:
             narrative_rows(self.workspace, rows, narrative_id),
             gr.Button(visible=len(starts) > 1, interactive=True),
             gr.Button(visible=end is not None, interactive=True),
-            replay(self.workspace, narrative), *_visible(bool(narrative), False, False),
+            replay(self.workspace, narrative), *_visible(bool(narrative), False, False, False),
         ]  # fmt: skip
 
     def _move(self, *at: Any) -> list[Any]:
@@ -224,10 +224,22 @@ class DataTab:
     def _delete(self, narrative_id: int, request: gr.Request) -> str:
         try:
             self.workspace.demand("admin", request.username)
+            voice = self.workspace.store.narrative(narrative_id).voice
             self.workspace.store.delete(narrative_id)
+            self.workspace.voices.drop(voice)
         except ValueError as error:
             return problem_html(error)
         return outcome_html(Outcome("The narrative was deleted. Its image stays."))
+
+    def _delete_image(self, narrative_id: int, request: gr.Request) -> str:
+        try:
+            self.workspace.demand("admin", request.username)
+            told = self.workspace.store.narrative_row(narrative_id)
+            for voice in self.workspace.store.delete_image(told.image_row_id):
+                self.workspace.voices.drop(voice)
+        except ValueError as error:
+            return problem_html(error)
+        return outcome_html(Outcome("The image was deleted, with all that was told of it."))
 
     # --- long work, step by step: a generator of outcomes, which Stop ends between two steps
 

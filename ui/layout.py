@@ -1,13 +1,14 @@
 """The page: one line per tab, and how Gradio serves it."""
 
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
 
-from ui import annotate, data, evaluate, export, inspect, train
+from ui import annotate, data, evaluate, export, inspect, mine, review, team, train
 from ui.access import Page
 from ui.components import static
 from ui.logins import SlowLogins
@@ -35,12 +36,15 @@ LAUNCH: dict[str, Any] = {
     "theme": _THEME,
     "css": static("studio.css"),
     "favicon_path": str(Path(__file__).parent / "static" / "favicon.svg"),
+    "auth_message": static("login.html"),
     "footer_links": [],
     "run_history": False,
     "ssr_mode": False,
     "max_file_size": "200mb",
     "app_kwargs": {"middleware": [Middleware(SlowLogins)]},
 }
+
+BRAND = "<b>LocTex</b> Studio"
 
 
 def build(workspace: Workspace) -> gr.Blocks:
@@ -49,7 +53,7 @@ def build(workspace: Workspace) -> gr.Blocks:
         workspace, title="LocTex Studio", fill_width=True, analytics_enabled=False,
         delete_cache=(3600, 86400),
     ) as page:  # fmt: skip
-        gr.HTML("<b>LocTex</b> Studio", elem_classes="studio-brand", apply_default_css=False)
+        brand = gr.HTML(BRAND, elem_classes="studio-brand", apply_default_css=False)
         gr.HTML(
             html_template=static("insecure.html"), css_template=static("insecure.css"),
             js_on_load=static("insecure.js"), apply_default_css=False,
@@ -58,6 +62,12 @@ def build(workspace: Workspace) -> gr.Blocks:
         with gr.Tabs() as tabs:
             with page.tab("Annotate", "annotate", "annotator"):
                 recorder = annotate.build(workspace)
+            with page.tab("Mine", "mine", "annotator"):
+                mine.build(workspace)
+            with page.tab("Review", "review", "reviewer"):
+                review.build(workspace)
+            with page.tab("Team", "team", "reviewer"):
+                team.build(workspace)
             with page.tab("Data", "data", "reviewer"):
                 data.build(workspace)
             with page.tab("Train", "train", "reviewer"):
@@ -71,4 +81,11 @@ def build(workspace: Workspace) -> gr.Blocks:
         for event, tab in ((recorder.data, "data"), (to_train.click, "train")):
             event(partial(gr.Tabs, selected=tab), outputs=tabs, api_visibility="private")
         page.show_tabs()
+        if workspace.users is not None:
+            page.load(_signed_in, None, brand, api_visibility="private", show_progress="hidden")
     return page
+
+
+def _signed_in(request: gr.Request) -> str:
+    """The brand, with who is logged in and the way out."""
+    return f"{BRAND} · {escape(request.username or '')} <a href='logout'>Log out</a>"

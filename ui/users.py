@@ -17,10 +17,6 @@ from ui import logins
 
 log = logging.getLogger("studio")
 ROLES = ("annotator", "reviewer", "admin")  # each may also do what those before it may
-GREETING = (
-    "Log in to annotate. After a few wrong passwords each further try waits a little; if you "
-    "forgot yours, ask the person who runs this studio for a new one."
-)
 
 
 def read(path: Path) -> dict[str, tuple[str, str]]:

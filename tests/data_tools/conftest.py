@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,8 +58,17 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'studio.db'}"
-    server = request.getfixturevalue("postgres")
-    name = f"t{abs(hash(request.node.nodeid))}"
+    return _new(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture
+def empty_postgres(postgres: str) -> str:
+    """One more, beside `url`."""
+    return _new(postgres)
+
+
+def _new(server: str) -> str:
+    name = f"t{uuid.uuid4().hex}"
     with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     return f"{server}/{name}"

@@ -105,7 +105,7 @@ function layoutOf(value, panel) {
     xaxis: panel.ticks ? {
       ...axis, type: "log", tickvals: panel.ticks, ticktext: panel.ticks.map((x) => x.toLocaleString("en")),
       hoverformat: ",d", title: { text: panel.by, font: { color: text, size: 12 } },
-    } : { ...axis, range: value.steps ? [0, value.steps] : undefined, nticks: 6, hoverformat: ",d" },
+    } : { ...axis, range: value.steps ? [0, value.steps] : undefined, nticks: 6, hoverformat: value.hover ?? ",d" },
     yaxis: { ...axis, nticks: 5, rangemode: "tozero", tickformat: panel.is_share ? ".0%" : "" },
   };
 }
