@@ -42,7 +42,8 @@ class Holdings:
     annotator_id: int
     narratives: list[int]
     voices: list[str]  # as `voice_recording` names them
-    drafts: list[str]  # take ids
+    takes: list[str]  # ids of those submitted
+    drafts: list[str]  # and of those not
     num_skips: int
 
 
@@ -147,13 +148,15 @@ class People:
 
 def _holdings(connection: Connection, annotator_id: int) -> Holdings:
     n, b = db.narratives.c, db.bodies.c
-    bodies = select(n.id, b.record).join(db.bodies).where(n.annotator_id == annotator_id)
-    narratives, voices = [], []
-    for narrative_id, record in connection.execute(bodies.order_by(n.id)):
+    bodies = select(n.id, n.take_id, b.record).join(db.bodies).where(n.annotator_id == annotator_id)
+    narratives, voices, takes = [], [], []
+    for narrative_id, take_id, record in connection.execute(bodies.order_by(n.id)):
         narratives.append(narrative_id)
+        takes += [take_id] if take_id else []
         if voice := json.loads(record).get("voice_recording"):
             voices.append(voice)
     d = db.drafts.c
     drafts = connection.scalars(select(d.take_id).where(d.annotator_id == annotator_id)).all()
     skips = select(func.count()).where(db.skips.c.annotator_id == annotator_id)
-    return Holdings(annotator_id, narratives, voices, list(drafts), connection.scalar(skips))
+    num_skips = connection.scalar(skips)
+    return Holdings(annotator_id, narratives, voices, takes, list(drafts), num_skips)

@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,8 +64,9 @@ def erase(store: Store, voices: Voices, annotator_id: int) -> Holdings:
     held = store.people.erase(annotator_id)
     for name in held.voices:
         voices.drop(name)
-    for take_id in held.drafts:
-        voices.drop_draft(take_id)
+    for take_id in held.takes + held.drafts:
+        with suppress(ValueError):  # an id that no recorder gives has no voice
+            voices.drop_draft(take_id)
     return held
 
 

@@ -29,7 +29,7 @@ def test_voices_and_drafts_go_and_snapshots_runs_and_exports_are_named(tmp_path,
             said["voice_recording"] = voices.keep(take, RATE)
             voices.append(draft, 0, sound)
             store.save_draft(draft, ann, row.id, "{}")
-        store.add(collection, narrative(name, **said))
+        store.add(collection, narrative(name, **said), take_id=take if who == ann else None)
         freeze(root / "snapshots" / name, [Collection(store, name)])
         (root / "runs" / name).mkdir(parents=True)
         command = {"line": f"--data {root / 'snapshots' / name}", "words": []}
