@@ -84,10 +84,8 @@ def save(
     is_best: bool,
     keep_every: int = 0,
 ) -> Path:
-    """Writes the checkpoint of `step`, moves the links, and removes what none points to.
-
-    Of every `keep_every` steps the weights stay, without the trainer's state.
-    """
+    """Writes the checkpoint of `step`, moves the links, and removes what none points to; those of
+    every `keep_every` steps stay."""
     folder = run / "checkpoints" / f"step-{step:08d}"
     draft = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(draft, ignore_errors=True)
@@ -105,20 +103,31 @@ def save(
         link(run, "best", folder)
     kept = {(run / name).resolve() for name in ("last", "best")}
     for other in folder.parent.glob("step-*"):
-        if other.resolve() in kept:
-            continue
-        if keep_every and other.name[5:].isdigit() and int(other.name[5:]) % keep_every == 0:
-            (other / STATE).unlink(missing_ok=True)
-        else:
+        is_kept = keep_every > 0 and other.suffix != ".tmp" and _step(other) % keep_every == 0
+        if other.resolve() not in kept and not is_kept:
             shutil.rmtree(other)
     return folder
+
+
+def rewind(run: Path, folder: Path) -> None:
+    """Makes a checkpoint the last one: what was learned after it is dropped."""
+    link(run, "last", folder)
+    if not (run / "best").exists() or _step((run / "best").resolve()) > _step(folder):
+        link(run, "best", folder)
+    for other in folder.parent.glob("step-*"):
+        if other.suffix != ".tmp" and _step(other) > _step(folder):
+            shutil.rmtree(other)
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
 
 def link(run: Path, name: str, folder: Path) -> None:
     """Points RUN/`name` at a checkpoint folder, in one step."""
     draft = run / f"{name}.tmp"
     draft.unlink(missing_ok=True)
-    draft.symlink_to(folder.relative_to(run))
+    draft.symlink_to(folder.resolve().relative_to(run.resolve()))
     os.replace(draft, run / name)
 
 

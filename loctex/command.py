@@ -12,7 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]  # where `python -m loctex.train` is found
 CPU = "cpu"
-_PLACES = ("command", "line", "arguments", "gpus", "run")
+_PLACES = ("command", "line", "arguments", "run")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Command:
     def launched(self) -> list[str]:
         """The words that are executed: by the launcher, or on this machine's chosen GPUs."""
         if self.launcher:
-            return wrap(self.launcher, self.words, len(self.gpus))
+            return wrap(self.launcher, self.words)
         if not self.gpus:
             return list(self.words)
         chosen = ["env", f"CUDA_VISIBLE_DEVICES={','.join(self.gpus)}"]
@@ -105,16 +105,16 @@ def short(path: str | Path) -> str:
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
-def wrap(template: str, words: Iterable[str], num_gpus: int = 0) -> list[str]:
+def wrap(template: str, words: Iterable[str]) -> list[str]:
     """A launcher's template, as a shell reads it, with the words of a training put in.
 
     {command}: its words, one by one. {arguments}: the same without the `python -m loctex.train` in
     front. {line}: all of them as one text, quoted for the shell that will read it (ssh, bash -c).
-    {run}: the run's name. {gpus}: how many were chosen. ValueError for anything else.
+    {run}: the run's name. ValueError for anything else.
     """
     words = list(words)
     run = Path(words[words.index("--run") + 1]).name if "--run" in words else ""
-    values = {"line": shlex.join(words), "run": run, "gpus": str(num_gpus)}
+    values = {"line": shlex.join(words), "run": run}
     try:
         parts = shlex.split(template)
         named = {name for part in parts for _, name, _, _ in string.Formatter().parse(part) if name}

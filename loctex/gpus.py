@@ -5,7 +5,9 @@ Asked of the driver (NVML, by nvidia-ml-py), so that nothing here imports torch 
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 NONE = "No GPU was found: training runs on the processor."
 
@@ -57,6 +59,28 @@ def found() -> tuple[list[Gpu], str]:
     finally:
         pynvml.nvmlShutdown()
     return gpus, problem if gpus or problem else NONE
+
+
+def use(uuid: str) -> float | None:
+    """Share of the last second in which this GPU computed; None where it cannot be known."""
+    try:
+        return _rates(uuid)
+    except Exception:  # without NVML, or without its package, a run goes on all the same
+        return None
+
+
+def _rates(uuid: str) -> float:
+    import pynvml
+
+    return pynvml.nvmlDeviceGetUtilizationRates(_handle(uuid)).gpu / 100
+
+
+@cache
+def _handle(uuid: str) -> Any:
+    import pynvml
+
+    pynvml.nvmlInit()
+    return pynvml.nvmlDeviceGetHandleByUUID(uuid)
 
 
 def _gpu(pynvml, handle) -> Gpu:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from loctex import distributed
+from loctex import distributed, gpus
 
 
 class Meter:
@@ -50,7 +50,9 @@ class Meter:
         values["pairs_per_second"] = self.num_pairs * distributed.num_ranks() / seconds
         values["data_wait"] = self.seconds_waiting / seconds
         if self.device.type == "cuda":
-            values["gpu_memory_gib"] = torch.cuda.max_memory_allocated(self.device) / 2**30
+            values["gpu_memory_gib"] = torch.cuda.max_memory_reserved(self.device) / 2**30
+            use = gpus.use(f"GPU-{torch.cuda.get_device_properties(self.device).uuid}")
+            values |= {} if use is None else {"gpu_use": use}
         self.clear()
         return values
 

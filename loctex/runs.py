@@ -216,6 +216,15 @@ class Run:
         if self.metrics_file.exists():
             write_whole(self.metrics_file, "".join(rows))
 
+    def film(self) -> tuple[dict | None, list[dict]]:
+        """The pictures and the frames of film.jsonl; a torn last line is left out."""
+        try:
+            lines = self.film_file.read_bytes().split(b"\n")[:-1]
+        except FileNotFoundError:
+            return None, []
+        found = [json.loads(line) for line in lines]
+        return (found[0], found[1:]) if found else (None, [])
+
     def finish(self, result: dict) -> None:
         """result.json: the run is done."""
         write_whole(self.result_file, json.dumps(result, indent=1))

@@ -183,8 +183,12 @@ class TrainSettings:
     evaluate_images: int = setting(
         1000, "Most validation images used while training.", 1, 1_000_000
     )
+    film_every: int = setting(
+        1000, "Steps between frames of the film of what it looks at; 0: none.", 0, 1_000_000
+    )
+    film_pictures: int = setting(4, "Validation images in that film.", 1, 32)
     checkpoint_every: int = setting(1000, "Steps between checkpoints.", 1, 1_000_000)
     keep_every: int = setting(
-        0, "Keep the weights of every so many steps, to compare; 0: best and last only.", 0,
-        1_000_000,
+        0, "Keep the checkpoints of every so many steps, to go back to; 0: best and last only.",
+        0, 1_000_000,
     )  # fmt: skip

@@ -207,6 +207,7 @@ TINY = from_dict(
             "warmup_steps": 50,
             "evaluate_every": 250,
             "checkpoint_every": 100,
+            "film_every": 50,
         },
     }
 )

@@ -117,9 +117,18 @@ def place(model: LocTexModel, options: TrainSettings, device: torch.device) -> L
     if options.channels_last:
         model.backbone.to(memory_format=torch.channels_last)
     if options.checkpoint_activations:
-        model.backbone.stages.set_grad_checkpointing(True)
-        model.text_encoder.gradient_checkpointing_enable({"use_reentrant": False})
+        recompute_activations(model)
     return model
+
+
+def recompute_activations(model: LocTexModel) -> None:
+    """Less memory: the backward pass computes again what the forward pass would have kept."""
+    model.backbone.stages.set_grad_checkpointing(True)
+    text = model.text_encoder  # transformers 5.23 gave the method its new name
+    name = "activation_checkpointing_enable"
+    getattr(text, name if hasattr(text, name) else "gradient_checkpointing_enable")(
+        {"use_reentrant": False}
+    )
 
 
 def wrap(model: LocTexModel, options: TrainSettings, device: torch.device) -> nn.Module:

@@ -7,8 +7,9 @@
 
 A run is a directory: settings.yaml, metrics.jsonl, checkpoints/, best and last, result.json.
 To stop it with a checkpoint, send SIGTERM or create the file RUN/stop; --resume goes on from
-RUN/last to the same bits as if it had never stopped. (Without the --, torchrun takes our --run for
-an abbreviation of its own --run-path.)
+RUN/last to the same bits as if it had never stopped. With --resume best or --resume step-00000200
+it goes on from there, and what came after is dropped; with --train.steps MORE a run that is done
+goes on. (Without the --, torchrun takes our --run for an abbreviation of its own --run-path.)
 """
 
 import argparse
@@ -27,10 +28,11 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm import tqdm
 
-from loctex import checkpoint, distributed, evaluate, settings, step
+from loctex import checkpoint, distributed, estimate, evaluate, provenance, settings, step
 from loctex import optimizer as optimizers
 from loctex import setup as setups
 from loctex.dataset import Collate, Mixture, batches
+from loctex.film import Film
 from loctex.meter import Meter
 from loctex.model import LocTexModel
 from loctex.momentum import MomentumEncoders
@@ -41,8 +43,10 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
-def train(wanted: Settings, run: Run, is_resumed: bool = False) -> dict:
+def train(wanted: Settings, run: Run, resumed: str | None = None) -> dict:
     """Trains by `wanted` in the directory `run`; returns the last validation's scores.
+
+    resumed: the checkpoint to go on from ("last", "best", "step-00000200"); None: from the start.
 
     Raises ValueError for what a person can mend, FloatingPointError for a loss that is not finite.
     """
@@ -54,7 +58,7 @@ def train(wanted: Settings, run: Run, is_resumed: bool = False) -> dict:
     validation = next((s.split("val") for s in snapshots if "val" in s.splits), None)
     batch_size = setups.check_sizes(options.batch_size, mixture.num_places())
 
-    folder = checkpoint.find(run.path, "last") if is_resumed else None
+    folder = checkpoint.find(run.path, resumed) if resumed else None
     model, words = setups.start_model(wanted, mixture, folder)
     model = setups.place(model, options, device)
     optimizer = optimizers.make(model, options)
@@ -64,11 +68,19 @@ def train(wanted: Settings, run: Run, is_resumed: bool = False) -> dict:
         momentum = MomentumEncoders(model, size=wanted.loss.queue, decay=wanted.loss.momentum)
     kept = checkpoint.Kept(model, optimizer, averaged, momentum)
     done, best = kept.restore(folder) if folder else (0, -math.inf)
+    is_first = distributed.rank() == 0
+    if folder and is_first:
+        checkpoint.rewind(run.path, folder)
     run.cut_back(done)
+    shown = averaged.module if averaged else model  # what is saved, scored and filmed
+    film = None
+    if validation is not None and options.film_every and is_first:
+        film = Film(run, validation, words, options.film_pictures, shown, done)
     trained = setups.wrap(model, options, device)
     received = stop_on_signal()
-    board = setups.board(run.path) if options.tensorboard and distributed.rank() == 0 else None
-    meter, scores, is_stopped = Meter(device), {}, False
+    board = setups.board(run.path) if options.tensorboard and is_first else None
+    meter, scores, is_stopped = Meter(device), logged_scores(run, done), False
+    number, is_last = done, done >= options.steps
 
     with ThreadPoolExecutor(wanted.data.threads, thread_name_prefix="decode") as pool:
         collate = Collate(
@@ -117,16 +129,15 @@ def train(wanted: Settings, run: Run, is_resumed: bool = False) -> dict:
             if is_kept:
                 check_finite(meter, mixture, batch_size)
             if is_scored:
-                scored = evaluate.score(
-                    averaged.module if averaged else model, words, validation,
-                    limit=options.evaluate_images,
-                )  # fmt: skip
+                scored = evaluate.score(shown, words, validation, limit=options.evaluate_images)
                 scores = scored.metrics
                 write(run, number, {f"val_{name}": value for name, value in scores.items()}, board)
+            if film and (is_last or is_turn(number, options.film_every)):
+                film.shoot(shown, number)
             if is_kept:
                 score = evaluate.summary(scores) if is_scored else -math.inf
                 is_best, best = score >= best, max(best, score)
-                if distributed.rank() == 0:
+                if is_first:
                     kept.save(
                         run.path, number, tokenizer=words, best=best, is_best=is_best,
                         keep_every=options.keep_every,
@@ -150,6 +161,13 @@ def write(run: Run, step: int, values: dict[str, float], board: "SummaryWriter |
         run.log(step, **values)
         for name, value in values.items() if board else ():
             board.add_scalar(name, value, step)
+
+
+def logged_scores(run: Run, step: int) -> dict[str, float]:
+    """What the validation at this step said."""
+    rows = [row for row in run.metrics(after=step - 1) if row["step"] == step]
+    found = {name: value for row in rows for name, value in row.items()}
+    return {name[4:]: value for name, value in found.items() if name.startswith("val_")}
 
 
 def rates(model: LocTexModel, optimizer: torch.optim.Optimizer) -> dict[str, float]:
@@ -199,30 +217,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--preset", choices=sorted(settings.PRESETS), help="settings to start from")
     parser.add_argument("--settings", type=Path, help="a YAML file of settings")
-    parser.add_argument("--resume", action="store_true", help="go on from RUN/last")
+    parser.add_argument(
+        "--resume", nargs="?", const="last", metavar="CHECKPOINT",
+        help="go on from RUN/last, or from best, or step-00000200",
+    )  # fmt: skip
     settings.add_arguments(parser)
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     run = Run(given.run)
     try:
         is_restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-        is_resumed = given.resume or (is_restarted and (run.path / "last").exists())
-        wanted = wanted_settings(given, run, is_resumed)
+        resumed = "last" if is_restarted and (run.path / "last").exists() else given.resume
+        wanted = wanted_settings(given, run, resumed)
         is_first = int(os.environ.get("RANK", 0)) == 0
         with run.hold() if is_first else nullcontext():
             if is_first:
+                provenance.record(run, wanted.data.snapshots)
                 write_whole(run.settings_file, settings.dump(wanted))
-            outcome = train(wanted, run, is_resumed)
+            outcome = train(wanted, run, resumed)
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
+    except RuntimeError as error:
+        if not (isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)):
+            raise
+        sys.exit(f"error: out of memory: {what_fits(wanted)}\n{error}")
     if is_first and outcome.pop("is_done"):
         run.finish(outcome)
 
 
-def wanted_settings(given: argparse.Namespace, run: Run, is_resumed: bool) -> Settings:
+def wanted_settings(given: argparse.Namespace, run: Run, resumed: str | None) -> Settings:
     """Preset, then file, then command line; a resumed run starts from its own settings."""
     base = settings.PRESETS[given.preset] if given.preset else Settings()
-    if is_resumed:
+    if resumed:
+        checkpoint.find(run.path, resumed)  # says the way out where there is none
         base = before = settings.load(run.settings_file)
     elif run.result_file.exists() or (run.path / "last").exists():
         raise ValueError(f"{run.path} holds a run already; name another, or add --resume")
@@ -231,9 +258,32 @@ def wanted_settings(given: argparse.Namespace, run: Run, is_resumed: bool) -> Se
     wanted = settings.from_arguments(vars(given), base)
     if given.data:
         wanted = settings.with_values(wanted, {"data": {"snapshots": given.data}})
-    if is_resumed:
+    if resumed:
         setups.check_resumed(before, wanted)
+    if resumed and run.result_file.exists() and wanted.train.steps <= before.train.steps:
+        raise ValueError(
+            f"{run.path} is done with its {before.train.steps} steps; "
+            f"go on with --train.steps {2 * before.train.steps}, say"
+        )
     return wanted
+
+
+def what_fits(wanted: Settings) -> str:
+    """What to do about too little memory: by what is counted, and by what this device has."""
+    ranks = distributed.num_ranks()
+    share = wanted.train.batch_size // ranks
+    at_once = math.ceil(share / wanted.train.accumulate)
+    fits = at_once // 2
+    if torch.cuda.is_available():
+        free, _ = torch.cuda.mem_get_info()
+        room = free + torch.cuda.memory_reserved() + estimate.PROGRAM["cuda"]
+        fits = estimate.largest_batch(wanted, room, device="cuda")
+    fits = max(2, min(fits, at_once - 1))
+    return (
+        f"{at_once} pairs at once do not fit, about {fits} would. Set train.accumulate "
+        f"{math.ceil(share / fits)} (the same batch, in smaller chunks) or train.batch_size "
+        f"{fits * ranks}"
+    )
 
 
 if __name__ == "__main__":

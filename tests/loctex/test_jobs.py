@@ -262,6 +262,15 @@ def test_a_program_that_is_not_there_fails_and_the_next_job_runs(workspace: Path
     ("code", "last", "what"),
     [
         (1, "torch.OutOfMemoryError: CUDA out of memory. Tried", "The GPU ran out of memory."),
+        (1, "error: out of memory: 9 pairs at once do not fit", "It ran out of memory."),
+        (1, "RuntimeError: NCCL error in: x.cpp", "The processes lost each other."),
+        (1, "RuntimeError: can't start new thread", "A worker that loads images died."),
+        (1, "ValueError: Decoding JPEG failed: Premature end of JPEG file",
+         "An image of the snapshot is missing or cannot be read."),
+        (1, "FileNotFoundError: s/data/a.parquet", "A file is missing: s/data/a.parquet"),
+        (1, "error: snapshot s is gone: put it back", "snapshot s is gone: put it back"),
+        (-9, "step 3", failures.KILLED),
+        (137, "step 3", failures.KILLED),
         (1, "OSError: [Errno 28] No space left on device: 'x'", "The disk is full."),
         (1, "error: the loss is not finite at step 7", "The loss was no longer a finite number."),
         (1, "error: s has no train split, only val", "s has no train split, only val"),
@@ -275,3 +284,13 @@ def test_a_failure_is_said_in_plain_words(code: int | None, last: str, what: str
     earlier = ["$ python", "torch.OutOfMemoryError: CUDA out of memory", "$ python --resume"]
     failure = failures.from_log(code, [*earlier, last])
     assert failure.what == what and failure.remedy.endswith(".")
+
+
+def test_who_was_killed_for_memory_is_told_the_smaller_chunks(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.exit_file.write_text('{"code": -9}')
+    assert failures.explain(run).remedy.startswith("Use a smaller batch size")
+    run.settings_file.write_text("train: {batch_size: 96, accumulate: 2}")
+    assert failures.explain(run).remedy.startswith(
+        "It had 48 pairs in memory at once: try train.accumulate 4"
+    )

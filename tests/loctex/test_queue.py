@@ -103,12 +103,12 @@ def test_several_gpus_are_one_torchrun_on_them() -> None:
     ("srun --gpus 1 {command}", "srun --gpus 1 python -m loctex.train --run 'runs/my run'"),
     ("sbatch --wait -J '{run}' --wrap '{line}'",
      "sbatch --wait -J 'my run' --wrap 'python -m loctex.train --run '\"'\"'runs/my run'\"'\"''"),
-    ("torchrun --nproc-per-node {gpus} -m -- loctex.train {arguments}",
+    ("torchrun --nproc-per-node 2 -m -- loctex.train {arguments}",
      "torchrun --nproc-per-node 2 -m -- loctex.train --run 'runs/my run'"),
 ])  # fmt: skip
 def test_a_launcher_wraps_the_command(template: str, expected: str) -> None:
     words = ("python", "-m", "loctex.train", "--run", "runs/my run")
-    command = Command(words, devices=("GPU-1", "GPU-2"), launcher=template)
+    command = Command(words, devices=("cluster",), launcher=template)
     assert command.line == expected
     again = Command.from_json(command.to_json())
     assert again == command

@@ -101,7 +101,7 @@ def test_stopped_by_file_and_resumed_equals_undisturbed(snapshot, tmp_path, valu
     outcome = train(wanted, run)
     assert outcome["step"] == 1 and not outcome["is_done"]
     run.clear_stop()
-    outcome = train(wanted, run, is_resumed=True)
+    outcome = train(wanted, run, "last")
     assert outcome["step"] == 8 and outcome["is_done"]
     assert_same_run(tmp_path / "whole", tmp_path / "halved")
 
@@ -293,7 +293,7 @@ def test_a_wrong_data_argument_is_refused(snapshot, name, words):
         open_snapshots([name.format(s=snapshot)])
 
 
-def test_the_weights_of_every_so_many_steps_stay_where_asked_for(snapshot, tmp_path):
+def test_the_checkpoints_of_every_so_many_steps_stay_where_asked_for(snapshot, tmp_path):
     settings = small(snapshot, train__keep_every=3, train__checkpoint_every=2)
     train(settings, Run(tmp_path / "run"))
     folders = {path.name[-1]: path for path in (tmp_path / "run" / "checkpoints").iterdir()}
@@ -301,4 +301,4 @@ def test_the_weights_of_every_so_many_steps_stay_where_asked_for(snapshot, tmp_p
     assert set(folders) == {"3", "6"} | ends
     for number in {"3", "6"} - ends:
         assert (folders[number] / "model.safetensors").exists()
-        assert not (folders[number] / "training.pt").exists()
+        assert (folders[number] / "training.pt").exists(), "to resume from"
