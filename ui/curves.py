@@ -28,7 +28,8 @@ PANELS = (  # (title, what it says, is a share, ((metric, its name in the legend
     ("Learning rate", "of the image side", False, (("learning_rate", "now"),)),
     ("Speed", "pairs a second", False, (("pairs_per_second", "now"),)),
     ("Waiting for images", "share of the time", True, (("data_wait", "now"),)),
-    ("GPU memory", "GiB", False, (("gpu_memory_gib", "now"),)),
+    ("GPU memory", "GiB, the most so far", False, (("gpu_memory_gib", "taken"),)),
+    ("GPU use", "share of the time in which it computes", True, (("gpu_use", "now"),)),
 )  # fmt: skip
 
 

@@ -6,16 +6,18 @@ from dataclasses import Field, fields
 from typing import Any, get_type_hints
 
 import gradio as gr
+import yaml
 from gradio.components import Component
 
 from loctex import settings
 from loctex.settings import Settings
 
 FRONT = (  # what most people change; everything else is folded away
-    "train.steps", "train.batch_size", "train.learning_rate", "loss.localization_weight",
-    "model.init",
+    "model.init", "train.steps", "train.batch_size", "train.learning_rate",
+    "loss.localization_weight",
 )  # fmt: skip
 TITLES = {"data": "Images and captions", "model": "Model", "loss": "Losses", "train": "Training"}
+LABELS = {"model.init": "Start from"}
 HIDDEN = ("data.snapshots",)  # chosen above the form
 
 
@@ -53,11 +55,42 @@ def read(inputs: Sequence[Any], base: Settings) -> Settings:
     return settings.with_values(base, sections)
 
 
-def highlight(changed: Iterable[str]) -> str:
-    """A style sheet that marks the inputs of the changed settings."""
+def from_yaml(text: str, base: Settings) -> Settings:
+    """`base` with what a YAML text says; ValueError names what does not fit."""
+    read = yaml.safe_load(text) or {}
+    if not isinstance(read, Mapping):
+        raise ValueError("This YAML holds no sections data, model, loss, train.")
+    return settings.with_values(base, read)
+
+
+def replaced(inputs: Sequence[Any], changes: Mapping[str, Any]) -> list[Any]:
+    """The inputs with some settings' values put in."""
+    shown = dict(zip(items(), inputs, strict=True))
+    for name, value in changes.items():
+        shown[name] = value if items()[name][1] in (int, float, bool, str) else json.dumps(value)
+    return list(shown.values())
+
+
+def found(search: str) -> list[str]:
+    """The names of the settings whose name or help has all the words."""
+    sought = search.lower().replace("_", " ").split()
+    texts = {name: f"{name} {label(name)} {item.metadata['help']}".lower().replace("_", " ")
+             for name, (item, _) in items().items()}  # fmt: skip
+    return [name for name, text in texts.items() if all(word in text for word in sought)]
+
+
+def style(changed: Iterable[str], search: str = "", only_changed: bool = False) -> str:
+    """A style sheet that marks the inputs of the changed settings, and shows those looked for."""
     marks = ", ".join(f"#{identity(name)}" for name in changed)
     rule = "box-shadow: inset 3px 0 0 var(--color-accent) !important"  # Gradio's own is important
-    return f"<style>{marks} {{ {rule} }}</style>" if marks else "<style></style>"
+    kept = [name for name in found(search) if name in changed or not only_changed]
+    gone = [identity(name) for name in items() if name not in (*kept, *FRONT)]
+    gone += [f"settings-{section}" for section in TITLES
+             if not any(n.startswith(f"{section}.") and n not in FRONT for n in kept)]  # fmt: skip
+    hidden = ", ".join(f"#{name}" for name in gone)
+    lines = f"{marks} {{ {rule} }}" if marks else ""
+    lines += f" {hidden} {{ display: none !important }}" if hidden else ""
+    return f"<style>{lines}</style>"
 
 
 def identity(name: str) -> str:
@@ -74,7 +107,8 @@ def help_text(item: Field) -> str:
 
 
 def label(name: str) -> str:
-    return name.split(".")[1].replace("_", " ").capitalize()
+    """What the input is called."""
+    return LABELS.get(name, name.split(".")[1].replace("_", " ").capitalize())
 
 
 def _number(value: float) -> str:
@@ -84,21 +118,30 @@ def _number(value: float) -> str:
 # --- what it looks like
 
 
-def build(chosen: Settings) -> dict[str, Component]:
-    """An input for each setting, in the order of `items`: a few in front, the rest folded away."""
+def build(chosen: Settings) -> tuple[dict[str, Component], gr.Textbox, gr.Checkbox]:
+    """An input for each setting, in the order of `items`: a few in front, the rest folded away,
+    below what they are searched with."""
     shown = dict(zip(items(), values(chosen), strict=True))
     inputs: dict[str, Component] = {}
     with gr.Row(equal_height=True):
         for name in FRONT:
             inputs[name] = _input(name, shown[name])
     with gr.Accordion("All settings", open=False):
+        with gr.Row(elem_classes="studio-search"):
+            search = gr.Textbox(
+                "", show_label=False, container=False, max_lines=1, scale=4,
+                placeholder="Search the settings: learning rate, crop, memory ...",
+            )  # fmt: skip
+            only_changed = gr.Checkbox(False, label="Changed ones only", container=False, scale=1)
         for section, title in TITLES.items():
-            names = [name for name in shown if name.startswith(section) and name not in FRONT]
-            gr.Markdown(f"#### {title}")
+            names = [
+                name for name in shown if name.startswith(f"{section}.") and name not in FRONT
+            ]
+            gr.Markdown(f"#### {title}", elem_id=f"settings-{section}")
             with gr.Row(equal_height=True):
                 for name in names:
                     inputs[name] = _input(name, shown[name])
-    return inputs
+    return inputs, search, only_changed
 
 
 def _input(name: str, value: Any) -> Component:
@@ -107,6 +150,8 @@ def _input(name: str, value: Any) -> Component:
         "value": value, "label": label(name), "info": help_text(item),
         "elem_id": identity(name), "min_width": 190, "interactive": True,
     }  # fmt: skip
+    if name == "model.init":  # ui.start.starts_from offers what there is
+        return gr.Dropdown([value], allow_custom_value=True, **common | {"min_width": 260})
     if item.metadata["choices"]:
         return gr.Dropdown(list(item.metadata["choices"]), **common)
     if kind is bool:

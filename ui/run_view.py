@@ -1,14 +1,15 @@
 """What a person sees of a run: its line in the list, how far it is, why it failed."""
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from loctex import failures, jobs, settings
+from loctex import failures, jobs, provenance, settings
 from loctex.runs import Run
 from loctex.settings import Settings
 
@@ -91,17 +92,22 @@ def _settings(path: Path, written: int) -> Settings:
     return settings.load(path)
 
 
-def run_list(runs: list[Run], selected: str) -> str:
-    """The runs as buttons, newest first, each with its state."""
-    return "<nav class='runs' aria-label='Runs'>" + "".join(
-        f"<button data-run='{escape(run.name)}' aria-pressed='{str(run.name == selected).lower()}'>"
-        f"<b>{escape(run.name)}</b>{_chip(found.state)}<small>{_short_state(found)}</small></button>"
-        for run in runs
-        if (found := progress(run))
-    ) + "</nav>"
+def run_list(runs: list[Run], selected: str, places: Mapping[str, int]) -> str:
+    """The runs as buttons, newest first, each with its state; places: of those in the queue."""
+    buttons = []
+    for run in runs:
+        found, is_shown = progress(run), str(run.name == selected).lower()
+        short = _short_state(found, places.get(run.name))
+        buttons.append(
+            f"<button data-run='{escape(run.name)}' aria-pressed='{is_shown}'>"
+            f"<b>{escape(run.name)}</b>{_chip(found.state)}<small>{short}</small></button>"
+        )
+    return f"<nav class='runs' aria-label='Runs'>{''.join(buttons)}</nav>"
 
 
-def _short_state(found: Progress) -> str:
+def _short_state(found: Progress, place: int | None) -> str:
+    if found.state == "waiting" and place is not None:
+        return "the next one" if place == 1 else f"number {place} in the queue"
     if found.state in ("running", "stopping"):
         left = f" · {duration(found.seconds_left)} left" if found.seconds_left is not None else ""
         return f"{found.share:.0%}{left}"
@@ -165,6 +171,49 @@ def about(run: Run) -> str:
         if name.startswith("--") and "." in name
     ]
     return said + (f" with {', '.join(changed)}" if changed else "")
+
+
+def checkpoints(run: Run) -> list[tuple[str, str]]:
+    """(label, name) of what a run can be resumed from, the last one first."""
+    links = {name: (run.path / name).resolve().name for name in ("last", "best")
+             if (run.path / name).exists()}  # fmt: skip
+    found = [(f"the last one, {_step_of(links['last'])}", "last")] if "last" in links else []
+    for folder in sorted(run.checkpoints.glob("step-????????"), reverse=True):
+        if folder.name != links.get("last"):
+            best = ", the best so far" if folder.name == links.get("best") else ""
+            found.append((f"{_step_of(folder.name)}{best}", folder.name))
+    return found
+
+
+def _step_of(name: str) -> str:
+    return f"step {int(name.removeprefix('step-')):,}"
+
+
+def origin(run: Run) -> str:
+    """What the run says of its snapshots, its code and its machine; a line for each start."""
+    rows = []
+    for start in provenance.starts(run):
+        code, machine = start["code"], start["environment"]
+        commit = code.get("commit", "")[:12]
+        version = f"commit {commit}{' with changes' if code.get('is_changed') else ''}"
+        version = version if commit else f"package {code['hash'][:12]}"
+        snapshots = ", ".join(f"{Path(f).name} {h[:12]}" for f, h in start["snapshots"].items())
+        packages = machine["packages"]
+        rows.append((
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(start["time"])), snapshots, version,
+            f"Python {machine['python']}, torch {packages.get('torch', 'unknown')}",
+            ", ".join(machine["gpus"]) or f"{machine['processors']} processor cores",
+        ))  # fmt: skip
+    if not rows:
+        return "<p class='quiet'>The trainer writes this when it starts.</p>"
+    head = "".join(f"<th>{name}</th>" for name in ("Start", "Snapshots", "Code", "With", "On"))
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return (
+        f"<div class='origin'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        "</div><p class='quiet'>The whole of it is in starts.jsonl of the run.</p>"
+    )
 
 
 def log_text(run: Run, num_lines: int = 200) -> str:

@@ -1,23 +1,39 @@
 """Starting a run: what there is to learn from, the plan, freezing it, the job."""
 
-import json
+import os
 import re
 import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from data_tools.freeze import freeze
 from data_tools.sources import Collection
-from loctex import jobs, settings
-from loctex.command import Command, short, training
+from loctex import jobs, provenance, settings
+from loctex.command import CPU, Command, short, training
 from loctex.runs import Run
 from loctex.settings import PRESETS, Settings
-from ui import form
+from loctex.snapshot import Snapshot
+from ui import devices, forecast, form, run_view
+from ui.forecast import Amount
 from ui.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the form says, as it says it."""
+
+    picked: tuple[str, ...] = ()  # collection:NAME, snapshot:NAME
+    folders: str = ""
+    preset: str = "tiny"
+    name: str = ""
+    takes: tuple[str, ...] = ()  # GPU UUIDs or "cpu"
+    launcher: str = devices.HERE
+    inputs: tuple[Any, ...] = ()  # in the order of `form.items`
 
 
 @dataclass(frozen=True)
@@ -30,25 +46,58 @@ class Plan:
     settings: Settings
     collections: tuple[tuple[str, Path], ...]
     folders: tuple[str, ...]  # FOLDER or FOLDER=weight
+    takes: tuple[str, ...]
+    launcher: str
 
     def command(self, frozen: Sequence[Path]) -> tuple[Command, Settings]:
         """The command with the frozen collections' folders, and the settings it leads to."""
         names = [short(folder) for folder in (*frozen, *self.folders)]
         changes = settings.changed(self.settings, PRESETS[self.preset])
         complete = settings.with_values(self.settings, {"data": {"snapshots": names}})
-        return Command(training(self.run.path, names, self.preset, changes)), complete
+        words = training(self.run.path, names, self.preset, changes)
+        return Command(words, devices=self.takes, launcher=self.launcher), complete
 
     def lines(self) -> str:
         """What a person would type in a shell to get the same run."""
+        database = self.workspace.database
+        source = ["--workspace", short(self.workspace.root)]
+        source += ["--database", _without_password(database)] if database else []
         freezing = [
             shlex.join([
-                short(sys.executable), "-m", "data_tools.snapshot", "--workspace",
-                short(self.workspace.root), "--collection", name, "--to", short(folder),
+                short(sys.executable), "-m", "data_tools.snapshot", *source,
+                "--collection", name, "--to", short(folder),
             ])
             for name, folder in self.collections
         ]  # fmt: skip
         command, _ = self.command([folder for _, folder in self.collections])
         return "\n".join([*freezing, command.line])
+
+    def amount(self) -> Amount:
+        """What there is to train on: of a collection that is not frozen yet, all of it."""
+        total = Amount(0, 0, 0)
+        for collection in self.workspace.store.collections():
+            if collection.name in dict(self.collections):
+                total += Amount(
+                    collection.num_images, collection.num_narratives, collection.num_with_trace
+                )
+        for folder in self.folders:
+            total += forecast.of_snapshot(Path(provenance.without_weight(folder)), "train")
+        return total
+
+    def forecast(self) -> str:
+        """What this start would be, in words."""
+        gpus = [device for device in self.takes if device != "cpu"]
+        return forecast.say(
+            self.amount(), self.settings, self.workspace.runs(), len(gpus), bool(self.launcher)
+        )
+
+
+def _without_password(url: str) -> str:
+    """A database's address for everybody's eyes; ~/.pgpass or PGPASSWORD bring the password."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return url.replace(f":{parts.password}@", "@", 1)
 
 
 def choices(workspace: Workspace) -> list[tuple[str, str]]:
@@ -62,14 +111,10 @@ def choices(workspace: Workspace) -> list[tuple[str, str]]:
                 f"collection:{collection.name}",
             ))  # fmt: skip
     for path in workspace.snapshots():
-        splits = json.loads((path / "snapshot.json").read_bytes())["splits"].values()
-        images, captions, traced = (
-            sum(split.get(key, 0) for split in splits)
-            for key in ("images", "narratives", "with_trace")
-        )
+        amount = forecast.of_snapshot(path)
         found.append((
-            f"{path.name} · frozen, {_counted(images, 'image')}, "
-            f"{_counted(captions, 'caption')}, {traced:,} with traces",
+            f"{path.name} · frozen, {_counted(amount.images, 'image')}, "
+            f"{_counted(amount.captions, 'caption')}, {amount.traced:,} with traces",
             f"snapshot:{path.name}",
         ))  # fmt: skip
     return found
@@ -79,25 +124,60 @@ def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def make_plan(
-    workspace: Workspace, picked: Sequence[str], folders: str, preset: str, name: str,
-    inputs: Sequence[Any],
-) -> Plan:  # fmt: skip
+def starts_from(workspace: Workspace) -> list[tuple[str, str]]:
+    """(label, value of model.init): what an earlier run learned first, for few narratives of a
+    new domain go furthest from there."""
+    runs = [run for run in workspace.runs() if (run.path / "best" / "config.json").is_file()]
+    return [
+        *((f"{run.name}: what it learned", short(run.path)) for run in runs),
+        ("Pre-trained backbone (timm)", "timm"),
+        ("Nothing: random numbers", "random"),
+    ]
+
+
+def like(workspace: Workspace, init: str, inputs: Sequence[Any]) -> list[Any]:
+    """The inputs with the shape of the model they start from, where that is an earlier run."""
+    run = Run(os.path.abspath(jobs.ROOT / init))
+    known = run_view.settings_of(run)
+    if run.path.parent != workspace.runs_dir or known is None:
+        return list(inputs)
+    shape = {f"model.{name}": value for name, value in settings.to_dict(known)["model"].items()}
+    shape |= {"data.image_size": known.data.image_size, "data.max_tokens": known.data.max_tokens}
+    del shape["model.init"]
+    return form.replaced(inputs, shape)
+
+
+def picked_from(workspace: Workspace, snapshots: Sequence[str]) -> tuple[list[str], str]:
+    """What the form shows of these snapshots: those of the workspace ticked, others as folders."""
+    names = {os.path.abspath(jobs.ROOT / name): name for name in snapshots}
+    own = {str(path): path.name for path in workspace.snapshots()}
+    picked = [f"snapshot:{own[path]}" for path in names if path in own]
+    return picked, "\n".join(name for path, name in names.items() if path not in own)
+
+
+def make_plan(workspace: Workspace, wish: Wish) -> Plan:
     """What the form asks for. ValueError says what to mend."""
-    name = name.strip()
+    name = wish.name.strip()
     if not re.fullmatch(r"\w[\w .+-]*", name):
         raise ValueError("Name the run with letters, digits, spaces and . _ + -")
     run = Run(workspace.runs_dir / name)
     if run.path.exists():
         raise ValueError(f"A run named {name} exists: choose another name.")
-    kinds = [value.split(":", 1) for value in picked]
-    others = [line.strip() for line in folders.splitlines() if line.strip()]
+    kinds = [value.split(":", 1) for value in wish.picked]
+    others = [line.strip() for line in wish.folders.splitlines() if line.strip()]
     if not kinds and not others:
         raise ValueError("Choose what to learn from.")
+    takes, launcher = devices.chosen(
+        wish.takes, wish.launcher, devices.launchers(workspace.root), run
+    )
+    chosen = form.read(wish.inputs, PRESETS[wish.preset])
+    if takes == (CPU,):
+        chosen = settings.with_values(chosen, {"train": {"device": CPU}})
     return Plan(
-        workspace, run, preset, form.read(inputs, PRESETS[preset]),
+        workspace, run, wish.preset, chosen,
         tuple((n, _next_folder(workspace, n)) for kind, n in kinds if kind == "collection"),
         (*(str(workspace.snapshots_dir / n) for kind, n in kinds if kind == "snapshot"), *others),
+        takes, launcher,
     )  # fmt: skip
 
 
@@ -113,9 +193,9 @@ def _next(folder: Path, stem: str) -> Path:
     return folder / f"{stem}-{number}"
 
 
-def next_name(workspace: Workspace, preset: str) -> str:
-    """A free name for a run of this preset."""
-    return _next(workspace.runs_dir, preset).name
+def next_name(workspace: Workspace, stem: str) -> str:
+    """A free name for a run."""
+    return _next(workspace.runs_dir, stem).name
 
 
 def start(plan: Plan, token: str, progress: Callable[..., Any] = lambda *_, **__: None) -> Run:
@@ -135,6 +215,8 @@ def start(plan: Plan, token: str, progress: Callable[..., Any] = lambda *_, **__
             shutil.rmtree(folder)
         frozen.append(same or folder)
     command, complete = plan.command(frozen)
+    absolute = [os.path.abspath(jobs.ROOT / name) for name in complete.data.snapshots]
+    command = replace(command, snapshots=provenance.hashes(absolute))
     return jobs.submit(plan.workspace.root, plan.run, command, settings.dump(complete), token)
 
 
@@ -153,6 +235,6 @@ def _latest(folder: Path) -> Path | None:
 def _same_snapshot(workspace: Workspace, folder: Path, content: str) -> Path | None:
     for other in workspace.snapshots():
         if other != folder:
-            if json.loads((other / "snapshot.json").read_bytes())["hash"] == content:
+            if Snapshot.open(other).hash == content:
                 return other
     return None

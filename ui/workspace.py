@@ -26,6 +26,7 @@ class Workspace:
         whisper: Path | None = None,
     ) -> None:
         self.users, self.whisper = users, whisper
+        self.database = database
         self.root = Path(root).expanduser().resolve()
         self.images_dir = self.root / "images"
         self.voices_dir = self.root / "voices"

@@ -140,7 +140,7 @@ def test_a_run_is_not_overwritten_and_resume_needs_one(snapshot, tmp_path, capsy
     train(small(snapshot, train__steps=2), Run(run))
     with pytest.raises(SystemExit, match="holds a run already.*--resume"):
         main(["--run", str(run), "--data", str(snapshot)])
-    with pytest.raises(SystemExit, match="settings.yaml"):
+    with pytest.raises(SystemExit, match="has no checkpoint 'last'; train first"):
         main(["--run", str(tmp_path / "none"), "--resume"])
 
 

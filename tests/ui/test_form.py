@@ -20,7 +20,7 @@ def test_every_setting_has_exactly_one_input():
     every = names(settings.to_dict(settings.Settings())) - {"data.snapshots"}
     assert set(form.items()) == every
     with gr.Blocks():
-        inputs = form.build(PRESETS["tiny"])
+        inputs, _, _ = form.build(PRESETS["tiny"])
     assert list(inputs) == list(form.items()) and len(inputs) == len(every)
     assert list(inputs)[: len(form.FRONT)] == list(form.FRONT)
     for name, part in inputs.items():
@@ -44,9 +44,37 @@ def test_only_what_was_changed_is_highlighted():
     assert changed == {
         "train.steps": 7, "model.backbone_options": {"layers": [2]}, "loss.localization": "l2",
     }  # fmt: skip
-    style = form.highlight(changed)
+    style = form.style(changed)
     assert style.count("#setting-") == 3 and "#setting-train-steps" in style
-    assert "#" not in form.highlight([])
+    assert "#" not in form.style([])
+
+
+def test_a_search_finds_settings_by_name_and_by_what_they_do():
+    assert form.found("") == list(form.items())
+    assert form.found("learning rate") == form.found("learning_rate")
+    assert {"train.learning_rate", "train.text_learning_rate"} <= set(form.found("learning rate"))
+    assert "data.flip" in form.found("mirroring")
+    assert form.found("no such thing") == []
+
+
+def test_what_is_not_sought_is_hidden_with_its_heading():
+    style = form.style(["train.ema"], "moving average")
+    hidden = style.split("{")[-2]
+    assert "#setting-train-ema" not in hidden and "#settings-train" not in hidden
+    assert "#setting-data-flip" in hidden and "#settings-data" in hidden
+    assert "#setting-train-steps" not in hidden, "those in front stay"
+    hidden = form.style(["train.ema"], only_changed=True).split("{")[-2]
+    assert "#setting-train-ema" not in hidden and "#setting-train-clip" in hidden
+
+
+def test_yaml_shown_is_yaml_read_back():
+    chosen = settings.with_values(PRESETS["r50"], {"train": {"steps": 7}, "model": {"init": "x"}})
+    assert form.from_yaml(settings.dump(chosen), PRESETS["tiny"]) == chosen
+    assert form.from_yaml("train: {steps: 9}", PRESETS["tiny"]).train.steps == 9
+    assert form.from_yaml("", PRESETS["tiny"]) == PRESETS["tiny"]
+    for text, problem in (("- 1", "no sections"), ("train: {stepz: 1}", "stepz")):
+        with pytest.raises(ValueError, match=problem):
+            form.from_yaml(text, PRESETS["tiny"])
 
 
 @pytest.mark.parametrize(("name", "value", "problem"), [

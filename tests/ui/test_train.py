@@ -13,11 +13,14 @@ import pytest
 
 from data_tools.localized_narratives import import_file
 from loctex import jobs, settings
+from loctex.command import short
 from loctex.runs import Run
 from loctex.settings import PRESETS
+from loctex.snapshot import Snapshot
 from ui import form, run_view
 from ui.curves import LIMIT, History, chart, thin
-from ui.start import choices, make_plan, next_name, start
+from ui.run_page import RunPage
+from ui.start import Wish, choices, like, make_plan, next_name, picked_from, start, starts_from
 from ui.train import Dashboard, newest
 from ui.workspace import Workspace
 
@@ -46,6 +49,13 @@ def still(monkeypatch):
     monkeypatch.setattr(jobs, "ensure_watcher", lambda workspace: None)
 
 
+class Page(RunPage):
+    """A run's page without its components."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+
+
 def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -53,9 +63,17 @@ def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-def plan(workspace: Workspace, picked=("collection:Demo scenes",), name="one", **changes):
+def plan(workspace: Workspace, picked=("collection:Demo scenes",), name="one", takes=(),
+         launcher="", **changes):  # fmt: skip
     shown = dict(zip(form.items(), form.values(PRESETS["tiny"]), strict=True)) | changes
-    return make_plan(workspace, picked, "", "tiny", name, list(shown.values()))
+    wish = Wish(tuple(picked), "", "tiny", name, takes, launcher, tuple(shown.values()))
+    return make_plan(workspace, wish)
+
+
+def changes(dashboard: Dashboard, selected: str, seen: dict, page=None) -> tuple[dict, dict]:
+    """What a look shows that was not seen, and all of it."""
+    now = dashboard.look(selected, [], page)
+    return {key: value for key, value in now.items() if seen.get(key) != value}, now
 
 
 # --- starting
@@ -128,6 +146,81 @@ def test_the_lines_shown_typed_in_a_shell_give_the_same_run(workspace, monkeypat
     assert shlex.split(by_hand.splitlines()[1])[1:3] == ["-m", "loctex.train"]
 
 
+def test_the_first_twenty_losses_of_the_copied_command_are_those_of_the_job(
+    workspace, monkeypatch
+):
+    """Both lines as they are shown, typed in a shell before the job is started."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    small = {"train.steps": 20, "train.batch_size": 8, "train.log_every": 1, "data.image_size": 64,
+             "train.film_every": 0}  # fmt: skip
+    wanted = plan(workspace, **small)
+    for line in wanted.lines().replace("runs/one", "runs/typed").splitlines():
+        subprocess.run(line, shell=True, check=True, cwd=jobs.ROOT, capture_output=True)
+    run = start(plan(workspace, **small), "click")
+    wait_for(lambda: run.state in ("done", "failed"))
+    assert run.state == "done", run.log_tail(20)
+    typed = Run(workspace.runs_dir / "typed")
+    losses = [[row["loss"] for row in r.metrics() if "loss" in row] for r in (run, typed)]
+    assert len(losses[0]) == 20 and losses[0] == losses[1]
+    assert typed.settings_file.read_text() == run.settings_file.read_text()
+
+
+def test_the_freeze_line_names_the_database_without_its_password(workspace):
+    assert "--database" not in plan(workspace).lines()
+    workspace.database = "postgresql://ann:secret@db:5432/studio"
+    line = plan(workspace).lines().splitlines()[0]
+    assert "--database postgresql://ann@db:5432/studio --collection" in line
+    workspace.database = "sqlite:////data/other.db"
+    assert "--database sqlite:////data/other.db" in plan(workspace).lines()
+
+
+def test_a_start_remembers_what_the_snapshot_was_and_what_it_takes(workspace, still):
+    run = start(plan(workspace, takes=("GPU-1",)), "click")
+    command = jobs.read_command(run)
+    frozen = workspace.snapshots_dir / "Demo-scenes-1"
+    assert command.snapshots == {str(frozen): Snapshot.open(frozen).hash}
+    assert command.line.startswith("env CUDA_VISIBLE_DEVICES=GPU-1 ")
+    cpu = start(plan(workspace, name="two", takes=("cpu",)), "another")
+    assert jobs.read_command(cpu).words[-2:] == ("--train.device", "cpu")
+    assert settings.load(cpu.settings_file).train.device == "cpu"
+
+
+# --- what it starts from
+
+
+def learned(workspace: Workspace, name: str, **model) -> Run:
+    """A run with a checkpoint, of a model of this shape."""
+    run = Run(workspace.runs_dir / name)
+    (run.path / "best").mkdir(parents=True)
+    (run.path / "best" / "config.json").write_text("{}")
+    chosen = settings.with_values(PRESETS["tiny"], {"model": model, "data": {"image_size": 64}})
+    run.settings_file.write_text(settings.dump(chosen))
+    return run
+
+
+def test_what_an_earlier_run_learned_is_offered_first(workspace):
+    assert [value for _, value in starts_from(workspace)] == ["timm", "random"]
+    run = learned(workspace, "first", text_width=64)
+    Run(workspace.runs_dir / "failed").request_stop()
+    init = short(run.path)
+    assert [value for _, value in starts_from(workspace)] == [init, "timm", "random"]
+    shown = like(workspace, init, form.values(PRESETS["tiny"]))
+    chosen = form.read(shown, PRESETS["tiny"])
+    assert (chosen.model.text_width, chosen.data.image_size) == (64, 64)
+    assert chosen.train == PRESETS["tiny"].train
+    unchanged = form.values(PRESETS["tiny"])
+    assert like(workspace, "random", unchanged) == unchanged
+    assert like(workspace, "/somewhere/else", unchanged) == unchanged
+
+
+def test_snapshots_of_an_earlier_run_are_ticked_or_named(workspace, still):
+    run = start(plan(workspace), "click")
+    own = settings.load(run.settings_file).data.snapshots[0]
+    assert picked_from(workspace, [own, "/data/other=2"]) == (
+        ["snapshot:Demo-scenes-1"], "/data/other=2"
+    )  # fmt: skip
+
+
 # --- curves
 
 
@@ -179,15 +272,15 @@ def test_a_tick_with_ten_long_runs_costs_little(workspace, still):
         rows = (f'{{"step": {s}, "time": {s}, "loss": {1 + s % 7}, "data_wait": 0.1}}\n'
                 for s in range(100_000))  # fmt: skip
         run.metrics_file.write_text("".join(rows))
-    dashboard, selected = Dashboard(workspace), newest(workspace)
-    _, seen = dashboard.look(selected, {})
+    dashboard, selected, page = Dashboard(workspace), newest(workspace), Page(workspace)
+    _, seen = changes(dashboard, selected, {}, page)
     dashboard.curves(selected)
 
     def tick(step: int) -> float:
         Run(workspace.runs_dir / selected).log(step, loss=1.0, data_wait=0.1)
         begin = time.thread_time()  # ours alone, however busy the machine
         jobs.ensure_watcher(workspace.root)
-        changed, _ = dashboard.look(selected, seen)
+        changed, _ = changes(dashboard, selected, seen, page)
         assert "curves" in changed
         dashboard.curves(selected)
         return time.thread_time() - begin
@@ -198,12 +291,12 @@ def test_a_tick_with_ten_long_runs_costs_little(workspace, still):
 
 def test_nothing_is_sent_when_nothing_changed(workspace, still):
     run = start(plan(workspace), "click")
-    dashboard = Dashboard(workspace)
-    first, seen = dashboard.look("one", {})
-    assert {"runs", "status", "log", "command", "actions", "curves"} <= set(first)
-    assert dashboard.look("one", seen)[0] == {}
+    dashboard, page = Dashboard(workspace), Page(workspace)
+    first, seen = changes(dashboard, "one", {}, page)
+    assert {"runs", "status", "log", "command", "actions", "curves", "film"} <= set(first)
+    assert changes(dashboard, "one", seen, page)[0] == {}
     run.log(1, loss=2.0)
-    assert {"status", "curves"} >= set(dashboard.look("one", seen)[0]) - {"runs"}
+    assert {"status", "curves"} >= set(changes(dashboard, "one", seen, page)[0]) - {"runs"}
 
 
 def test_what_is_shown_of_a_run_is_escaped_and_true(workspace, still):

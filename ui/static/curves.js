@@ -58,7 +58,8 @@ function shortNumber(value, isShare) {
 
 function colorNames(lines) {
   let number = 0; // a chance line has the color of the line before it, which it belongs to
-  return lines.map((line) => `--curve-${((line.is_chance ? number : ++number) - 1) % 6 + 1}`);
+  return lines.map((line) =>
+    `--curve-${line.color ?? ((line.is_chance ? number : ++number) - 1) % 6 + 1}`);
 }
 
 function writeLegend(chart, panel, colors) {
