@@ -1,5 +1,6 @@
 """The Train tab in a real browser, with real training behind it."""
 
+import base64
 import json
 import re
 import signal
@@ -9,13 +10,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from data_tools.localized_narratives import import_file
 from loctex import jobs
+from loctex.command import Command
 from loctex.runs import Run, is_locked
-from loctex.settings import PRESETS, dump
+from loctex.settings import PRESETS, dump, with_values
 
 PATIENCE = 120_000  # milliseconds; importing torch on a busy machine takes its time
 HOLD = "import sys\nfrom loctex.runs import Run\nwith Run(sys.argv[1]).hold(): sys.stdin.read()"
@@ -166,3 +170,154 @@ def test_a_failure_says_what_to_do(page: Page, studio) -> None:
     expect(failure).to_contain_text("smaller batch size")
     expect(failure.locator("pre")).to_contain_text("40%")
     expect(failure.locator("pre")).not_to_contain_text("10%")
+
+
+# --- the queue, comparing, the film, YAML
+
+
+def waiting(root: Path, name: str, place: float) -> Run:
+    """A run in the queue, behind whatever is at work."""
+    run = logged(root, name, 0)
+    words = (sys.executable, "-c", "pass", "--run", str(run.path))
+    run.command_file.write_text(Command(words).to_json())
+    run.waiting_file.write_text(repr(place))
+    return run
+
+
+def test_waiting_runs_are_reordered_and_cancelled(page: Page, studio) -> None:
+    busy = logged(studio.root, "busy", 40)
+    words = [sys.executable, "-c", HOLD, str(busy.path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, cwd=jobs.ROOT):  # ends with its stdin
+        wait_for(lambda: busy.state == "running")
+        for number, name in enumerate(("first", "second")):
+            waiting(studio.root, name, number + 1)
+        open_train(page, studio.url)
+        page.locator("[data-run=second]").click()
+        expect(page.locator(".run .where")).to_have_text("It starts after busy, first.")
+        page.get_by_role("button", name="Start earlier").click()
+        expect(page.locator(".run .where")).to_have_text("It starts after busy.")
+        expect(page.locator("[data-run=second] small")).to_have_text("the next one")
+        expect(page.locator("[data-run=first] small")).to_have_text("number 2 in the queue")
+        page.get_by_role("button", name="Cancel").click()
+        expect(page.locator(".run .chip")).to_have_text("stopped")
+        page.get_by_role("button", name="Try again").click()
+        expect(page.locator(".run .where")).to_have_text("It starts after busy, first.")
+        for name in ("first", "second"):
+            jobs.stop(studio.root, Run(studio.root / "runs" / name))
+
+
+def test_runs_are_compared_starred_noted_and_deleted(page: Page, studio) -> None:
+    for name, score in (("one", 0.25), ("two", 0.75)):
+        run = logged(studio.root, name, 400)
+        run.log(400, val_pointing_region=score)
+        run.finish({})
+    chosen = with_values(PRESETS["tiny"], {"train": {"learning_rate": 0.01}})
+    Run(studio.root / "runs" / "two").settings_file.write_text(dump(chosen))
+    open_train(page, studio.url)
+    page.get_by_role("button", name="Compare").click()
+    table = page.locator(".table table")
+    expect(table.locator("th")).to_contain_text(
+        ["", "", "Run", "State", "Steps", "Pointing", "Learning rate", "Note"]
+    )
+    names = table.locator("button.name")
+    table.get_by_role("button", name="Pointing").click()
+    expect(names).to_have_text(["two", "one"])
+    table.get_by_role("button", name="Pointing").click()
+    expect(names).to_have_text(["one", "two"])
+    for name in ("one", "two"):
+        page.get_by_label(f"compare {name}").check()
+        expect(page.get_by_label(f"compare {name}")).to_be_checked()
+    loss = page.locator(".chart", has_text="Loss").filter(visible=True).first
+    expect(loss.locator("li")).to_have_count(2)
+    expect(loss.locator("li").first).to_contain_text("one")
+    page.get_by_label("star two").click()
+    expect(page.get_by_label("star two")).to_have_attribute("aria-pressed", "true")
+    page.get_by_label("Filter the runs").fill("0.01")
+    expect(names).to_have_text(["two"])
+
+    names.first.click()
+    page.get_by_label("Note").fill("the faster <one>")
+    page.get_by_label("Note").blur()
+    file = studio.root / "runs" / "two" / "remarks.json"
+    wait_for(lambda: json.loads(file.read_bytes())["note"])
+    assert json.loads(file.read_bytes()) == {"star": True, "note": "the faster <one>"}
+    page.get_by_role("button", name="Delete", exact=True).click()
+    expect(page.get_by_text("This cannot be undone")).to_be_visible()
+    page.get_by_role("button", name="Keep it").click()
+    expect(page.get_by_text("This cannot be undone")).to_be_hidden()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Delete for good").click()
+    expect(page.locator("[data-run=two]")).to_have_count(0)
+    assert [path.name for path in (studio.root / "runs").iterdir()] == ["one"]
+
+
+def test_the_film_shows_each_word_over_time(page: Page, studio) -> None:
+    run = logged(studio.root, "filmed", 40)
+    picture = {
+        "image": base64.b64encode(cv2.imencode(".jpg", np.full((80, 120, 3), 90))[1]).decode(),
+        "width": 120, "height": 80, "caption": "a red dog", "trace": _maps([[0, 255], [255, 0]]),
+        "words": [{"text": "red", "span": [2, 5]}, {"text": "dog", "span": [6, 9]}],
+    }  # fmt: skip
+    lines: list[dict] = [{"pictures": [picture], "grid": [1, 2]}]
+    for step in (0, 20):
+        lines.append({"step": step, "maps": [_maps([[255, 0], [step, 255 - step]])],
+                      "hits": [[step > 0, False]]})  # fmt: skip
+    run.film_file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    open_train(page, studio.url)
+    shots = page.locator(".shot figcaption")
+    expect(shots).to_have_text(["before", "step 20", "the person"])
+    words = page.locator(".film .said button")
+    expect(words).to_have_text(["red", "dog"])
+    expect(words.first).to_have_attribute("aria-pressed", "true")  # it was found on the way
+    expect(page.locator(".film .dot.hit")).to_have_count(1)
+    words.nth(1).click()
+    expect(words.nth(1)).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".film .dot.hit")).to_have_count(0)
+    lines.append(lines[-1] | {"step": 40, "hits": [[True, True]]})
+    run.film_file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    expect(shots).to_have_text(["before", "step 20", "step 40", "the person"])
+    expect(words.nth(1)).to_have_attribute("aria-pressed", "true")  # the choice stays
+
+
+def _maps(maps: list[list[int]]) -> str:
+    return base64.b64encode(bytes(sum(maps, []))).decode()
+
+
+def test_settings_are_searched_and_read_from_yaml(page: Page, studio) -> None:
+    open_train(page, studio.url)
+    page.get_by_role("button", name="All settings").click()
+    page.get_by_placeholder("Search the settings").fill("mirroring")
+    expect(page.locator("#setting-data-color")).to_be_hidden()
+    expect(page.locator("#setting-data-flip")).to_be_visible()
+    page.get_by_role("button", name="As YAML").click()
+    text = page.locator("#start-yaml textarea")
+    expect(text).to_have_value(re.compile("steps: 550"))
+    text.fill("train: {steps: 77}\ndata: {flip: 0.25}")
+    page.get_by_role("button", name="Use this YAML").click()
+    expect(page.locator("#setting-train-steps input")).to_have_value("77")
+    expect(page.locator("#setting-data-flip input")).to_have_value("0.25")
+    expect(command(page)).to_have_value(re.compile(r"--data.flip 0.25 --train.steps 77$"))
+    expect(text).to_have_value(re.compile("steps: 77"))
+    text.fill("train: {stepz: 1}")
+    page.get_by_role("button", name="Use this YAML").click()
+    expect(page.get_by_text("unknown setting").or_(page.get_by_text("stepz")).first).to_be_visible()
+    expect(page.locator(".forecast")).to_contain_text("images with 40 captions, all with traces")
+
+
+@pytest.mark.slow
+def test_three_jobs_run_one_after_another_with_the_browser_closed(context, studio) -> None:
+    page = context.new_page()
+    open_train(page, studio.url)
+    fill(page, train_steps=2, train_film_every=0, **SMALL)
+    for number in range(1, 4):
+        expect(page.get_by_label("Name of the run")).to_have_value(f"tiny-{number}")
+        expect(command(page)).to_have_value(re.compile(f"tiny-{number} .*log_every 1"))
+        page.get_by_role("button", name="Start", exact=True).click()
+        expect(page.locator(".run h2")).to_have_text(f"tiny-{number}")
+        page.get_by_role("button", name="New run").click()
+    page.close()
+    runs = jobs.all_runs(studio.root)
+    wait_for(lambda: all(run.state == "done" for run in runs), 300)
+    times = [[row["time"] for row in run.metrics()] for run in runs]
+    assert len(times) == 3
+    assert max(times[0]) < min(times[1]) and max(times[1]) < min(times[2])
