@@ -15,7 +15,10 @@ class Recorder(gr.HTML):
     strings, a question to Python and the answer (ui/annotate.py). Events: ask, data."""
 
     def __init__(self, value: str | None = None, **kwargs: Any) -> None:
-        parts = ("typing", "drawing", "link", "recorder", "session", "keys")
+        parts = (
+            "typing", "drawing", "link", "shelf", "voice", "recorder", "wave", "tracing", "zoom",
+            "session", "keys",
+        )  # fmt: skip
         script = static("colors.js", *(f"{part}.js" for part in parts))
         super().__init__(
             value,

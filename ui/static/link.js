@@ -31,23 +31,6 @@ class Link {
   }
 }
 
-// Copies of unsent takes in this browser: a crash or a lost network costs at most two seconds.
-const shelf = {
-  prefix: "loctex-take-",
-  put(draft) {
-    try {
-      localStorage.setItem(this.prefix + draft.take_id, JSON.stringify(draft));
-    } catch (error) {
-      if (error.name !== "QuotaExceededError") throw error; // the server's copy is the other one
-    }
-  },
-  drop(takeId) { localStorage.removeItem(this.prefix + takeId); },
-  all() {
-    const keys = Object.keys(localStorage).filter((key) => key.startsWith(this.prefix));
-    return keys.map((key) => JSON.parse(localStorage.getItem(key)));
-  },
-};
-
 function newTakeId() { // 128 random bits; crypto.randomUUID is missing over plain http
   return [...crypto.getRandomValues(new Uint8Array(16))].map((b) => b.toString(16).padStart(2, "0")).join("");
 }

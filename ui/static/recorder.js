@@ -1,14 +1,16 @@
 // The recorder: a photograph, a pointer, typed words, one clock. Python sees "ask" events whose value
-// is {action, serial, ...}; it answers in props.answer. Needs colors, typing, drawing and link.
+// is {action, serial, ...}; it answers in props.answer. Needs colors, typing, drawing,
+// link, shelf and voice.
 
 const root = element.querySelector(".recorder"), find = (selector) => root.querySelector(selector);
 const frame = find(".frame"), photo = find(".photo"), caption = find(".caption");
-const trace = new Trace(find(".trace")), link = new Link(props, trigger, watch);
+const trace = new Trace(find(".trace")), link = new Link(props, trigger, watch), shelf = new Shelf();
 const RESTING = 0.1; // seconds; a pointer that has been still for longer is noted at each keystroke
 const round = (value, digits) => Math.round(value * 10 ** digits) / 10 ** digits;
 
 let task = { collections: [], image: null };
 let state = "empty"; // empty, idle, recording, review, sending
+let mode = localStorage.getItem("loctex-mode") ?? "type"; // speak, type, trace: the way in
 let take = newTake();
 let cleared = null; // the take that "Bring it back" brings back
 let hovered = null, playing = null; // index of a word; {from (s), began (ms)}
@@ -17,8 +19,9 @@ const pointer = { x: 0, y: 0, isInside: false, isNewStroke: true };
 
 function newTake() {
   return {
-    id: newTakeId(), strokes: [], undone: [], typing: new Typing(), origin: 0, elapsed: 0,
-    version: 0, savedVersion: 0,
+    id: newTakeId(), mode, strokes: [], undone: [], typing: Object.assign(new Typing(), { isPhrased: mode === "trace" }),
+    origin: 0, elapsed: 0, version: 0, savedVersion: 0,
+    voice: null, heard: null, aligned: null, isCorrected: false, past: [], future: [],
   };
 }
 
@@ -29,7 +32,13 @@ function clock(timeStamp = performance.now()) { // seconds since "start"; stands
 function setState(next) {
   state = next;
   root.dataset.state = state;
-  caption.readOnly = state === "idle" || state === "sending";
+  root.dataset.mode = take.mode;
+  caption.readOnly = state === "sending" || (state === "idle" && take.mode !== "trace")
+    || (state === "recording" && take.mode !== "type");
+  for (const button of root.querySelectorAll("[data-mode-of]")) {
+    button.setAttribute("aria-checked", String(button.dataset.modeOf === take.mode));
+    button.disabled = state !== "idle";
+  }
   for (const button of root.querySelectorAll(".controls button, .timeline button")) {
     button.disabled = state === "sending" || state === "empty";
   }
@@ -38,18 +47,31 @@ function setState(next) {
   find("[data-do=clear]").disabled = find("[data-do=submit]").disabled;
   find("[data-do=previous]").disabled = state !== "idle" && state !== "review";
   showWords();
+  showWave();
+  showPhrase();
 }
 
 // ------------------------------------------------------------------ recording
 
-function start() {
+async function start() {
   if (state !== "idle" && state !== "review") return;
+  if (take.mode === "trace" && !take.typing.text.trim()) {
+    caption.focus();
+    return note("Type the caption first; its phrases then advance while you point.");
+  }
+  if (take.mode === "speak" && !microphone.isOpen) {
+    if (!await openMicrophone() || (state !== "idle" && state !== "review")) return;
+  }
   pause();
   take.origin = performance.now() - take.elapsed * 1000;
   pointer.isNewStroke = true;
   setState("recording");
   note();
-  caption.focus({ preventScroll: true });
+  if (take.mode === "speak") {
+    take.voice ??= new Voice();
+    microphone.start(take.voice, take.origin, take.elapsed);
+  } else if (take.mode === "trace") beginTrace();
+  (take.mode === "type" ? caption : root).focus({ preventScroll: true });
   addResting();
   requestAnimationFrame(draw);
 }
@@ -58,8 +80,10 @@ function stop() {
   if (state !== "recording") return;
   addResting();
   take.elapsed = position = clock();
+  take.version++;
   setState("review");
-  root.focus({ preventScroll: true });
+  (take.mode === "speak" ? caption : root).focus({ preventScroll: true });
+  if (take.mode === "speak") return microphone.stop(take.elapsed).then(() => { setAudio(); showWave(); });
 }
 
 function addPoint(clientX, clientY, time) {
@@ -115,10 +139,12 @@ caption.addEventListener("input", (event) => { if (composing === null) onText(ev
 
 function onText(event, began) {
   const now = clock(event.timeStamp);
+  if (take.heard) take.heard = null;
   take.typing.edit(caption.value, caption.selectionEnd, now, began ?? now);
   take.version++;
   addResting();
   showWords();
+  if (take.mode === "speak") showLane();
 }
 
 function showWords() {
@@ -150,7 +176,8 @@ function draw() {
   if (!element.isConnected || state === "empty") return;
   trace.fit();
   const words = take.typing.words(), isPlaying = Boolean(playing), isLive = state === "recording";
-  if (isPlaying) position = Math.min(take.elapsed, playing.from + (performance.now() - playing.began) / 1000);
+  if (isPlaying && take.voice) position = audio.ended ? take.elapsed : audio.currentTime;
+  else if (isPlaying) position = Math.min(take.elapsed, playing.from + (performance.now() - playing.began) / 1000);
   const isWhole = !isLive && !isPlaying && position >= take.elapsed;
   const now = isLive ? clock() : isWhole ? Infinity : position;
   trace.draw(take.strokes, words, { now, isMoving: !isWhole, only: hovered, hasHead: !isLive && !isWhole });
@@ -176,6 +203,7 @@ function showTime(seconds) {
   find(".seek").max = take.elapsed;
   find(".seek").value = position;
   find(".seek").style.setProperty("--done", 100 * position / (take.elapsed || 1) + "%");
+  find(".cursor").style.left = 100 * Math.min(1, position / (take.elapsed || 1)) + "%";
 }
 
 function replay() {
@@ -184,12 +212,22 @@ function replay() {
   if (state !== "review" || !take.elapsed) return;
   if (position >= take.elapsed) position = 0;
   playing = { from: position, began: performance.now() };
+  if (take.voice) {
+    audio.currentTime = position;
+    audio.play();
+  }
   root.classList.add("playing");
   draw();
 }
 
+function setAudio() { // what replay plays
+  if (audio.src) URL.revokeObjectURL(audio.src);
+  audio.src = URL.createObjectURL(take.voice.wav());
+}
+
 function pause() {
   playing = null;
+  audio.pause();
   root.classList.remove("playing");
 }
 
@@ -198,5 +236,5 @@ find(".seek").addEventListener("input", (event) => {
   position = Number(event.target.value);
   draw();
 });
-const observer = new ResizeObserver(() => draw());
+const observer = new ResizeObserver(() => { draw(); showWave(); });
 observer.observe(frame);

@@ -1,5 +1,8 @@
 // What goes to Python and comes back: tasks, drafts, submissions. Continues recorder.js.
 
+const SAVING = 1000; // milliseconds: with the way to the server, at most two seconds are at stake
+const paces = [performance.now()]; // when the page was opened, and each take submitted
+
 function record() { // the public Localized Narratives line; Python sets whose it is and of what
   const { dataset_id, image_id } = task.image;
   return {
@@ -7,6 +10,7 @@ function record() { // the public Localized Narratives line; Python sets whose i
     timed_caption: take.typing.words().map(({ text, start, end }) => (
       { utterance: text, start_time: round(start, 3), end_time: round(end, 3) })),
     traces: take.strokes.map((stroke) => stroke.map(([x, y, t]) => ({ x, y, t }))),
+    studio: { mode: take.mode, isVoiced: Boolean(take.voice), heard: take.heard, isCorrected: take.isCorrected },
   };
 }
 
@@ -35,56 +39,67 @@ function note(text = "", label = "", act = null, kind = "plain") {
   find(".note .action").onclick = () => { note(); act(); };
 }
 
-function shelve() { // -> the draft, kept in this browser
-  const draft = { ...message(), saved: Date.now() / 1000 };
-  shelf.put(draft);
+function shelve(isClosing) { // -> the draft, kept in this browser with what is new of its voice
+  const draft = { ...message(), saved: Date.now() / 1000 }, { voice } = take;
+  if (isClosing) shelf.putNow(draft);
+  const end = voice?.length ?? 0;
+  const piece = voice && { at: voice.shelved, samples: voice.samples.slice(voice.shelved, end) };
+  if (voice) voice.shelved = end;
+  shelf.put(draft, piece);
   return draft;
 }
 
 function isUnsaved() {
-  return take.version !== take.savedVersion && ["recording", "review"].includes(state);
+  const isBehind = take.version !== take.savedVersion || (take.voice && take.voice.sent < take.voice.length);
+  return Boolean(isBehind) && ["recording", "review"].includes(state);
 }
 
 let isSaving = false;
 
 async function keep() { // the draft, here and on the server
   if (!isUnsaved()) return;
-  const { version } = take, kept = take, draft = shelve();
+  const { version, voice } = take, kept = take, draft = shelve();
   if (isSaving) return; // the server is slow or gone; the next one is soon enough
   isSaving = true;
-  const answer = await link.ask("save", draft, 4000);
+  const piece = voice && voice.sent < voice.length ? voice.piece(voice.sent) : null;
+  const answer = await link.ask("save", { ...draft, voice: piece }, 4000);
   isSaving = false;
   if (answer.saved) kept.savedVersion = Math.max(kept.savedVersion, version);
+  if (answer.heard !== undefined) voice.sent = Math.min(answer.heard, voice.length);
   if (kept !== take || state === "sending") return;
   if (answer.saved) say("saved", "draft saved " + time());
   else say("unsaved", "not saved, retrying");
   if (answer.problem) note(answer.problem, "", null, "bad");
 }
 
-const saving = setInterval(() => (element.isConnected ? keep() : clearInterval(saving)), 2000);
-window.addEventListener("pagehide", () => { if (element.isConnected && isUnsaved()) shelve(); });
+const saving = setInterval(() => (element.isConnected ? keep() : clearInterval(saving)), SAVING);
+window.addEventListener("pagehide", () => { if (element.isConnected && isUnsaved()) shelve(true); });
 
 async function submit() {
-  if (state === "recording") stop();
-  if (state !== "review" || composing !== null) return;
+  if (state === "recording") await stop();
+  if (state !== "review" || composing !== null || !await timeWords() || state !== "review") return;
   pause();
   setState("sending");
   say("none", "submitting");
   const isKept = take.version === take.savedVersion; // then the server has it all
-  const sent = shelve();
-  let answer = await link.ask("submit", isKept ? { ...sent, record: null } : sent);
-  if (answer.isMissing) answer = await link.ask("submit", sent);
-  while (answer.isLost && element.isConnected) { // the same take twice is one narrative
-    say("unsaved", "not submitted, retrying");
-    note("The studio does not answer. Your take is kept in this browser; trying again.", "", null, "bad");
+  const whole = { ...shelve(), num_samples: take.voice?.length ?? 0 }, { voice } = take;
+  let sent = isKept ? { ...whole, record: null } : whole, answer = {};
+  while (element.isConnected) { // the same take twice is one narrative
     answer = await link.ask("submit", sent);
+    if (answer.isMissing) sent = whole;
+    else if (answer.heard !== undefined) await link.ask("save", { ...whole, voice: voice.piece(answer.heard) });
+    else if (answer.isLost) {
+      say("unsaved", "not submitted, retrying");
+      note("The studio does not answer. Your take is kept in this browser; trying again.", "", null, "bad");
+    } else break;
   }
   if (answer.problem) {
     setState("review");
     say("unsaved", "not submitted");
     return note(answer.problem, "", null, "bad");
   }
-  shelf.drop(sent.take_id);
+  shelf.drop(whole.take_id);
+  paces.push(performance.now());
   show(answer);
   say("done", "submitted " + time());
 }
@@ -95,7 +110,8 @@ async function go(action, body = {}, patience) { // to another image, or collect
   const answer = await link.ask(action, { collection: task.collection, image: task.image?.id, ...body }, patience);
   if (answer.isLost) return note("The studio does not answer. Try again.", "", null, "bad");
   if (answer.problem) return note(answer.problem, "", null, "bad");
-  if (answer.share === undefined && state === asked) show(answer); // else a take has begun meanwhile
+  const hasBegun = state === "recording" && asked !== "recording";
+  if (answer.share === undefined && !hasBegun) show(answer);
   return answer;
 }
 
@@ -118,9 +134,11 @@ function clear() {
 
 function reset() {
   take = newTake();
-  caption.value = "";
+  if (take.mode === "trace" && task.given) take.typing.edit(task.given, task.given.length, 0);
+  caption.value = take.typing.text;
   position = 0;
   pause();
+  microphone.stop(0);
   setState("idle");
   rest();
 }
@@ -131,19 +149,38 @@ function rest() { // keys go to the recorder, unless the person is somewhere els
 }
 
 function review() {
+  if (take.voice) setAudio();
   caption.value = take.typing.text;
   position = take.elapsed;
   setState("review");
   rest();
 }
 
-function undo(isRedo) {
+function undo(isRedo) { // of a word's times, then of a stroke
+  if (!["recording", "review"].includes(state)) return;
+  const [was, is] = isRedo ? [take.future, take.past] : [take.past, take.future];
   const [from, to] = isRedo ? [take.undone, take.strokes] : [take.strokes, take.undone];
-  if (!from.length || !["recording", "review"].includes(state)) return;
-  to.push(from.pop());
-  pointer.isNewStroke = true;
+  if (was.length && was.at(-1).length === take.typing.times.length) {
+    is.push(take.typing.times);
+    take.typing.times = was.pop();
+  } else if (from.length) {
+    to.push(from.pop());
+    pointer.isNewStroke = true;
+  } else return;
   take.version++;
   showWords();
+  showWave();
+}
+
+function setMode(next) {
+  if (state !== "idle" || next === mode) return;
+  mode = next;
+  localStorage.setItem("loctex-mode", mode);
+  if (mode !== "speak") microphone.close();
+  note();
+  reset();
+  if (mode === "speak") openMicrophone();
+  if (mode === "trace" && !take.typing.text) caption.focus();
 }
 
 // ------------------------------------------------------------------ a new task
@@ -156,34 +193,70 @@ function show(answer) { // {collections, collection, progress: [done, total], im
   select.hidden = !task.collections.length;
   const [done, total] = task.progress ?? [0, 0];
   find(".count").textContent = total ? done + " of " + total + " narrated" : "";
+  find(".count").title = pace(total - done);
+  find(".pace").textContent = pace(total - done);
   find(".bar .progress").hidden = !total;
   find(".bar .progress i").style.width = (total ? 100 * done / total : 0) + "%";
   note();
+  find(".question").textContent = task.question || find(".question").dataset[mode];
+  find("[data-do=rules]").hidden = !task.is_admin || !task.collection;
+  find(".consent").hidden = task.keeps_voice;
+  setView(1, 0, 0);
   reset();
   if (!task.image) return showEmpty();
   root.style.setProperty("--ratio", task.image.width / task.image.height);
   photo.alt = task.image.name;
   photo.src = window.gradio_config.root + window.gradio_config.api_prefix + "/file=" + task.image.path;
-  if (task.draft) recover(newest(task.draft));
+  if (task.draft) recover(task.draft);
   requestAnimationFrame(draw);
 }
 
-function newest(draft) { // the copy in this browser is taken just before the server's
-  const own = shelf.all().find(({ take_id }) => take_id === draft.take_id);
-  return own && !(own.saved < draft.saved - 10) ? own : draft;
+function pace(num) { // "40 s each, 12 min left"
+  const gaps = paces.slice(1).map((at, i) => (at - paces[i]) / 1000).slice(-20).sort((a, b) => a - b);
+  if (!gaps.length || num <= 0) return "";
+  const each = gaps[gaps.length >> 1], left = each * num;
+  const text = (s) => (s < 90 ? Math.round(s) + " s" : s < 5400 ? Math.round(s / 60) + " min" : (s / 3600).toFixed(1) + " h");
+  return text(each) + " each, " + text(left) + " left";
+}
+
+async function newest(draft) { // the copy in this browser is taken just before the server's
+  const own = (await shelf.all()).find(({ take_id }) => take_id === draft.take_id);
+  return own && (!draft.record || !(own.saved < draft.saved - 10)) ? { ...own, heard: draft.heard } : draft;
+}
+
+async function recoverVoice(draft) { // -> Voice of what this browser has, and the server
+  const voice = new Voice();
+  for (const { at, samples } of await shelf.voice(draft.take_id)) {
+    if (at <= voice.length) voice.write(at, samples);
+  }
+  voice.shelved = voice.length;
+  voice.sent = Math.min(draft.heard ?? 0, voice.length);
+  while (voice.length < (draft.heard ?? 0)) {
+    const answer = await link.ask("voice", { take_id: draft.take_id, at: voice.length }, 30000);
+    if (!answer.pcm) break;
+    voice.write(voice.length, Voice.decode(answer.pcm));
+    voice.sent = voice.length;
+  }
+  return voice;
 }
 
 photo.addEventListener("error", () => {
   if (task.image) note("The picture of this image cannot be loaded. Skip it.", "", null, "bad");
 });
 
-function recover({ take_id, record: { caption: written, timed_caption: words, traces }, saved }) {
-  take.id = take_id;
-  take.typing = Typing.from(written, words.map(({ utterance, start_time, end_time }) => (
-    { text: utterance, start: start_time, end: end_time })));
-  take.strokes = traces.map((stroke) => stroke.map(({ x, y, t }) => [x, y, t]));
-  take.elapsed = Math.max(lastTime(), ...words.map((word) => word.end_time), 0);
-  take.version = 1;
+async function recover(known) {
+  const { image } = task, draft = await newest(known);
+  const { take_id, record: { caption: written, timed_caption: words, traces, studio }, saved } = draft;
+  const voice = studio?.isVoiced ? await recoverVoice(draft) : null;
+  if (image !== task.image || state !== "idle") return;
+  const typing = Object.assign(Typing.from(written, words.map(({ utterance, start_time, end_time }) => (
+    { text: utterance, start: start_time, end: end_time }))), { isPhrased: studio?.mode === "trace" });
+  Object.assign(take, newTake(), {
+    id: take_id, mode: studio?.mode ?? "type", typing, voice, heard: studio?.heard ?? null, version: 1,
+    aligned: studio?.heard ? written : null, isCorrected: Boolean(studio?.isCorrected),
+    strokes: traces.map((stroke) => stroke.map(({ x, y, t }) => [x, y, t])),
+  });
+  take.elapsed = Math.max(lastTime(), ...words.map((word) => word.end_time), (voice?.length ?? 0) / RATE);
   review();
   say("saved", "draft saved " + time(saved));
   note("This take was not submitted: continue, replay or submit it.", "Discard", () => {
@@ -230,7 +303,7 @@ new IntersectionObserver(async ([entry]) => {
   const isFree = () => element.isConnected && ["empty", "idle"].includes(state);
   if (!entry.isIntersecting || isAsking || !isFree()) return;
   isAsking = true;
-  const drafts = shelf.all().map(({ take_id, image, collection, annotator }) => (
+  const drafts = (await shelf.all()).map(({ take_id, image, collection, annotator }) => (
     { take_id, image, collection, annotator }));
   while (isFree() && !await go("open", { drafts }));
   isAsking = false;

@@ -10,6 +10,7 @@ const UNSPACED = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script
 class Typing {
   constructor() {
     this.text = "";
+    this.isPhrased = false; // a "word" is then a phrase, as in "next to | the red car"
     this.times = []; // per character [first, last] in seconds, or null where it has none
   }
 
@@ -33,7 +34,7 @@ class Typing {
 
   // [{text, start, end}] in seconds; starts never decrease; their texts are the caption's.
   words() {
-    const words = piecesOf(this.text).map(([from, to]) => {
+    const words = this.pieces().map(([from, to]) => {
       const span = spanOf(this.times.slice(from, to));
       return { text: this.text.slice(from, to), start: span?.[0], end: span?.[1] };
     });
@@ -50,6 +51,13 @@ class Typing {
     }
     return words;
   }
+
+  retime(index, start, end) { // of the word with this index; null: it has none
+    const [from, to] = this.pieces()[index];
+    this.times.fill(start === null ? null : [start, end], from, to);
+  }
+
+  pieces() { return this.isPhrased ? phrasesOf(this.text) : piecesOf(this.text); }
 
   static from(caption, words) { // words: [{text, start, end}] in the caption's order
     const typing = new Typing();
@@ -87,4 +95,20 @@ function piecesOf(text) { // [from, to] of each word; scripts without spaces are
     }
   }
   return pieces;
+}
+
+const BEFORE = new Set(("and or but with without on in at of to from by near behind under above below over beside "
+  + "between into onto along around across through next where which who that while there is are").split(" "));
+
+function phrasesOf(text) { // [from, to]: cut behind punctuation and before what opens a phrase
+  const phrases = [];
+  let isOpener = true; // the phrase has only words like "and there are" so far
+  for (const [from, to] of piecesOf(text)) {
+    const last = phrases.at(-1), word = text.slice(from, to).toLowerCase().replace(/[^a-z]/g, "");
+    const isCut = !last || /[.,;:!?]$/.test(text.slice(last[0], last[1])) || (BEFORE.has(word) && !isOpener);
+    if (isCut) phrases.push([from, to]);
+    else last[1] = to;
+    isOpener = BEFORE.has(word) && (isCut || isOpener);
+  }
+  return phrases;
 }

@@ -1,0 +1,199 @@
+"""Speak in a real browser: the voice is on the pointer's clock, and its words find their times."""
+
+import re
+
+import numpy as np
+import pytest
+import soundfile
+from playwright.sync_api import Page, expect
+from scipy.signal import resample_poly
+
+from data_tools.localized_narratives import export_collection
+from data_tools.voices import RATE
+from loctex.narrative import read_jsonl
+from tests.browser.conftest import Studio
+from tests.browser.test_annotate import circle, only, open_collection, saved, start, wait_for
+from tests.data_tools.espeak import speak
+
+CLICKING = """() => { // in place of the microphone: a stream on which clicks are put
+  navigator.mediaDevices.getUserMedia = async () => {
+    const context = new AudioContext({ sampleRate: 48000 });
+    const to = context.createMediaStreamDestination();
+    const click = context.createBuffer(1, 480, 48000);
+    click.getChannelData(0).forEach((_, i, all) => { all[i] = i % 12 < 6 ? 0.5 : -0.5; });
+    window.clickNow = () => {
+      const source = context.createBufferSource();
+      source.buffer = click;
+      source.connect(to);
+      source.start();
+    };
+    await context.resume();
+    return to.stream;
+  };
+}"""
+CLICKS = """async ([seconds, every]) => { // a click and a jump of the pointer at the same moment
+  const frame = document.querySelector('.frame'), box = frame.getBoundingClientRect();
+  const until = performance.now() + 1000 * seconds;
+  for (let i = 0; performance.now() < until; i++) {
+    await new Promise((resolve) => setTimeout(resolve, every * (0.8 + 0.4 * Math.random())));
+    window.clickNow();
+    frame.dispatchEvent(new PointerEvent('pointermove', {
+      isPrimary: true, pointerType: 'mouse', bubbles: true,
+      clientX: box.left + box.width * (i % 2 ? 0.25 : 0.75), clientY: box.top + box.height / 2,
+    }));
+  }
+}"""
+
+
+def choose(page: Page, way: str) -> None:
+    page.get_by_role("radio", name=way).click()
+    page.wait_for_selector(f"[data-mode={way.lower()}][data-state=idle]")
+
+
+def voice_of(studio: Studio, name: str) -> np.ndarray:
+    """(S,) int16 of a stored WAV."""
+    samples, rate = soundfile.read(studio.root / name, dtype="int16")
+    assert rate == RATE and samples.ndim == 1
+    return samples
+
+
+def click_times(samples: np.ndarray) -> np.ndarray:
+    """Seconds at which clicks begin."""
+    loud = np.flatnonzero(np.abs(samples.astype(int)) > 5000)
+    return loud[np.diff(loud, prepend=-RATE) > RATE // 10] / RATE
+
+
+@pytest.mark.parametrize("seconds", [10, pytest.param(60, marks=pytest.mark.slow)])
+def test_clicks_in_the_voice_and_jumps_of_the_pointer_are_on_one_clock(page, studio, seconds):
+    page.add_init_script(f"({CLICKING})()")
+    store, collection = open_collection(page, studio, f"clicks {seconds}")
+    choose(page, "Speak")
+    expect(page.locator(".heard")).to_contain_text("Say something")
+    page.keyboard.press("Space")
+    wait_for(page, "recording")
+    page.evaluate("window.clickNow()")  # the first one of a stream is not heard by anybody
+    page.evaluate(CLICKS, [seconds, 500])
+    page.keyboard.press("Enter")
+    wait_for(page, "review")
+    page.keyboard.type("click")
+    page.keyboard.press("Control+Enter")
+    saved(page, "done")
+
+    told = only(store, collection)
+    voice = voice_of(studio, told.voice)
+    points = np.concatenate(told.strokes)
+    jumps = points[np.flatnonzero(np.abs(np.diff(points[:, 0], prepend=-1)) > 0.2), 2]
+    clicks = click_times(voice)
+    assert len(clicks) == len(jumps) > 1.5 * seconds
+    late = clicks - jumps
+    slope = np.polyfit(jumps, late, 1)[0]
+    offset, drift = np.median(late), slope * seconds
+    print(
+        f"{len(late)} clicks in {seconds} s: offset {offset * 1000:.1f} ms, drift "
+        f"{drift * 1000:.1f} ms, farthest {np.abs(late).max() * 1000:.1f} ms"
+    )
+    assert abs(offset) <= 0.03 and abs(drift) <= 0.03
+    assert len(voice) / RATE == pytest.approx(seconds, abs=2)
+    assert np.abs(late).max() <= 0.06
+
+
+@pytest.fixture
+def speaking(browser_type, browser_type_launch_args, tmp_path):
+    """Opens a page whose microphone is Chromium's fake one: it says a sentence again and again."""
+    opened = []
+
+    def open_page(text: str) -> Page:
+        voice, _ = speak(text)
+        sound = np.concatenate((resample_poly(voice.astype(float), 3, 1), np.zeros(24_000)))
+        soundfile.write(tmp_path / "said.wav", sound.astype(np.int16), 48_000)
+        arguments = [
+            *browser_type_launch_args["args"], "--use-fake-device-for-media-stream",
+            "--use-fake-ui-for-media-stream",
+            f"--use-file-for-fake-audio-capture={tmp_path / 'said.wav'}",
+        ]  # fmt: skip
+        opened.append(browser_type.launch(**browser_type_launch_args | {"args": arguments}))
+        return opened[-1].new_page(viewport={"width": 1440, "height": 900})
+
+    yield open_page
+    for browser in opened:
+        browser.close()
+
+
+def speak_for(page: Page, seconds: float) -> None:
+    """A take from the fake microphone, with a round of the pointer; in review."""
+    choose(page, "Speak")
+    expect(page.locator(".heard")).to_contain_text("Say something")
+    box = start(page)
+    circle(page, box)
+    page.wait_for_function(
+        f"document.querySelector('.clock span').textContent >= '0:{seconds:02.0f}'"
+    )
+    page.keyboard.press("Enter")
+    wait_for(page, "review")
+
+
+def test_a_spoken_take_is_heard_timed_corrected_stored_and_exported(speaking, own_studio, tmp_path):
+    page = speaking("a small cat is sleeping on the sofa")
+    store, collection = open_collection(page, own_studio, "spoken")
+    speak_for(page, 5)
+    expect(page.locator(".wave canvas")).to_be_visible()
+    page.keyboard.type("a small cat is sleeping on the sofa")
+    page.keyboard.press("Enter")
+    expect(page.locator(".saved")).to_contain_text("words found", timeout=60_000)
+    spans = page.locator(".lane span")
+    expect(spans).to_have_count(8)
+    cat = page.locator(".lane span", has_text="cat")
+    before = cat.get_attribute("title")
+    cat.focus()
+    page.keyboard.press("ArrowRight")
+    expect(cat).not_to_have_attribute("title", before)
+    page.keyboard.press("Escape")
+    page.keyboard.press("u")
+    expect(cat).to_have_attribute("title", re.compile(before.split(",")[0]))
+    page.keyboard.press("Space")
+    page.wait_for_selector(".playing")
+    page.wait_for_function("Number(document.querySelector('.seek').value) > 0.5")
+    page.keyboard.press("Control+Enter")
+    saved(page, "done")
+
+    told = only(store, collection)
+    voice = voice_of(own_studio, told.voice)
+    assert len(voice) / RATE == pytest.approx(told.duration, abs=0.5) and len(voice) > 4 * RATE
+    assert np.abs(voice.astype(int)).max() > 2000
+    starts = [word.start for word in told.words]
+    assert starts == sorted(starts) and starts[-1] - starts[0] > 1
+    assert not list((own_studio.root / "voices" / "drafts").iterdir())
+    export_collection(store, collection, tmp_path / "out")
+    (record,) = read_jsonl(tmp_path / "out" / "narratives.jsonl")
+    assert record.voice.endswith(".ogg")
+    heard, rate = soundfile.read(tmp_path / "out" / record.voice)
+    assert rate == RATE and len(heard) == len(voice)
+
+
+def test_a_collection_that_keeps_no_voices_has_the_times_and_no_voice(speaking, own_studio):
+    page = speaking("a red ball on the grass")
+    store, collection = open_collection(page, own_studio, "consent")
+    page.get_by_role("button", name="What this collection asks").click()
+    page.get_by_label("Question").fill("What grows here?")
+    page.get_by_label("Delete voices").check()
+    page.get_by_role("button", name="Keep").click()
+    expect(page.locator(".question")).to_have_text("What grows here?")
+    speak_for(page, 3)
+    page.keyboard.type("a red ball on the grass")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".saved")).to_contain_text("submitted", timeout=60_000)
+    told = only(store, collection)
+    assert told.voice is None and told.words[-1].start > told.words[0].start
+    assert [path.name for path in (own_studio.root / "voices").rglob("*.*")] == []
+
+
+def test_without_a_microphone_the_page_says_what_to_do(page, studio):
+    page.add_init_script(
+        "navigator.mediaDevices.getUserMedia = undefined;"
+        "Object.defineProperty(navigator, 'mediaDevices', {value: undefined});"
+    )
+    open_collection(page, studio, "plain http")
+    choose(page, "Speak")
+    expect(page.locator(".note")).to_contain_text("secure pages only")
+    choose(page, "Type")
+    wait_for(page, "idle")
