@@ -139,6 +139,8 @@ function reset() {
   position = 0;
   pause();
   microphone.stop(0);
+  find(".question").textContent = task.question || find(".question").dataset[mode];
+  caption.placeholder = find(".question").dataset[mode + "Text"];
   setState("idle");
   rest();
 }
@@ -198,7 +200,6 @@ function show(answer) { // {collections, collection, progress: [done, total], im
   find(".bar .progress").hidden = !total;
   find(".bar .progress i").style.width = (total ? 100 * done / total : 0) + "%";
   note();
-  find(".question").textContent = task.question || find(".question").dataset[mode];
   find("[data-do=rules]").hidden = !task.is_admin || !task.collection;
   find(".consent").hidden = task.keeps_voice;
   setView(1, 0, 0);
