@@ -89,8 +89,8 @@ def save(workspace: Workspace, annotator: str, ask: Message) -> Message:
     store.save_draft(take_id, me, int(ask["image"]), record)
     if piece is None or store.has_take(take_id):
         return {"saved": True}
-    sound = base64.b64decode(piece["pcm"], validate=True)
-    return {"saved": True, "heard": workspace.voices.append(take_id, int(piece["at"]), sound)}
+    at, sound = int(piece.get("at", 0)), base64.b64decode(piece.get("pcm", ""), validate=True)
+    return {"saved": True, "heard": workspace.voices.append(take_id, at, sound)}
 
 
 def submit(workspace: Workspace, annotator: str, ask: Message) -> Message:

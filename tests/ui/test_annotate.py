@@ -1,12 +1,17 @@
 """What the recorder asks and is told: the queue, drafts, and what may become a narrative."""
 
+import base64
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from data_tools.store import FIRST_ANNOTATOR, StoreError
+from data_tools.voices import read_voice
+from tests.data_tools.espeak import speak
 from tests.data_tools.samples import picture
+from tests.data_tools.whisper import tiny_whisper
 from ui import annotate
 from ui.annotate import answer
 from ui.exchange import NUM_PARTS
@@ -221,3 +226,87 @@ def test_a_narrative_is_checked_once_at_the_door(workspace):
     narrative = annotate.checked(RECORD, image, 12)
     assert replace(narrative, annotator_id=7).annotator_id == 7
     assert narrative.duration == 0.9 and narrative.num_points == 2
+
+
+# --- voices
+
+TAKE = "0123456789abcdef" * 2
+
+
+def piece(samples: np.ndarray, at: int = 0) -> dict:
+    return {"at": at, "pcm": base64.b64encode(samples.astype("<i2").tobytes()).decode()}
+
+
+def test_a_voice_comes_in_pieces_and_is_stored_beside_the_record(ann, workspace):
+    sound = np.arange(16000)
+    voiced = RECORD | {"studio": {"isVoiced": True}}
+    told = ann.ask("save", take_id=TAKE, record=voiced, voice=piece(sound[:9000]))
+    assert told == {"saved": True, "heard": 9000}
+    assert Person(workspace).ask("open")["draft"]["heard"] == 9000
+    assert ann.ask("submit", take_id=TAKE, record=None, num_samples=16000) == {"heard": 9000}
+    ann.ask("save", take_id=TAKE, record=voiced, voice=piece(sound[9000:], 9000))
+    told = ann.ask("submit", take_id=TAKE, record=None, num_samples=16000)
+    again = ann.ask("submit", take_id=TAKE, record=None, num_samples=16000)
+    assert told["progress"] == again["progress"] == [1, 3]
+    (row,) = workspace.store.narratives(told["collection"])
+    narrative = workspace.store.narrative(row.id)
+    assert narrative.voice == f"voices/{TAKE}.wav" and "studio" not in narrative.extra
+    assert np.array_equal(read_voice(workspace.root / narrative.voice), sound)
+    assert workspace.voices.heard(TAKE) == 0
+    late = ann.ask("save", take_id=TAKE, image=row.image_row_id, record=voiced, voice=piece(sound))
+    assert late == {"saved": True} and workspace.voices.heard(TAKE) == 0
+
+
+def test_a_voice_is_heard_by_its_owner_alone(ann, workspace):
+    ann.ask("save", take_id=TAKE, record=RECORD, voice=piece(np.arange(10)))
+    bob = Person(workspace, "bob")
+    bob.ask("open")
+    for action in ("voice", "align", "propose"):
+        told = bob.ask(action, take_id=TAKE, at=0, caption="a ball")
+        assert set(told) == {"problem"}
+    assert "belongs to another" in bob.ask(
+        "save", take_id=TAKE, record=RECORD, voice=piece(np.arange(20))
+    )["problem"]
+    assert workspace.voices.heard(TAKE) == 10
+    told = ann.ask("voice", take_id=TAKE, at=4)
+    assert np.array_equal(np.frombuffer(base64.b64decode(told["pcm"]), "<i2"), np.arange(4, 10))
+    ann.ask("discard", take_id=TAKE)
+    assert workspace.voices.heard(TAKE) == 0
+
+
+@pytest.mark.parametrize("voice", [{"at": 0, "pcm": "no base64!"}, {"at": 5, "pcm": ""}, {"at": 0}])
+def test_a_piece_that_is_no_voice_changes_nothing(ann, workspace, voice):
+    ann.ask("save", take_id=TAKE, record=RECORD, voice=voice)
+    assert workspace.voices.heard(TAKE) == 0
+    assert "no proper id" in ann.ask(
+        "save", take_id="../x", record=RECORD, voice=piece(np.arange(3))
+    )["problem"]
+
+
+def test_words_are_timed_and_proposed_in_a_process_of_their_own(ann, workspace, tmp_path):
+    tiny_whisper(tmp_path)
+    voice, starts = speak("a small cat is sleeping on the sofa")
+    ann.ask("save", take_id=TAKE, record=RECORD, voice=piece(voice))
+    words = ann.ask("align", take_id=TAKE, caption="a small cat is sleeping on the sofa")["words"]
+    assert abs(words[2]["start"] - starts[2]) < 0.1 and words[2]["text"] == "cat"
+    assert "not English" in ann.ask("align", take_id=TAKE, caption="кошка спит")["problem"]
+    assert "--whisper" in ann.ask("propose", take_id=TAKE)["problem"]
+    workspace.whisper = tmp_path
+    assert isinstance(ann.ask("propose", take_id=TAKE)["caption"], str)
+
+
+def test_a_collection_asks_its_question_and_may_keep_no_voice(ann, workspace):
+    assert (ann.told["question"], ann.told["keeps_voice"]) == ("", True)
+    told = ann.ask("ask_for", question=" What grows here? ", keeps_voice=False)
+    assert (told["question"], told["keeps_voice"]) == ("What grows here?", False)
+    ann.ask("save", take_id=TAKE, record=RECORD, voice=piece(np.arange(100)))
+    told = ann.ask("submit", take_id=TAKE, record=None, num_samples=100)
+    (row,) = workspace.store.narratives(told["collection"])
+    assert workspace.store.narrative(row.id).voice is None
+    assert not list(workspace.voices_dir.rglob("*.*"))
+
+
+def test_only_an_admin_says_what_a_collection_asks(ann, workspace, monkeypatch):
+    monkeypatch.setattr(workspace, "allows", lambda role, name: role != "admin")
+    assert "Only an admin" in ann.ask("ask_for", question="x", keeps_voice=True)["problem"]
+    assert ann.ask("open")["is_admin"] is False

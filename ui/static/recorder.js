@@ -69,6 +69,7 @@ async function start() {
   note();
   if (take.mode === "speak") {
     take.voice ??= new Voice();
+    find(".heard").textContent = "Recording your voice";
     microphone.start(take.voice, take.origin, take.elapsed);
   } else if (take.mode === "trace") beginTrace();
   (take.mode === "type" ? caption : root).focus({ preventScroll: true });
@@ -175,7 +176,8 @@ find(".chips").addEventListener("pointerleave", () => { hovered = null; draw(); 
 function draw() {
   if (!element.isConnected || state === "empty") return;
   trace.fit();
-  const words = take.typing.words(), isPlaying = Boolean(playing), isLive = state === "recording";
+  const isPlaying = Boolean(playing), isLive = state === "recording";
+  const words = isLive ? begunPhrases(take.typing.words()) : take.typing.words();
   if (isPlaying && take.voice) position = audio.ended ? take.elapsed : audio.currentTime;
   else if (isPlaying) position = Math.min(take.elapsed, playing.from + (performance.now() - playing.began) / 1000);
   const isWhole = !isLive && !isPlaying && position >= take.elapsed;

@@ -7,6 +7,11 @@ const steps = { index: 0, from: 0, down: null }; // the phrase to come; seconds;
 
 function phrases() { return take.mode === "trace" ? take.typing.words() : []; }
 
+function begunPhrases(words) { // while tracing, those to come have no time yet
+  return take.mode !== "trace" ? words
+    : words.map((word, i) => (i > steps.index ? { ...word, start: Infinity } : word));
+}
+
 function beginTrace() {
   Object.assign(steps, { from: take.elapsed, down: null });
   if (!take.elapsed) steps.index = 0;

@@ -15,7 +15,7 @@ function showLevel({ peak, warning }) {
 
 async function openMicrophone() { // -> is it open
   try {
-    await microphone.open();
+    await microphone.open(); // the level is the microphone test
     find(".heard").textContent = "Say something: the bar should move.";
     return true;
   } catch (error) {
