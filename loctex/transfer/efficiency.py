@@ -9,9 +9,9 @@ the images' names.
 
 Prints the score over the number of labels for random initialization, the run and each --also
 (another run, timm:MODEL, or timm:MODEL=FILE), with the standard deviation over the draws, and a
-sentence for each: "RUN with 40 labels equals OTHER with 200". Writes result.json, and subsets.json
-with the images of every draw: the first N of a draw are its N labels, so that subsets are nested.
-The score is accuracy where each image shows one class, else mean AP.
+sentence for each: "RUN with 40 labels equals OTHER with 200". Writes result.json, chart.svg, and
+subsets.json with the images of every draw: the first N of a draw are its N labels, so that subsets
+are nested. The score is accuracy where each image shows one class, else mean AP.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import torch
 
 from loctex import checkpoint
 from loctex.runs import write_whole
-from loctex.transfer import features, linear, sources
+from loctex.transfer import chart, features, linear, sources
 from loctex.transfer import task as tasks
 from loctex.transfer.features import Encoder
 from loctex.transfer.labels import Labels
@@ -247,6 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     to = given.to or given.run / "transfer" / name / "result.json"
     result |= {"run": given.run.resolve().name, "checkpoint": folder.name}
     write_whole(to.with_name("subsets.json"), json.dumps(result.pop("subsets"), indent=1))
+    write_whole(to.with_name("chart.svg"), chart.svg(result))
     write_whole(to, json.dumps(result, indent=1))
     problems = Task(task.train, task.test, result["left_out"]).problems()
     print("\n".join([table(result), *problems, f"written to {to}"]))

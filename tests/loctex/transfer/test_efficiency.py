@@ -1,13 +1,15 @@
 """Label efficiency: nested draws, a curve that rises, and a sentence that is true of it."""
 
 import json
+import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
-from loctex.transfer import efficiency, linear
+from loctex.transfer import chart, efficiency, linear
 from loctex.transfer.labels import Labels
 from tests.loctex.transfer.test_sources import KINDS, picture, write_folders
 from tests.loctex.weights import write_run
@@ -109,7 +111,28 @@ def test_the_command_scores_rows_and_writes_the_images_of_every_draw(tmp_path, c
     assert [len(order) for order in subsets.values()] == [16, 16, 16]
     assert subsets["0"] != subsets["1"]
     assert result["sentences"][0] in capsys.readouterr().out
+    assert (tmp_path / "out" / "chart.svg").read_text() == chart.svg(result)
     assert run_command(run, *more) == (result, subsets)
+
+
+def test_the_chart_draws_each_row_with_a_bar_of_one_deviation_at_each_count():
+    rows = [{"name": "a<b", "mean": [0.25, 0.5, 0.75], "std": [0.125, 0.05, 0.0]},
+            {"name": "c", "mean": [0.1, 0.2, 0.3], "std": [0.0, 0.0, 0.0]}]  # fmt: skip
+    text = chart.svg({"counts": [10, 100, 1000], "rows": rows, "measure": "map", "num_test": 9})
+    root = ElementTree.fromstring(text)
+    name = "{http://www.w3.org/2000/svg}"
+    lines = [line.get("points").split() for line in root.iter(f"{name}polyline")]
+    places = [[tuple(map(float, point.split(","))) for point in line] for line in lines]
+    assert [len(line) for line in places] == [3, 3]
+    x, y = zip(*places[0], strict=True)
+    assert x[1] - x[0] == pytest.approx(x[2] - x[1], abs=0.11)  # a log scale
+    assert y[0] - y[1] == pytest.approx(y[1] - y[2], abs=0.11)
+    _, first, end = re.match(
+        r"M(\S+) (\S+)V([\d.]+)", next(root.iter(f"{name}path")).get("d")
+    ).groups()
+    assert float(end) - float(first) == pytest.approx(y[0] - y[1], abs=0.21)  # 2 x .125
+    said = [item.text for item in root.iter(f"{name}text")]
+    assert "a<b" in said and "1,000" in said and "0 %" in said and "80 %" in said
 
 
 def test_a_picture_that_is_also_tested_on_is_taken_out_of_training_by_name(tmp_path):
