@@ -23,7 +23,7 @@ from loctex.transfer.instances import Instances
 from loctex.transfer.schedule import Schedule
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 1e-4  # detectron2's; norms and biases do not decay
-PRECISE = 200  # batches over which the batch norms are measured at the end
+PRECISE, PASSES = 200, 8  # at the end, batch norms are measured over so many batches, or epochs
 STATE = "checkpoint.pt"
 
 
@@ -72,7 +72,7 @@ def train(
             write_whole(run.path / STATE, state_of(number, model, sgd))
         if is_stopped:
             return None
-    measure_norms(given, model, part, schedule, device)
+    measure_norms(given, model, part, device)
     return model
 
 
@@ -80,12 +80,11 @@ def measure_norms(
     given: argparse.Namespace,
     model: FasterRCNN,
     part: Instances,
-    schedule: Schedule,
     device: torch.device,
 ) -> None:
     """Precise batch norm, over the first batches of the training."""
     ranks, rank = distributed.num_ranks(), distributed.rank()
-    steps = min(PRECISE, schedule.steps)
+    steps = min(PRECISE, -(-PASSES * len(part.photos) // given.batch))
     order = Order(len(part.photos), given.batch, steps, given.seed, rank=rank, num_ranks=ranks)
     source = batches(part, order, given.workers)
     torch.manual_seed(seed_of(given.seed, 0, rank))
