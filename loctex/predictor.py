@@ -48,6 +48,7 @@ class Predictor:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self._image: ImageFeatures | None = None
+        self._caption: tuple[str, TextFeatures, np.ndarray] | None = None  # the last one read
 
     @classmethod
     def load(
@@ -145,9 +146,13 @@ class Predictor:
             raise ValueError("the caption is empty; type what to look for in the image")
         utterances = words.estimate(caption) if recorded is None else tuple(recorded)
         spans = words.spans(caption, utterances)
-        tokens, offsets = tokenizer.encode(self.tokenizer, [caption], self.model.config.max_tokens)
-        text = self.model.encode_text(torch.from_numpy(tokens).to(self.model.device))
-        return self._image, text, offsets[0], utterances, spans
+        if self._caption is None or self._caption[0] != caption:
+            tokens, offsets = tokenizer.encode(
+                self.tokenizer, [caption], self.model.config.max_tokens
+            )
+            text = self.model.encode_text(torch.from_numpy(tokens).to(self.model.device))
+            self._caption = caption, text, offsets[0]
+        return self._image, *self._caption[1:], utterances, spans
 
 
 def square(image: np.ndarray, size: int) -> np.ndarray:

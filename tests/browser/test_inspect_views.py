@@ -59,11 +59,11 @@ def test_two_models_look_at_one_word_and_their_difference_is_another_picture(pag
     canvases = "#inspect-comparison canvas"
     page.wait_for_selector("#inspect-comparison .word")
     expect(page.locator(canvases)).to_have_count(2)
-    page.wait_for_function(f"{DRAWN}(['{canvases}', 1]).length > 10000")
+    page.wait_for_function(f"({DRAWN})(['{canvases}', 1]).length > 10000")
     first, second = (page.evaluate(DRAWN, [canvases, k]) for k in (0, 1))
     assert first != second
     page.get_by_role("button", name="Difference").click()
-    page.wait_for_function("([old]) => " + DRAWN + f"(['{canvases}', 1]) !== old", arg=[second])
+    page.wait_for_function(f"(old) => ({DRAWN})(['{canvases}', 1]) !== old", arg=second)
     assert page.evaluate(DRAWN, [canvases, 0]) == first
     words = page.locator("#inspect-comparison .word")
     expect(page.locator(".scoretable tr")).to_have_count(words.count() + 1)

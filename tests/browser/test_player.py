@@ -118,6 +118,27 @@ def test_attention_lies_on_its_cell(show, size, cell, scale):
     assert abs(7 * x - column - 0.5) <= 0.5 and abs(7 * y - row - 0.5) <= 0.5
 
 
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("zoom", [0.67, 1.5])
+@pytest.mark.parametrize("size", ["900x300", "300x900", "40x30"])
+def test_what_the_eye_sees_of_a_zoomed_page_lies_on_its_cell(show, size, zoom, scale):
+    page = show(f"spot-{size}-1-5", scale=scale)
+    page.evaluate("(zoom) => { document.documentElement.style.zoom = zoom; }", zoom)
+    pixels(page, isSmooth=True, hasPath=False)
+    canvas = page.locator(".model canvas")
+    canvas.scroll_into_view_if_needed()
+    content = np.frombuffer(canvas.screenshot(), np.uint8)
+    seen = cv2.imdecode(content, cv2.IMREAD_COLOR)[..., 2].astype(float)  # red: the strongest
+    weight = np.clip(seen - 100, 0, None)
+    height, width = weight.shape
+    x = weight.sum(0) @ (np.arange(width) + 0.5) / weight.sum() / width
+    y = weight.sum(1) @ (np.arange(height) + 0.5) / weight.sum() / height
+    assert abs(7 * x - 5.5) <= 0.5 and abs(7 * y - 1.5) <= 0.5
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 5.5 / 7, box["y"] + box["height"] * 1.5 / 7)
+    page.wait_for_function("String(document.querySelector('.player').player.state.cell) === '1,5'")
+
+
 def test_the_persons_trace_of_a_word_lies_where_it_was_recorded(show):
     page = show("replay")
     page.hover(".word >> nth=1")

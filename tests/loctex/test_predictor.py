@@ -1,13 +1,18 @@
 import json
+import time
 
 import numpy as np
 import pytest
+import torch
 
-from loctex import evaluate, predictor
+from loctex import evaluate, predictor, tokenizer
+from loctex import model as models
 from loctex.dataset import decode_into
+from loctex.losses import ATTENTION
 from loctex.narrative import Word
 from loctex.predictor import Predictor
 from loctex.runs import Run
+from loctex.settings import PRESETS
 from loctex.snapshot import Snapshot, decode_image
 from loctex.train import train
 from tests.loctex.small import small
@@ -198,3 +203,49 @@ def test_a_model_without_a_matching_head_has_no_probability(run, item):
     one = Predictor.load(run)
     one.set_image(decode_image(item.image))
     assert one.match("a red circle") is None
+
+
+def test_the_training_path_and_the_inspecting_path_give_the_same_attention(run, snapshot):
+    """Batches padded and worked on in groups of similar length, against one caption at a time."""
+    split = Snapshot.open(snapshot).split("val")
+    one = Predictor.load(run)
+    images = [decode_image(split[i].image) for i in range(4)]
+    captions = ["a circle", "a red circle above a blue square", "red", "two green stars and one"]
+    order = np.argsort([len(c) for c in captions])
+    captions = [captions[i] for i in order]
+    size = one.model.config.image_size
+    pixels = torch.from_numpy(np.stack([predictor.square(image, size) for image in images]))
+    tokens, offsets = tokenizer.encode(one.tokenizer, captions, one.model.config.max_tokens)
+    lengths = (tokens != one.tokenizer.pad_token_id).sum(axis=1)
+    assert (np.diff(lengths) >= 0).all() and lengths[0] < lengths[-1]
+    with torch.inference_mode():
+        output = one.model(predictor.normalise(pixels), torch.from_numpy(tokens), lengths.tolist())
+        form, head = ATTENTION[one.model.config.localization], one.model.attention[-1]
+        fast = form(output.cosine[-1], head.scale).numpy().reshape(4, -1, 4, 4)
+    for k, caption in enumerate(captions):
+        one.set_image(images[k])
+        seen = one.attend(caption)
+        expected = predictor.word_maps(fast[k], offsets[k], seen.spans)
+        assert np.abs(seen.maps - expected).max() <= 1e-5
+        assert abs(seen.score - float(output.image[k] @ output.text[k])) <= 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset, limit", [("tiny", 0.1), ("r50", 0.4)])
+def test_a_new_caption_is_answered_in_time(snapshot, preset, limit):
+    """On two cores; the fastest of 9, as other work may share them."""
+    captions = Snapshot.open(snapshot).split("train").captions()
+    words_of = tokenizer.train(captions, 500, PRESETS[preset].data.max_tokens)
+    built = models.build(PRESETS[preset], len(words_of), words_of.pad_token_id)
+    one = Predictor(built, words_of)
+    one.set_image(np.zeros((480, 640, 3), np.uint8))
+    caption = "In this image we can see a red circle and a blue square beside two green stars. "
+    one.attend(caption)
+    took = []
+    for k in range(9):
+        begun = time.perf_counter()
+        one.attend(f"{caption} {k}")
+        one.layers(f"{caption} {k}")
+        took.append(time.perf_counter() - begun)
+    print(f"{preset}: median {np.median(took) * 1000:.0f} ms, fastest {min(took) * 1000:.0f} ms")
+    assert min(took) <= limit
