@@ -194,10 +194,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoint", default="best", help="best, last, or a folder [best]")
     parser.add_argument("--device", help="cpu, cuda ...; the GPU where there is one")
     given = parser.parse_args(arguments)
-    from loctex import checkpoint
-
+    folder = Path(given.checkpoint)
     try:
-        making = Making(checkpoint.find(given.run, given.checkpoint), given.data, given.split)
+        if not (folder / "config.json").is_file():  # else the lock is taken before torch is there
+            from loctex import checkpoint
+
+            folder = checkpoint.find(given.run, given.checkpoint)
+        making = Making(folder, given.data, given.split)
         is_done = making.make(given.device)
     except BusyError as error:
         sys.exit(f"another process makes it ({error})")

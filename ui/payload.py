@@ -64,11 +64,17 @@ def payload(
         "begin": begin if begin > 1 else 0.0,  # a fragment of a longer recording starts late
         "duration": max(times, default=0.0),
         "voice": _file_url(voice) if voice else None,
+        "isSimulated": narrative is not None and is_simulated(narrative),
         "hits": hits,
         "scores": scores or [],
         "layers": [{"name": name} | _bytes(maps) for name, maps in (layers or {}).items()],
         **(_model_side(attention) if attention else {"maps": None}),
     }
+
+
+def is_simulated(narrative: Narrative) -> bool:
+    """Whether a program pointed and spoke: rendered scenes, and data_tools.coco simulate."""
+    return narrative.dataset_id == "scenes" or "simulated" in narrative.dataset_id
 
 
 def _model_side(attention: Attention) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def told(seconds: float = 2.0) -> Narrative:
     stroke = np.column_stack((0.1 + 0.8 * t / seconds, np.full(101, 0.5), t))
     times = np.linspace(0, seconds, 5)
     words = [Word(f"word{i}", times[i], times[i + 1]) for i in range(4)]
-    return Narrative("scenes", "1", 0, "word0 word1 word2 word3", tuple(words), (stroke,))
+    return Narrative("people", "1", 0, "word0 word1 word2 word3", tuple(words), (stroke,))
 
 
 def spoken(folder: Path, seconds: float) -> Path:

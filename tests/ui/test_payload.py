@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,6 +45,13 @@ def test_a_replay_carries_the_persons_trace_and_no_maps():
     assert [word["span"] for word in item["words"]] == [[0, 7], [8, 13]]
     assert np.allclose(item["windows"], [[-0.2, 0.7], [0.3, 1.7]])
     assert (item["begin"], item["duration"]) == (0.0, 2.0)
+
+
+def test_a_program_that_pointed_is_not_called_a_person():
+    image = np.zeros((2, 2, 3), np.uint8)
+    assert payload(None, image, told())["isSimulated"] is True
+    for dataset, expected in (("coco_train_simulated", True), ("mscoco_val2017", False)):
+        assert payload(None, image, replace(told(), dataset_id=dataset))["isSimulated"] is expected
 
 
 def test_a_fragment_of_a_longer_recording_begins_at_its_first_word_or_point():

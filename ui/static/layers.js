@@ -4,7 +4,7 @@ const ABOUT = { // by the first word of a layer's name
   attention: "trained by people's traces",
   contrastive: "the head that matches whole pictures and sentences, cell by cell",
   "grad-cam": "where the matching score would change",
-  soft: "what training dims",
+  soft: "how much training dims each place, from 0 to 1",
 };
 let layers = [];
 
@@ -53,7 +53,8 @@ function drawLayers(words, view) {
     const values = mass && mass.map((v) => v / top), { grid, cell } = layer;
     layer.stage.draw({ grid, pieces: [] }, { ...view, values, cell, hasPath: false, hasBox: false });
     const at = cell && mass && mass[cell[0] * grid[1] + cell[1]];
-    layer.number.textContent = at === null || at === undefined || at === false ? layer.about
+    const isMass = !["grad-cam", "soft mask"].includes(layer.name); // sums to 1 over the picture
+    layer.number.textContent = typeof at !== "number" ? layer.about : !isMass ? at.toPrecision(4)
       : (100 * at).toFixed(2) + " % in this cell; even: " + (100 / (grid[0] * grid[1])).toFixed(2) + " %";
   }
 }

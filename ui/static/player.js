@@ -251,6 +251,8 @@ function build() { // chips, cards, scores: everything whose number depends on t
   root.classList.toggle("no-maps", !isModel);
   root.classList.toggle("no-time", item.duration <= item.begin);
   root.classList.toggle("one-stage", !isModel || !item.strokes.length);
+  find(".stage.person b").textContent = item.isSimulated ? "Simulated narrator" : "Person";
+  find(".and b").textContent = item.isSimulated ? "simulated narrator" : "person";
   chips = item.words.map((_, i) => chip(i, "word"));
   find(".sentence").replaceChildren(...chips);
   find(".sentence").classList.toggle("long", numWords > 60);
