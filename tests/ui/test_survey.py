@@ -1,11 +1,13 @@
 """What the Atlas tells, on a small atlas whose numbers are known; and what is queued from it."""
 
 import json
+import time
 
 import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+from pyarrow import feather
 
 from loctex.atlas_table import Atlas, _schema
 from loctex.snapshot import Snapshot
@@ -177,3 +179,25 @@ def test_progress_says_how_long_it_takes_and_what_went_wrong():
     assert "640 of 8,000 pictures, about 75 s left" in html and 'value="0.080"' in html
     html = progress_html(Progress("failed", 64, 300, None, "ValueError: <damaged>"), "x")
     assert "&lt;damaged&gt;" in html and "64 of 300" in html
+
+
+@pytest.mark.slow
+def test_8000_narratives_are_opened_within_a_second(tmp_path):
+    """The fastest of 3: reading the table, the columns, and every number of the page."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"caption": f"sentence {k} " * 12, "marks": [
+            mark(f"word{rng.integers(500)}", "noun", float(rng.integers(2)), *rng.random(2))
+            for _ in range(28)]}
+        for k in range(8000)
+    ]  # fmt: skip
+    feather.write_feather(atlas(rows).atlas.table, str(tmp_path / "a.arrow"), "uncompressed")
+    took = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        survey = Survey.of(Atlas.open(tmp_path / "a.arrow"))
+        assert len(survey.narratives(Filter())) == 8000
+        survey.by_kind(Filter()), survey.by_cell(Filter()), survey.ranked_words(Filter())
+        took.append(time.perf_counter() - begun)
+    print(f"opened in {min(took):.3f} s")
+    assert min(took) < 1

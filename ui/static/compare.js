@@ -3,7 +3,7 @@
 
 const root = element.querySelector(".comparison");
 const find = (selector) => root.querySelector(selector);
-const options = { isSmooth: true, isCommon: true, isDifference: false, hasPerson: true };
+const options = { isSmooth: true, isCommon: false, isDifference: false, hasPerson: true };
 const keys = { s: "isSmooth", c: "isCommon", d: "isDifference", t: "hasPerson" };
 const ORANGES = ["#1d4e89", "#4f87bd", "#a9c8e3", "#f4f1ea", "#f3c083", "#dd8432", "#a04e0c"];
 let item = null, photo = null, panels = [], chips = [], rows = [], frame = 0;
@@ -42,7 +42,8 @@ function draw() {
     panel.stage.draw({ ...item, grid, pieces: [] }, { ...view, values, table });
   });
   find(".change").hidden = !changes;
-  find(".high").textContent = (100 * top).toFixed(0) + " % of the attention in one cell";
+  find(".high").textContent = options.isCommon ? (100 * top).toFixed(0) + " % of the attention in one cell"
+    : "the strongest cell of each model";
   find(".attention .ramp").style.background = "linear-gradient(to right, " + VIRIDIS.join(", ") + ")";
   find(".change .ramp").style.background = "linear-gradient(to right, " + ORANGES.join(", ") + ")";
   for (const list of [chips, rows]) list.forEach((one, i) => one.classList.toggle("on", words.includes(i)));
@@ -135,10 +136,10 @@ function cell(kind, text) {
 function scoreCell(model, i, best) { // hit or miss, and the share of the attention on the person's trace
   const inside = model.inside?.[i], hit = model.hits?.[i];
   const peak = (100 * model.peaks[i]).toFixed(0) + " % in one cell";
-  const node = cell("td", inside === null || inside === undefined ? peak : (100 * inside).toFixed(0) + " %");
+  const node = cell("td", inside === null ? "" : inside === undefined ? peak : (100 * inside).toFixed(0) + " %");
   if (hit === true || hit === false) node.prepend(cell("i", hit ? "✓" : "–"));
   node.classList.toggle("best", panels.length > 1 && inside !== null && inside === best && best > 0);
-  node.title = inside === null || inside === undefined ? "" : (hit ? "the strongest cell meets the person's trace"
+  node.title = inside === null ? "no trace of this word" : inside === undefined ? "" : (hit ? "the strongest cell meets the person's trace"
     : "the strongest cell is elsewhere") + "; the number is the share of the attention on that trace";
   return node;
 }
