@@ -75,8 +75,8 @@ def test_two_models_look_at_one_word_and_their_difference_is_another_picture(pag
 def test_the_atlas_is_filtered_opened_and_queued(page, studio):
     open_view(page, studio, "Atlas")
     expect(page.locator("#atlas .found h3")).to_have_text("4 of 4 sentences")
-    page.locator("#atlas [data-id='kind:color']").click()
-    expect(page.locator("#atlas .drops")).to_contain_text("colors")
+    page.locator("#atlas [data-id='kind:noun']").click()
+    expect(page.locator("#atlas .drops")).to_contain_text("nouns")
     page.locator("#atlas .drop").click()
     expect(page.locator("#atlas .drops")).to_have_count(0)
     page.get_by_role("button", name="Annotate the first of these").click()
