@@ -35,18 +35,22 @@ class AtlasView:
                 "Score this split", variant="primary", visible=False, scale=0, min_width=180
             )
             self.stop = gr.Button("Stop", variant="stop", visible=False, scale=0, min_width=90)
-        with gr.Row(elem_classes="studio-line", visible=False) as self.tools:
-            self.text = gr.Textbox(
-                label="Sentences that contain", max_lines=1, scale=2, min_width=200
-            )
-            orders = [(label, key) for key, label in SORTS.items()]
-            self.sort = gr.Dropdown(
-                orders, value="worst", label="In this order", scale=2, min_width=200
-            )
-            self.count = gr.Number(50, label="How many", precision=0, minimum=1, maximum=5000,
-                                   scale=0, min_width=110)  # fmt: skip
-            self.queue = gr.Button("Annotate the first of these", scale=0, min_width=210)
-            self.unsure = gr.Button("Annotate the least certain", scale=0, min_width=210)
+        with gr.Column(visible=False) as self.tools:
+            with gr.Row(elem_classes="studio-line"):
+                self.text = gr.Textbox(
+                    label="Sentences that contain", max_lines=1, scale=2, min_width=180
+                )
+                orders = [(label, key) for key, label in SORTS.items()]
+                self.sort = gr.Dropdown(
+                    orders, value="worst", label="In this order", scale=2, min_width=180
+                )
+                self.count = gr.Number(50, label="How many to annotate", precision=0, minimum=1,
+                                       maximum=5000, scale=1, min_width=130)  # fmt: skip
+            with gr.Row():
+                self.queue = gr.Button("Annotate the first of these", size="sm", min_width=210)
+                self.unsure = gr.Button(
+                    "Annotate new pictures, least certain first", size="sm", min_width=210
+                )
         self.outcome = Listing(elem_id="atlas-outcome")
         self.page = Listing(elem_id="atlas", css_template=static("atlas.css"))
         self.timer = gr.Timer(1.0, active=False)
@@ -79,7 +83,7 @@ class AtlasView:
 
     def show(self, checkpoint: str | None, source: str | None, chosen: Filter, first: int) -> tuple:
         """The page of a scored split; where it is not scored, how far that is."""
-        hidden = [gr.Button(visible=False)] * 2 + [gr.Row(visible=False), gr.Timer(active=False)]
+        hidden = [gr.Button(visible=False)] * 2 + [gr.Column(visible=False), gr.Timer(active=False)]
         if not (checkpoint and source):
             return "", *hidden
         try:
@@ -88,7 +92,7 @@ class AtlasView:
             return problem_html(error), *hidden
         if found is not None:
             html = atlas_html(self.workspace, found, source, chosen, first)
-            return html, *hidden[:2], gr.Row(visible=True), gr.Timer(active=False)
+            return html, *hidden[:2], gr.Column(visible=True), gr.Timer(active=False)
         progress = made.progress()
         is_going = progress.state == "running"
         label = "Go on" if progress.done else "Score this split"
@@ -96,7 +100,7 @@ class AtlasView:
             progress_html(progress, " · ".join(source.split("/")[1:])),
             gr.Button(label, visible=not is_going),
             gr.Button(visible=is_going),
-            gr.Row(visible=False),
+            gr.Column(visible=False),
             gr.Timer(active=is_going),
         )
 

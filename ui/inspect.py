@@ -104,57 +104,66 @@ class _Page:
             self.saver = Saver()
 
     def _wire(self) -> None:
-        on = partial(_on, api_visibility="private")
-        looked = self._look, [self.view, self.checkpoint, self.rivals, self.item, self.caption], [
-            self.player, self.comparison]  # fmt: skip
-        near = self._near, [self.view, self.checkpoint, self.source, self.item, self.caption], [
-            self.nearest]  # fmt: skip
+        """Whatever is chosen, what is in view follows."""
+        self.looked = self._look, [
+            self.view, self.checkpoint, self.rivals, self.item, self.caption
+        ], [self.player, self.comparison]  # fmt: skip
+        self.neared = self._near, [
+            self.view, self.checkpoint, self.source, self.item, self.caption
+        ], [self.nearest]  # fmt: skip
+        self.scored = self._atlas, [
+            self.view, self.checkpoint, self.source, self.atlas.chosen, self.atlas.first
+        ], self.atlas.shown  # fmt: skip
+        self._wire_choices()
+        self._wire_views()
+
+    def _wire_choices(self) -> None:
+        picked = [self.item, self.caption]
         page = (
             partial(turn, self.workspace), [self.source, self.starts],
             [self.gallery, self.listed, self.back, self.more, self.end],
         )  # fmt: skip
-        first = _first, [self.listed, self.item, self.caption], [self.item, self.caption]
-        atlas = (
-            self._atlas,
-            [self.view, self.checkpoint, self.source, self.atlas.chosen, self.atlas.first],
-            self.atlas.shown,
-        )
         for event in (self.row.parent.select, self.source.input):
-            is_new = event == self.source.input
-            offered = on(
-                event, partial(_offer, self.workspace, is_new),
+            step = _on(
+                event, partial(_offer, self.workspace, event == self.source.input),
                 [self.checkpoint, self.source, self.rivals, self.item, self.starts],
                 [self.checkpoint, self.source, self.rivals, self.side, self.caption, self.to_train,
                  self.item, self.starts],
             )  # fmt: skip
-            step = on(on(offered.then, *page).then, *first)
-            on(on(on(step.then, *looked).then, *near).then, *atlas)
+            step = _on(_on(step.then, *page).then, _first, [self.listed, *picked], picked)
+            _on(self._follow(step.then).then, *self.scored)
         for button, move in ((self.back, lambda starts, end: starts[:-1] or [0]),
                              (self.more, lambda starts, end: [*starts, end])):  # fmt: skip
-            on(on(button.click, move, [self.starts, self.end], [self.starts]).then, *page)
-        picked = [self.item, self.caption]
+            _on(_on(button.click, move, [self.starts, self.end], [self.starts]).then, *page)
         for event, pick, inputs in (
             (self.gallery.select, _pick, [self.listed]),
             (self.own.upload, _own, [self.own]),
             (self.player.dropped, _dropped, []),
+            (self.nearest.pick, self._nearer, [*picked, self.source, self.checkpoint]),
         ):
-            on(on(on(event, pick, inputs, picked).then, *looked).then, *near)
+            self._follow(_on(event, pick, inputs, picked).then)
         for event in (self.caption.submit, self.checkpoint.input, self.rivals.input):
-            on(on(on(event, *looked).then, *near).then, *atlas)
-        on(self.near.expand, *near)
+            _on(self._follow(event).then, *self.scored)
+
+    def _wire_views(self) -> None:
+        _on(self.near.expand, *self.neared)
         for tab, name in ((self.one, "one"), (self.compared, "compare"), (self.atlas_tab, "atlas")):
-            chosen = on(tab.select, partial(self._turn_to, name), [self.checkpoint],
-                        [self.view, self.browse, self.caption])  # fmt: skip
-            on(on(chosen.then, *looked).then, *atlas)
-        here = [self.item, self.caption, self.source, self.checkpoint]
-        on(on(on(self.nearest.pick, self._nearer, here, picked).then, *looked).then, *near)
-        opened = on(self.atlas.page.pick, self._open, [self.source, self.checkpoint],
-                    [*picked, self.views, self.view, self.browse, self.caption])  # fmt: skip
-        on(on(opened.then, *looked).then, *near)
+            chosen = _on(tab.select, partial(self._turn_to, name), [self.checkpoint],
+                         [self.view, self.browse, self.caption])  # fmt: skip
+            _on(_on(chosen.then, *self.looked).then, *self.scored)
+        opened = _on(
+            self.atlas.page.pick, self._open, [self.source, self.checkpoint],
+            [self.item, self.views, self.view, self.browse, self.caption],
+        )  # fmt: skip
+        self._follow(opened.then)
         for button, kind in zip(self.figures, FIGURES.values(), strict=True):
-            on(button.click, partial(self._figure, kind),
-               [self.checkpoint, self.item, self.caption, self.words, self.columns, self.dpi],
-               [self.saver])  # fmt: skip
+            _on(button.click, partial(self._figure, kind),
+                [self.checkpoint, self.item, self.caption, self.words, self.columns, self.dpi],
+                [self.saver])  # fmt: skip
+
+    def _follow(self, event: Callable) -> Any:
+        """The player, or the comparison, and what is nearest."""
+        return _on(_on(event, *self.looked).then, *self.neared)
 
     # --- what is shown
 
@@ -207,8 +216,9 @@ class _Page:
         """A sentence of the atlas, in the player."""
         item = self.atlas.opened(source, checkpoint, event)
         if item is None:
-            return (gr.skip(),) * 6
-        return item, item.caption, gr.Tabs(selected="one"), *self._turn_to("one", checkpoint)
+            return (gr.skip(),) * 5
+        caption = gr.Textbox(item.caption, visible=True)
+        return item, gr.Tabs(selected="one"), "one", gr.Column(visible=True), caption
 
     def _nearer(
         self, item: Listed, caption: str, source: str, checkpoint: str, event: gr.EventData
@@ -239,8 +249,8 @@ class _Page:
                 "base64": base64.b64encode(content).decode()}  # fmt: skip
 
 
-def _on(event: Callable, action: Callable, inputs: list, outputs: list, **more: Any) -> Any:
-    return event(action, inputs, outputs, **more)
+def _on(event: Callable, action: Callable, inputs: list, outputs: list) -> Any:
+    return event(action, inputs, outputs, api_visibility="private")
 
 
 def turn(workspace: Workspace, source: str | None, starts: list[int]) -> tuple:
