@@ -237,6 +237,7 @@ function open() { // props.value: a JSON string, or {"message": ...} when there 
   image.onerror = () => { find(".reading").textContent = "The picture could not be loaded."; };
   image.src = item.image;
   arrange();
+  if (root.getBoundingClientRect().top < 0) root.scrollIntoView({ block: "start" }); // chosen far below
 }
 
 function surest() { // what to show first: a word that names something, whose place is clearest
