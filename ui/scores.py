@@ -8,6 +8,7 @@ from loctex import metrics, trace, words
 from loctex.narrative import Narrative
 from ui.models import Seen
 
+LOW = 0.9  # a true sentence fits better than most; of wrong ones nine in ten are below
 Row = dict[str, str]  # name, value, help; note: a line below; is_low: "yes" where it is bad
 
 
@@ -46,7 +47,7 @@ def match(seen: Seen, others: np.ndarray | None) -> Row:
     if others is not None:
         share = float((others @ attention.image < attention.score).mean())
         shown["note"] = f"fits better than {share:.0%} of {len(others):,} other sentences"
-        if share < 0.5:
+        if share < LOW:
             shown |= {"note": "low: " + shown["note"].replace("better than", "better than only"),
                       "is_low": "yes"}  # fmt: skip
     if seen.match is not None:
