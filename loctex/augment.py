@@ -7,6 +7,7 @@ pixels of the whole batch on the device.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -85,6 +86,14 @@ def apply_to_caption(
     return words.mirror(caption, spans) if what.is_flipped else (caption, list(spans))
 
 
+@lru_cache
+@torch.inference_mode(False)
+def _constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, deviation and gray of RGB, put on the device once: each time the host would wait."""
+    return tuple(torch.tensor(values, dtype=torch.float32, device=device)
+                 for values in (MEAN, STD, _GRAY.tolist()))  # fmt: skip
+
+
 def apply_to_pixels(
     images: Tensor,
     flips: Tensor,
@@ -98,9 +107,10 @@ def apply_to_pixels(
     leaves colors alone. distorted: (B, 9), as `distortions` makes it. The result is channels-last
     in memory.
     """
+    mean, std, weights = _constants(images.device)
     pixels = images.float() / 255  # (B, H, W, 3)
     if colors is not None:
-        gray = torch.einsum("c,bcd,bhwd->b", pixels.new_tensor(_GRAY), colors, pixels)
+        gray = torch.einsum("c,bcd,bhwd->b", weights, colors, pixels)
         gray = gray / (pixels.shape[1] * pixels.shape[2])
         matrix = contrasts[:, None, None] * colors
         offset = ((1 - contrasts) * gray)[:, None, None]
@@ -108,7 +118,7 @@ def apply_to_pixels(
         pixels = pixels.clamp_(0, 1).view(images.shape)
     if distorted is not None:
         pixels = distortions.apply_tones(pixels, distorted)
-    pixels = (pixels - pixels.new_tensor(MEAN)) / pixels.new_tensor(STD)
+    pixels = (pixels - mean) / std
     if distorted is not None:
         pixels = distortions.apply_map(pixels, distorted)
     pixels = torch.where(flips[:, None, None, None], pixels.flip(2), pixels)

@@ -157,7 +157,10 @@ class LocTexModel(PreTrainedModel):
         return torch.cat(parts)
 
     def _hidden(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        return self.text_encoder(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
+        """mask: (B, T) bool. As a bias, ready to be added, nobody asks the device if it is full."""
+        bias = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)
+        bias = bias[:, None, None, :].expand(-1, -1, mask.shape[1], -1)
+        return self.text_encoder(input_ids=tokens, attention_mask=bias).last_hidden_state
 
     def forward(
         self,

@@ -7,7 +7,7 @@ process; the running ones advance once a step, by the chunks' mean. The losses o
 encoder are computed in the second pass, and draw their hard negatives inside a chunk.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -117,10 +117,11 @@ def in_chunks(
     (wanted.loss.contrastive_weight * contrastive).backward()  # also to the temperature
     sizes = [len(part.key) for part in chunks]
     summed: dict[str, Tensor] = {}
-    with mean_statistics(bare):
+    with mean_statistics(bare) as turn:
         for i, (part, image_gradient, text_gradient) in enumerate(
             zip(chunks, image.grad.split(sizes), text.grad.split(sizes), strict=True)
         ):
+            turn(i)
             is_parallel = isinstance(model, DistributedDataParallel)
             waits = is_parallel and i < len(chunks) - 1
             with model.no_sync() if waits else nullcontext():
@@ -252,15 +253,20 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def mean_statistics(model: nn.Module) -> Iterator[None]:
-    """The running statistics take one step, towards the mean over all batches seen inside."""
+def mean_statistics(model: nn.Module) -> Iterator[Callable[[int], None]]:
+    """The running statistics take one step, towards the mean over all chunks seen inside.
+
+    Gives a function to be called with the number of each chunk, from 0, before it is seen.
+    """
     norms = _norms(model)
     before = [(n.momentum, n.running_mean.clone(), n.running_var.clone()) for n in norms]
     steps = [n.num_batches_tracked.clone() for n in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the mean of all
-    yield
+
+    def turn(number: int) -> None:
+        for norm in norms:  # momentum None means the same, but waits for the device
+            norm.momentum = 1 / (number + 1)
+
+    yield turn
     for norm, (momentum, mean, variance), step in zip(norms, before, steps, strict=True):
         norm.momentum = momentum
         norm.running_mean.copy_(mean.lerp(norm.running_mean, momentum))

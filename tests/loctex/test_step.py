@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from loctex import losses, settings, step
 from loctex import model as models
+from loctex import optimizer as optimizers
 from loctex.dataset import Batch
 from loctex.momentum import MomentumEncoders
 from loctex.runs import Run, locked
@@ -91,6 +93,36 @@ def test_four_chunks_equal_one_batch_for_r50_with_batch_norm_in_eval_mode():
     _, whole = run_step(model, small("none", **values), part=part)
     _, split = run_step(model, small("none", train__accumulate=4, **values), part=part)
     assert_close(whole, split)
+
+
+class HostReads(TorchDispatchMode):
+    """Names the operations that make the host wait for the device's answer."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "equal", "masked_select", "unique")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if any(func.__name__.startswith(name) for name in self.WAITING):
+            self.seen.append(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("values", [{}, {"train__accumulate": 2, "loss__queue": 8}])
+def test_no_step_reads_from_the_device(values):
+    """On a GPU each such reading would wait for all that was launched before."""
+    wanted = small("none", train__clip=1.0, **values)
+    torch.manual_seed(0)
+    model = models.build(wanted, 300, 0).train()  # with the fused attention of a GPU
+    optimizer = optimizers.make(model, wanted.train)
+    optimizers.set_learning_rates(optimizer, wanted.train, 1)
+    momentum = MomentumEncoders(model, size=8, decay=0.9) if wanted.loss.queue else None
+    with HostReads() as reads:
+        step.backward(model, batch(), wanted, seed=(0, 1, 0), momentum=momentum)
+        optimizers.update(model, optimizer, wanted.train.clip)
+    assert reads.seen == []
 
 
 def test_each_scale_has_its_weight_and_a_transformers_scales_share_a_grid():
