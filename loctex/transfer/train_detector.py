@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torchvision.models.detection import FasterRCNN
 from tqdm import tqdm
 
-from loctex import distributed, optimizer
+from loctex import distributed
 from loctex.meter import Meter
 from loctex.runs import Run, write_whole
 from loctex.train import is_turn, should_stop, stop_on_signal
@@ -62,7 +62,7 @@ def train(
             losses = trained(images, targets)
         total = torch.stack(list(losses.values())).sum()
         total.backward()
-        norm = optimizer.update(model, sgd, 0.0)
+        norm = update(model, sgd)
         meter.add({"loss": total} | losses, norm, len(images), number)
         is_last = number == schedule.steps
         if is_turn(number, given.log_every) or is_last or number == 1:
@@ -114,6 +114,15 @@ def make_optimizer(model: FasterRCNN) -> torch.optim.Optimizer:
         for decays in (True, False)
     ]  # fmt: skip
     return torch.optim.SGD(groups, lr=0.1, momentum=MOMENTUM, fused=True)
+
+
+def update(model: FasterRCNN, sgd: torch.optim.Optimizer) -> Tensor:
+    """Applies the gradients, unless their norm is not finite, without waiting for the device;
+    returns the norm."""
+    norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    sgd.grad_scale, sgd.found_inf = None, (~torch.isfinite(norm)).float()
+    sgd.step()
+    return norm
 
 
 def autocast(given: argparse.Namespace, device: torch.device) -> torch.autocast:
