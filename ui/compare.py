@@ -95,5 +95,6 @@ def chart(histories: Sequence[History]) -> dict[str, Any]:
         if lines:
             panels.append({"title": title, "note": note, "is_share": is_share, "lines": lines})
     names = [history.run.name for history in histories]
-    return {"run": " ".join(names), "steps": None, "panels": panels,
+    last = max((line["x"][-1] for panel in panels for line in panel["lines"]), default=None)
+    return {"run": " ".join(names), "steps": last, "panels": panels,
             "message": "Choose runs in the table to lay their curves over each other."}  # fmt: skip

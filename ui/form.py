@@ -85,8 +85,9 @@ def style(changed: Iterable[str], search: str = "", only_changed: bool = False) 
     rule = "box-shadow: inset 3px 0 0 var(--color-accent) !important"  # Gradio's own is important
     kept = [name for name in found(search) if name in changed or not only_changed]
     gone = [identity(name) for name in items() if name not in (*kept, *FRONT)]
-    gone += [f"settings-{section}" for section in TITLES
-             if not any(n.startswith(f"{section}.") and n not in FRONT for n in kept)]  # fmt: skip
+    for section in TITLES:
+        if not any(name.startswith(f"{section}.") and name not in FRONT for name in kept):
+            gone += [f"settings-{section}", f"rows-{section}"]
     hidden = ", ".join(f"#{name}" for name in gone)
     lines = f"{marks} {{ {rule} }}" if marks else ""
     lines += f" {hidden} {{ display: none !important }}" if hidden else ""
@@ -138,7 +139,7 @@ def build(chosen: Settings) -> tuple[dict[str, Component], gr.Textbox, gr.Checkb
                 name for name in shown if name.startswith(f"{section}.") and name not in FRONT
             ]
             gr.Markdown(f"#### {title}", elem_id=f"settings-{section}")
-            with gr.Row(equal_height=True):
+            with gr.Row(equal_height=True, elem_id=f"rows-{section}"):
                 for name in names:
                     inputs[name] = _input(name, shown[name])
     return inputs, search, only_changed

@@ -23,6 +23,7 @@ from ui.workspace import Workspace
 PRESET_NOTES = {
     "tiny": "Tiny: about a million parameters, minutes on a laptop",
     "r50": "ResNet-50: the size of the LocTex paper, for a GPU",
+    "softmask": "Soft mask: the same with a fusion encoder, which tells near captions apart",
 }
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 GO = """document.querySelectorAll("button[role=tab]").forEach((tab) => {

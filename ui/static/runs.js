@@ -6,6 +6,7 @@ const count = root.querySelector(".count");
 const [head, body] = [root.querySelector("thead"), root.querySelector("tbody")];
 const MOST = 6; // as ui/compare.py
 let order = { key: "", falls: false };
+let picks = null; // what was chosen here, once something was: clicks are faster than answers
 
 const known = () => JSON.parse(props.value || '{"rows": [], "scores": [], "settings": []}');
 const named = (name) => { // train.learning_rate -> learning rate
@@ -67,10 +68,13 @@ function headLine(list) {
 
 function bodyLine(row, list, best, picked) {
   const line = part("tr");
-  const box = part("input", "", { type: "checkbox", checked: row.picked, disabled: !row.picked && picked.length >= MOST });
+  const box = part("input", "", { type: "checkbox", checked: picked.includes(row.name) });
+  box.disabled = !box.checked && picked.length >= MOST;
   box.setAttribute("aria-label", `compare ${row.name}`);
   box.addEventListener("change", () => {
     const names = box.checked ? [...picked, row.name] : picked.filter((name) => name !== row.name);
+    picks = names;
+    draw();
     trigger("pick", { runs: names });
   });
   const star = part("button", row.star ? "★" : "☆", { type: "button", className: "star", title: row.star ? "Take the star away" : "Give it a star" });
@@ -89,7 +93,7 @@ function bodyLine(row, list, best, picked) {
       const open = part("button", value, { type: "button", className: "name" });
       open.addEventListener("click", () => trigger("open", { run: row.name }));
       cell.append(open);
-      if (row.picked) {
+      if (box.checked) {
         const swatch = part("span", "", { className: "swatch" });
         swatch.style.setProperty("--line", `var(--curve-${picked.indexOf(row.name) + 1})`);
         cell.append(swatch);
@@ -108,7 +112,7 @@ function bodyLine(row, list, best, picked) {
 
 function draw() {
   const value = known(), rows = shownRows(value), list = columns(value);
-  const picked = value.picked ?? [];
+  const picked = (picks ?? value.picked ?? []).filter((name) => value.rows.some((row) => row.name === name));
   const best = Object.fromEntries(list.filter((c) => c.isScore).map((c) =>
     [c.key, Math.max(...rows.map((row) => c.of(row)).filter((v) => v !== undefined))]));
   head.replaceChildren(headLine(list));
