@@ -20,7 +20,10 @@ def reworded(narrative: Narrative, caption: str) -> Narrative:
     words: list[Word] = []
     for kind, i, j, first, last in matcher.get_opcodes():
         if kind == "equal":
-            words += [replace(old[i + k], text=text) for k, text in enumerate(texts[first:last])]
+            words += [
+                Word(text, was.start, was.end)
+                for was, text in zip(old[i:j], texts[first:last], strict=True)
+            ]
         elif first < last:
             start = old[i].start if i < j else old[i - 1].end if i else 0.0
             end = old[j - 1].end if i < j else old[i].start if i < len(old) else start

@@ -7,6 +7,7 @@ and so is the answer: {"serial", ...}, with "problem" where a person must mend s
 
 import base64
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,8 @@ from ui.exchange import DEMO, add_demo_part
 from ui.workspace import Workspace
 
 Message = dict[str, Any]
+MOST_POINTS = 250_000  # of a take: half an hour at 125 Hz
+log = logging.getLogger("studio")
 
 PIECE = 16_000 * 60  # samples of a voice in one answer
 RECORDERS = ("studio", "voice_recording")  # what a draft notes for the recorder alone
@@ -205,6 +208,7 @@ def answer(workspace: Workspace, annotator: str, question: str) -> str:
             raise ValueError(f"there is no question {ask['action']!r}")
         reply = ACTIONS[ask["action"]](workspace, annotator, ask)
     except (ValueError, OSError) as error:
+        log.info("refused: %r asked to %.20r: %s", annotator, ask["action"], error)
         reply = {"problem": str(error)}
     return json.dumps({"serial": ask["serial"], **reply})
 
@@ -223,6 +227,9 @@ def checked(record: Message, image: ImageRow, annotator_id: int) -> Narrative:
             "This take has no trace. Continue, and move the pointer over the image while you "
             "describe it."
         )
+    num_points = sum(len(stroke) for stroke in record["traces"] if isinstance(stroke, list))
+    if num_points > MOST_POINTS:  # asked before they are read
+        raise ValueError(f"This take has {num_points:,} points; a take has {MOST_POINTS:,} at most.")
     narrative = Narrative.from_json({k: v for k, v in record.items() if k not in RECORDERS})
     return replace(
         narrative, dataset_id=image.dataset_id, image_id=image.image_id, annotator_id=annotator_id

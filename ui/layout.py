@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 from ui import annotate, data, evaluate, export, inspect, mine, review, team, train
 from ui.access import Page
 from ui.components import static
+from ui.limits import LimitedBodies
 from ui.logins import SlowLogins
 from ui.workspace import Workspace
 
@@ -41,7 +42,7 @@ LAUNCH: dict[str, Any] = {
     "run_history": False,
     "ssr_mode": False,
     "max_file_size": "200mb",
-    "app_kwargs": {"middleware": [Middleware(SlowLogins)]},
+    "app_kwargs": {"middleware": [Middleware(LimitedBodies), Middleware(SlowLogins)]},
 }
 
 BRAND = "<b>LocTex</b> Studio"

@@ -6,7 +6,6 @@ and who shares the address waits a few seconds once the guessing ends.
 
 import asyncio
 import ipaddress
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,13 +13,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from ui.limits import refuse
+
 FREE = 5  # wrong passwords that cost no time
 FORGET = 600.0  # seconds after which one is forgotten
 SLOWEST = 5.0  # seconds between two tries, at the most
 PATIENCE = 10.0  # seconds that a try waits; beyond, it is refused unheard
 MOST_ADDRESSES = 10_000  # remembered
 LARGEST = 8_192  # bytes of a login form
-log = logging.getLogger("studio")
 address: ContextVar[str] = ContextVar("address", default="?")  # of the login that is being heard
 
 
@@ -85,11 +85,11 @@ class SlowLogins:
         who = network(scope["client"][0] if scope.get("client") else "?")
         length = dict(scope["headers"]).get(b"content-length", b"")
         if not length.isdigit() or int(length) > LARGEST:
-            return await _refuse(send, 413, "This is no login form.")
+            return await refuse(send, scope, 413, "This is no login form.")
         wait = self.attempts.reserve(who)
         if wait is None:
-            log.warning("refused: too many logins from %s", who)
-            return await _refuse(send, 429, "Too many wrong passwords; try again in a minute.")
+            why = "Too many wrong passwords; try again in a minute."
+            return await refuse(send, scope, 429, why)
         is_wrong = False
 
         async def watched(message: dict) -> None:
@@ -113,10 +113,3 @@ def network(host: str) -> str:
     except ValueError:
         return host
     return str(ipaddress.ip_network(f"{known}/64", strict=False)) if known.version == 6 else host
-
-
-async def _refuse(send: Callable, status: int, why: str) -> None:
-    body = f'{{"detail": "{why}"}}'.encode()
-    headers = [(b"content-type", b"application/json"), (b"retry-after", b"60")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

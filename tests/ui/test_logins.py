@@ -150,6 +150,6 @@ def test_a_thousand_wrong_passwords_are_slowed_logged_and_lock_nobody_out(studio
     assert FREE <= statuses.count(400) <= FREE + 12 + seconds / SLOWEST  # heard; the rest was not
     log = (studio.root / "studio.log").read_text()
     assert log.count("wrong password for 'ann\\nforged line' from 127.0.0.2") == statuses.count(400)
-    assert log.count("too many logins from 127.0.0.2") == statuses.count(429)
+    assert log.count("/login from 127.0.0.2: Too many wrong passwords") == statuses.count(429)
     assert "'ann' logged in from 127.0.0.1" in log
     assert "guess" not in log and PASSWORD not in log
