@@ -227,9 +227,10 @@ def checked(record: Message, image: ImageRow, annotator_id: int) -> Narrative:
             "This take has no trace. Continue, and move the pointer over the image while you "
             "describe it."
         )
-    num_points = sum(len(stroke) for stroke in record["traces"] if isinstance(stroke, list))
-    if num_points > MOST_POINTS:  # asked before they are read
-        raise ValueError(f"This take has {num_points:,} points; a take has {MOST_POINTS:,} at most.")
+    strokes = record["traces"] if isinstance(record["traces"], list) else []
+    count = sum(len(stroke) for stroke in strokes if isinstance(stroke, list))
+    if count > MOST_POINTS:  # asked before they are read
+        raise ValueError(f"This take has {count:,} points; a take has {MOST_POINTS:,} at most.")
     narrative = Narrative.from_json({k: v for k, v in record.items() if k not in RECORDERS})
     return replace(
         narrative, dataset_id=image.dataset_id, image_id=image.image_id, annotator_id=annotator_id
