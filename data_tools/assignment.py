@@ -66,11 +66,12 @@ def hold_draft(connection: Connection, image_row_id: int, annotator_id: int) -> 
     _hold(connection, image_row_id, annotator_id, time.time() + HOLD_DRAFT)
 
 
-def recount(connection: Connection, image_row_id: int) -> None:
-    """Mark whether the image still wants people, after its narratives changed."""
-    lock = select(db.images.c.id).where(db.images.c.id == image_row_id).with_for_update(**_LOCK)
+def recount(connection: Connection, *image_row_ids: int) -> None:
+    """Mark whether the images still want people, after their narratives changed."""
+    these = db.images.c.id.in_(image_row_ids)
+    lock = select(db.images.c.id).where(these).order_by(db.images.c.id).with_for_update(**_LOCK)
     connection.execute(lock)  # first: what another wrote meanwhile is counted only in a new look
-    _mark(connection, db.images.c.id == image_row_id)
+    _mark(connection, these)
 
 
 def set_overlap(connection: Connection, collection_id: int, overlap: int) -> None:

@@ -8,83 +8,24 @@ python -m data_tools.localized_narratives pictures FILE --to DIR
 """
 
 import argparse
-import hashlib
 import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from data_tools.checking import check
 from data_tools.folders import whole_folder
+from data_tools.importing import import_file
 from data_tools.pictures import picture_name
 from data_tools.public_files import NAMES, download, narrative_items, picture_items
-from data_tools.sources import Entry, Files
 from data_tools.store import Store, StoreError
 from data_tools.voices import FOLDER, Voices, exported
 from loctex.narrative import write_jsonl
 from loctex.runs import write_whole
-
-
-@dataclass
-class Report:
-    """What an import did. problems: one sentence each, with file and line or the picture."""
-
-    num_imported: int = 0
-    num_known: int = 0  # narratives that were imported before
-    num_missing_images: int = 0
-    problems: list[str] = field(default_factory=list)
-
-
-def import_file(
-    store: Store,
-    path: Path,
-    images: Path,
-    collection: str,
-    progress: Callable[[int, int], None] | None = None,
-) -> Report:
-    """Add a file's narratives, their pictures, and the regions.jsonl beside it if there is one.
-
-    What is wrong is left out and reported. An import that was interrupted may be run again: what
-    is there already stays one narrative. progress(images done, images in all).
-    """
-    path, images, report = Path(path), Path(images), Report()
-    regions = path.with_name("regions.jsonl")
-    files = Files(path, images, regions if regions.exists() else None, is_strict=False)
-    entries = list(files)
-    report.num_missing_images = len(files.missing)
-    report.problems += files.wrong
-    collection_id = store.add_collection(collection)
-    for done, entry in enumerate(entries, 1):
-        try:
-            _import_entry(store, collection_id, entry, report)
-        except ValueError as error:
-            report.problems.append(str(error))
-        if progress:
-            progress(done, len(entries))
-    return report
-
-
-def _import_entry(store: Store, collection_id: int, entry: Entry, report: Report) -> None:
-    store.add_image(
-        collection_id,
-        entry.picture.read_bytes(),
-        dataset_id=entry.dataset_id,
-        image_id=entry.image_id,
-        name=entry.picture.name,
-    )
-    for narrative, regions in entry.read():
-        record = json.dumps(narrative.to_json(), sort_keys=True).encode()
-        take_id = f"import-{collection_id}-{hashlib.sha256(record).hexdigest()}"
-        if store.has_take(take_id):
-            report.num_known += 1
-        else:
-            store.add(collection_id, narrative, take_id=take_id, regions=regions)
-            report.num_imported += 1
 
 
 def export_collection(store: Store, collection_id: int, to: Path) -> int:
@@ -148,21 +89,24 @@ def _check(options: argparse.Namespace) -> int:
 
 def _import(options: argparse.Namespace) -> int:
     store = Store.of_workspace(options.workspace, options.database, is_new=True)
+    began = time.monotonic()
     with tqdm(unit="image", leave=False, disable=None) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
-            bar.update()
+            bar.update(done - bar.n)
 
         report = import_file(store, options.file, options.images, options.collection, show)
     store.close()
     for problem in report.problems:
         print(problem, file=sys.stderr)
-    print(f"{report.num_imported:,} narratives imported into {options.collection!r}")
+    speed = report.num_imported / (time.monotonic() - began)
+    print(f"{report.num_imported:,} narratives imported into {options.collection!r}", end="")
+    print(f" ({speed:,.0f} a second)" if report.num_imported else "")
     if report.num_known:
         print(f"{report.num_known:,} were there already")
-    if report.num_missing_images:
-        print(f"{report.num_missing_images:,} images have no picture in {options.images}")
+    for reason, count in report.reasons.items():
+        print(f"left out, {reason}: {count:,}")
     return int(bool(report.problems) or not report.num_imported + report.num_known)
 
 

@@ -30,13 +30,16 @@ def find(hashes: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """(K, 3) number, number and differing bits of near pictures in different groups, nearest first.
 
     hashes: (N,) uint64; groups: (N,) int, the split of each. Of NEAR + 1 pieces of two near hashes
-    one at least is equal, so only pictures that share a piece are compared.
+    one at least is equal, so only pictures that share a piece are compared. Of pictures in one
+    group with one hash, the first stands for all.
     """
+    firsts = np.unique(np.stack((hashes, groups.astype(np.uint64))), axis=1, return_index=True)[1]
+    firsts = np.sort(firsts)
     found = [np.empty((0, 3), np.int64)]
     for shift in range(NEAR + 1):
         width = -(-64 // (NEAR + 1))
         piece = (hashes >> np.uint64(shift * width)) & np.uint64(2**width - 1)
-        kept = np.flatnonzero(hashes)
+        kept = firsts[hashes[firsts] != 0]
         order = kept[np.argsort(piece[kept], kind="stable")]
         found += _within(hashes, groups, order, piece[order])
     pairs = np.unique(np.concatenate(found), axis=0)

@@ -71,20 +71,21 @@ class Files:
         self.narratives, self.images, self.is_strict = narratives, images, is_strict
         self.regions = {} if regions is None else region_lines.read_regions(regions)
         self.license = license
-        self.wrong: list[str] = []  # lines and ids
+        self.wrong: list[str] = []  # lines
+        self.refused: list[str] = []  # names that lead elsewhere
         self.missing: list[str] = []  # pictures
 
     @property
     def left_out(self) -> list[str]:
-        return self.wrong + self.missing
+        return self.wrong + self.refused + self.missing
 
     def __iter__(self) -> Iterator[Entry]:
-        self.wrong, self.missing = [], []
+        self.wrong, self.refused, self.missing = [], [], []
         for key, starts in self._places().items():
             try:
                 picture = find_picture(self.images, *key)
             except ValueError as error:
-                self.wrong.append(str(error))
+                self.refused.append(str(error))
                 continue
             if picture is None:
                 self.missing.append(f"image {key[1]!r} of {key[0]}: no picture in {self.images}")

@@ -14,8 +14,9 @@ from typing import Any
 
 from sqlalchemy import Row, delete, func, select, update
 
-from data_tools import assignment, writes
+from data_tools import assignment, bulk, writes
 from data_tools import tables as db
+from data_tools.bulk import Added, Kept
 from data_tools.database import Database, StoreError
 from data_tools.people import People
 from data_tools.pictures import extension, is_plain_name
@@ -134,6 +135,17 @@ class Store:
 
         StoreError: damaged, no image, too large, or the id is another image's or no plain name.
         """
+        values = self.keep_image(data, dataset_id=dataset_id, image_id=image_id, name=name)
+        values["collection_id"] = collection_id
+        return self._image_row(self._database.write(lambda c: writes.add_image(c, values)))
+
+    def keep_image(
+        self, data: bytes, *, dataset_id: str, image_id: str | None = None, name: str = ""
+    ) -> dict[str, Any]:
+        """Write the file of an encoded image; what the table will say of it. Errors as add_image.
+
+        Many may be kept by threads, and added together by add_all.
+        """
         if image_id is not None and not is_plain_name(image_id):
             raise StoreError(f"image_id: {image_id[:60]!r} is no name of a picture")
         try:
@@ -142,7 +154,6 @@ class Store:
             raise StoreError(f"{name or image_id or 'the image'}: {error}") from error
         sha256 = hashlib.sha256(data).hexdigest()
         values = {
-            "collection_id": collection_id,
             "dataset_id": dataset_id,
             "image_id": sha256 if image_id is None else image_id,
             "sha256": sha256,
@@ -154,7 +165,11 @@ class Store:
         path = self.images_folder / values["file"]
         if not path.exists():
             write_whole(path, data)
-        return self._image_row(self._database.write(lambda c: writes.add_image(c, values)))
+        return values
+
+    def add_all(self, collection_id: int, images: Sequence[Kept]) -> Added:
+        """Kept images and their narratives, in one transaction; what is there already stays."""
+        return self._database.write(lambda c: bulk.add(c, collection_id, images))
 
     def images(
         self, collection_id: int, *, after: int = 0, limit: int = 50, status: str | None = None

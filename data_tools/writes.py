@@ -45,10 +45,12 @@ def add_image(connection: Connection, values: Values) -> Row:
         image_row_id = _insert(connection, db.images, values)
         return connection.execute(select(db.images).where(i.id == image_row_id)).one()
     if found.sha256 != values["sha256"]:
-        raise StoreError(
-            f"image {found.image_id!r} of {found.dataset_id} is another picture in this collection"
-        )
+        raise another_picture(found.dataset_id, found.image_id)
     return found
+
+
+def another_picture(dataset_id: str, image_id: str) -> StoreError:
+    return StoreError(f"image {image_id!r} of {dataset_id} is another picture in this collection")
 
 
 def measures(narrative: Narrative) -> Values:

@@ -17,7 +17,7 @@ from data_tools.store import Collection
 from ui.workspace import Workspace
 
 if TYPE_CHECKING:
-    from data_tools.localized_narratives import Report
+    from data_tools.importing import Report
 
 DEMO = "Demo scenes"
 NUM_PARTS, SCENES_A_PART = 8, 10
@@ -39,7 +39,7 @@ def add_demo_part(workspace: Workspace) -> float:
     Returns the share that is there; what was begun and left is continued.
     """
     from data_tools import scenes
-    from data_tools.localized_narratives import import_file
+    from data_tools.importing import import_file
 
     collection_id = workspace.store.add_collection(DEMO)
     part = num_images(workspace, collection_id) // SCENES_A_PART
@@ -103,7 +103,7 @@ def import_narratives(
     Yields the outcome so far; closing the iterator stops the import, and what is in stays in.
     ValueError: there is no such file or folder, or a line of it is no narrative.
     """
-    from data_tools.localized_narratives import import_file
+    from data_tools.importing import import_file
 
     path, folder = Path(file.strip()).expanduser(), Path(images.strip()).expanduser()
     if not file.strip() or not path.is_file():

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from data_tools.localized_narratives import import_file
+from data_tools.importing import import_file
 from loctex import jobs
 from loctex.command import Command
 from loctex.runs import Run, is_locked

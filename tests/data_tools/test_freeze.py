@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from data_tools import regions as region_lines
 from data_tools import splits
 from data_tools.freeze import freeze
-from data_tools.localized_narratives import import_file
+from data_tools.importing import import_file
 from data_tools.pictures import find_picture, shrink
 from data_tools.snapshot import main
 from data_tools.sources import Collection, Files

@@ -5,13 +5,10 @@ import re
 
 import pytest
 
-from data_tools.localized_narratives import (
-    Report,
-    check,
-    export_collection,
-    import_file,
-    main,
-)
+from data_tools import importing
+from data_tools.checking import check
+from data_tools.importing import Report, import_file
+from data_tools.localized_narratives import export_collection, main
 from data_tools.store import Store, StoreError
 from loctex.narrative import write_jsonl
 from tests.data_tools.samples import narrative, picture
@@ -42,7 +39,10 @@ def taken(store, folder, **options):
     return import_file(store, folder / "narratives.jsonl", folder / "images", "mine", **options)
 
 
-def test_an_import_adds_each_narrative_once_however_often_it_is_run(workspace, folder):
+def test_an_import_adds_each_narrative_once_however_often_it_is_run(
+    workspace, folder, monkeypatch
+):
+    monkeypatch.setattr(importing, "TOGETHER", 1)
     steps = []
     report = taken(workspace, folder, progress=lambda done, total: steps.append((done, total)))
     assert report == Report(num_imported=4) and steps == [(1, 3), (2, 3), (3, 3)]
@@ -51,7 +51,9 @@ def test_an_import_adds_each_narrative_once_however_often_it_is_run(workspace, f
     assert (collection.num_images, collection.num_narratives) == (3, 4)
 
 
-def test_an_interrupted_import_is_completed_by_the_next(workspace, folder):
+def test_an_interrupted_import_is_completed_by_the_next(workspace, folder, monkeypatch):
+    monkeypatch.setattr(importing, "TOGETHER", 1)
+
     def interrupt(done, total):
         if done == 2:
             raise KeyboardInterrupt
@@ -71,6 +73,12 @@ def test_what_is_wrong_is_reported_and_the_rest_imported(workspace, folder):
     (folder / "images/2.jpg").write_text("no picture")
     report = taken(workspace, folder)
     assert (report.num_imported, report.num_known, report.num_missing_images) == (3, 0, 1)
+    assert report.reasons == {
+        "the line is no narrative": 2,
+        "the image's name leads out of the folder": 1,
+        f"no picture in {folder / 'images'}": 1,
+        "the picture cannot be used": 1,
+    }
     assert [problem.split(":")[0] for problem in report.problems] == [
         str(path), str(path), "image_id", "2.jpg"
     ]  # fmt: skip
@@ -154,7 +162,8 @@ def test_import_says_what_it_did_in_a_line_or_two(folder, tmp_path, capsys):
     arguments = ["import", str(folder / "narratives.jsonl"), "--images", str(folder / "images")]
     arguments += ["--collection", "mine", "--workspace", str(tmp_path / "workspace")]
     assert main(arguments) == 0
-    assert capsys.readouterr().out == "4 narratives imported into 'mine'\n"
+    printed = capsys.readouterr().out
+    assert re.fullmatch(r"4 narratives imported into 'mine' \([\d,]+ a second\)\n", printed)
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert printed == "0 narratives imported into 'mine'\n4 were there already\n"

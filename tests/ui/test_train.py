@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from data_tools.localized_narratives import import_file
+from data_tools.importing import import_file
 from loctex import jobs, settings
 from loctex.command import short
 from loctex.runs import Run
