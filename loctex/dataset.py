@@ -24,8 +24,11 @@ from loctex.changed_words import Exchange
 from loctex.narrative import Narrative
 from loctex.settings import DataSettings
 from loctex.snapshot import Split
+from loctex.streamed import StreamedSplit, shares
 from loctex.tokenizer import encode
 from loctex.word_masking import hide_words
+
+AHEAD = 1024  # images: so long before it is needed, what is streamed is asked for
 
 
 @dataclass(frozen=True)
@@ -87,13 +90,20 @@ class Mixture:
     An epoch shows images; of an image with several narratives it shows one, drawn anew.
     """
 
-    splits: Sequence[Split]
+    splits: Sequence[Split | StreamedSplit]
     weights: Sequence[float]
     seed: int
+
+    @property
+    def is_streamed(self) -> bool:
+        """Does any of it lie elsewhere?"""
+        return any(isinstance(split, StreamedSplit) for split in self.splits)
 
     def order(self, epoch: int) -> np.ndarray:
         """(N, 2) split and image of each place of an epoch, shuffled by (seed, epoch)."""
         random = np.random.default_rng((self.seed, epoch))
+        if self.is_streamed:
+            return self._streamed_order(random)
         rows = []
         for number, (split, weight) in enumerate(zip(self.splits, self.weights, strict=True)):
             whole, part = divmod(round(weight * len(split)), len(split))
@@ -101,6 +111,29 @@ class Mixture:
             images = np.concatenate(turns)
             rows.append(np.stack((np.full_like(images, number), images), axis=1))
         return random.permutation(np.concatenate(rows))
+
+    def _streamed_order(self, random: np.random.Generator) -> np.ndarray:
+        """The same, where images come near each other that lie near each other: each split in an
+        order of its own, and the splits mixed by chance."""
+        places = []
+        for split, weight in zip(self.splits, self.weights, strict=True):
+            turns, count = [], round(weight * len(split))
+            while sum(map(len, turns)) < count:
+                is_streamed = isinstance(split, StreamedSplit)
+                turns.append(split.order(random) if is_streamed else random.permutation(len(split)))
+            places.append(np.concatenate(turns)[:count])
+        numbers = random.permutation(np.repeat(np.arange(len(places)), [len(p) for p in places]))
+        rows = np.empty((len(numbers), 2), np.int64)
+        for number, images in enumerate(places):
+            rows[numbers == number, 1] = images
+        rows[:, 0] = numbers
+        return rows
+
+    def expect(self, places: np.ndarray) -> None:
+        """Begin to fetch the (N, 2) places from where they are streamed."""
+        for number, split in enumerate(self.splits):
+            if isinstance(split, StreamedSplit):
+                split.expect(places[places[:, 0] == number, 1])
 
     def num_places(self) -> int:
         """Images an epoch shows."""
@@ -280,24 +313,38 @@ def batches(
     """
     per_epoch = mixture.num_places() // batch_size
     mine = slice(rank * batch_size // num_ranks, (rank + 1) * batch_size // num_ranks)
-    order = lru_cache(maxsize=2)(mixture.order)  # at an epoch's end, two are in the making
+
+    is_streamed = mixture.is_streamed
+    ahead = -(-AHEAD * num_ranks // batch_size)  # steps
+
+    @lru_cache(maxsize=2)  # at an epoch's end, two are in the making
+    def order(epoch: int) -> np.ndarray:
+        order = mixture.order(epoch)
+        return shares(order, batch_size, num_ranks) if is_streamed else order
+
+    def places(step: int) -> np.ndarray:
+        epoch, number = divmod(step, per_epoch)
+        return order(epoch)[number * batch_size :][:batch_size][mine]
 
     def make(step: int) -> Batch:
         epoch, number = divmod(step, per_epoch)
-        first = number * batch_size
+        first = number * batch_size + mine.start
+        if is_streamed:
+            mixture.expect(places(step))
+            mixture.expect(places(step + ahead))
         examples = [
             mixture.example(
                 place, np.random.default_rng((mixture.seed, epoch, first + i)), settings
             )
-            for i, place in list(enumerate(order(epoch)[first : first + batch_size]))[mine]
+            for i, place in enumerate(places(step))
         ]
         return collate(examples)
 
-    with ThreadPoolExecutor(2, thread_name_prefix="batch") as ahead:
-        waiting = deque(ahead.submit(make, start + i) for i in range(2))
+    with ThreadPoolExecutor(2, thread_name_prefix="batch") as makers:
+        waiting = deque(makers.submit(make, start + i) for i in range(2))
         step = start + 2
         while True:
             batch = waiting.popleft().result()
-            waiting.append(ahead.submit(make, step))
+            waiting.append(makers.submit(make, step))
             step += 1
             yield batch

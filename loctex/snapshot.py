@@ -111,7 +111,7 @@ class Split(Sequence[Item]):
         self._rows = rows
         batches = rows.data.to_batches()
         self._ends = np.cumsum([batch.num_rows for batch in batches])
-        self._parts = [_Rows(batch) for batch in batches]
+        self._parts = [Rows(batch) for batch in batches]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -141,7 +141,7 @@ class Split(Sequence[Item]):
         return self._rows.data.column("narratives")
 
 
-class _Rows:
+class Rows:
     """A record batch, whose rows are found by the offsets of its mapped columns.
 
     Through pyarrow's own objects a row costs four times as much (tests/benchmarks/records.py).
@@ -226,7 +226,7 @@ def _region(row: dict[str, Any]) -> Region:
 class Snapshot:
     """A frozen snapshot; `Snapshot.open(folder)`."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path | str, manifest: dict[str, Any]) -> None:
         self.path = path
         self.manifest = manifest
         self.hash: str = manifest["hash"]
@@ -235,7 +235,12 @@ class Snapshot:
 
     @classmethod
     def open(cls, path: Path | str) -> "Snapshot":
-        """FileNotFoundError or ValueError say the way out."""
+        """A folder, or an address (loctex.streamed). FileNotFoundError or ValueError say the way
+        out."""
+        if "://" in str(path):
+            from loctex.streamed import open_streamed
+
+            return open_streamed(str(path))
         path = Path(path)
         try:
             manifest = json.loads((path / "snapshot.json").read_bytes())

@@ -1,0 +1,214 @@
+"""Snapshots in object storage: a real S3 protocol, two processes, stops in the middle."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_tools.freeze import freeze
+from loctex import streamed
+from loctex.dataset import Mixture, batches
+from loctex.settings import DataSettings
+from loctex.snapshot import Snapshot
+from loctex.streamed import StreamedSplit, shares
+from tests.data_tools.samples import album
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """560 / 70 / 70 images, in 5 / 1 / 1 shards of row groups of 16."""
+    folder = tmp_path_factory.mktemp("streamed")
+    with pytest.MonkeyPatch.context() as patch:
+        for place in ("data_tools.freeze", "data_tools.shards"):
+            patch.setattr(f"{place}.ROWS_PER_GROUP", 16)
+        manifest = freeze(folder / "s", [album(folder / "a", 700)], shard_bytes=110_000)
+    assert [len(manifest["shards"][name]) for name in ("train", "val", "test")] == [5, 1, 1]
+    return folder / "s"
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory, frozen: Path) -> Iterator[tuple[str, Path]]:
+    """s3://data/s, an S3 server of its own, and its log of requests."""
+    log = tmp_path_factory.mktemp("s3") / "log"
+    with open(log, "w") as file, pytest.MonkeyPatch.context() as patch:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"], stderr=file
+        )
+        try:
+            url = _address(server, log)
+            for key, value in {
+                "AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b",
+                "AWS_DEFAULT_REGION": "us-east-1", "NO_PROXY": "127.0.0.1",
+            }.items():  # fmt: skip
+                patch.setenv(key, value)
+            import s3fs
+
+            files = s3fs.S3FileSystem()
+            files.mkdir("data")
+            files.put(str(frozen), "data/s", recursive=True)
+            yield "s3://data/s", log
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def _address(server: subprocess.Popen, log: Path) -> str:
+    while server.poll() is None:
+        if found := re.search(r"http://127.0.0.1:\d+", log.read_text()):
+            return found[0]
+    raise RuntimeError(log.read_text())
+
+
+READ = """
+import json, sys
+from loctex import streamed
+from loctex.dataset import Mixture, batches
+from loctex.settings import DataSettings
+from loctex.snapshot import Snapshot
+url, block, rank, ranks, start, steps = sys.argv[1], *map(int, sys.argv[2:])
+streamed.BLOCK = block
+split = Snapshot.open(url).split("train")
+source = batches(
+    Mixture([split], [1.0], seed=5), lambda examples: [e.narrative.image_id for e in examples],
+    DataSettings(), batch_size=24, start=start, rank=rank, num_ranks=ranks)
+for _ in range(steps):
+    print(json.dumps(next(source)), flush=True)
+source.close()
+"""
+
+
+def read(url: str, rank: int, ranks: int, start: int, steps: int, block: int = 2) -> list[list]:
+    """The image ids of so many batches, as a process of its own reads them."""
+    numbers = map(str, (block, rank, ranks, start, steps))
+    done = subprocess.run(
+        [sys.executable, "-c", READ, url, *numbers], cwd=ROOT, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_two_processes_read_each_record_once_an_epoch_and_resume_in_its_middle(s3):
+    url, log = s3
+    steps = 560 // 24  # the last 8 images make no batch
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda rank: read(url, rank, 2, 0, 2 * steps), range(2)))
+    epochs = [
+        [name for part in both for batch in part[epoch * steps :][:steps] for name in batch]
+        for epoch in range(2)
+    ]
+    for names in epochs:
+        assert len(names) == len(set(names)) == steps * 24
+    assert epochs[0] != epochs[1]
+    assert [len(batch) for part in both for batch in part] == [12] * 4 * steps
+    requests = len(re.findall(r"GET /data/s/data/train", log.read_text()))
+    again = read(url, 1, 2, steps // 2, steps)
+    assert again == both[1][steps // 2 :][:steps]
+    # and what lies before it was not read again
+    assert len(re.findall(r"GET /data/s/data/train", log.read_text())) - requests < requests / 2
+
+
+def test_a_streamed_image_is_the_one_on_the_disk(s3, frozen):
+    there, here = Snapshot.open(s3[0]), Snapshot.open(frozen)
+    assert there.hash == here.hash and there.splits == here.splits
+    for name in here.splits:
+        far, near = there.split(name), here.split(name)
+        assert len(far) == len(near) and list(far.captions()) == list(near.captions())
+        for i in range(0, len(near), 7):
+            assert far[i].image == near[i].image and far[i].image_id == near[i].image_id
+            assert far[i].narratives[0].words == near[i].narratives[0].words
+            assert far.num_narratives(i) == near.num_narratives(i) == 1
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5, 7])
+def test_no_process_reads_much_more_than_its_part_whatever_their_number(frozen, ranks, monkeypatch):
+    monkeypatch.setattr(streamed, "BLOCK", 1)
+    split = Snapshot.open(f"file://{frozen}").split("train")
+    mixture, size = Mixture([split], [1.0], seed=0), 2 * ranks
+    order = shares(mixture.order(0), size, ranks)
+    steps = 560 // size
+    assert len(order) == steps * size == len({tuple(place) for place in order.tolist()})
+    seen: Counter[int] = Counter()
+    for rank in range(ranks):
+        mine = order.reshape(steps, ranks, 2, 2)[:, rank, :, 1].ravel()
+        groups = {split._group(i) for i in mine.tolist()}
+        assert len(groups) <= -(-len(mine) // 16) + 5  # the last of each of 5 shards is short
+        seen.update(groups)
+    assert sum(seen.values()) <= len(seen) + ranks - 1  # only at the borders one is read twice
+
+
+def test_the_order_is_of_seed_and_epoch_and_shuffles_far_and_near(frozen):
+    split = Snapshot.open(f"file://{frozen}").split("train")
+    orders = {
+        (seed, epoch): Mixture([split], [1.0], seed=seed).order(epoch)[:, 1].tolist()
+        for seed in range(2) for epoch in range(2)
+    }  # fmt: skip
+    assert len({tuple(order) for order in orders.values()}) == 4
+    for order in orders.values():
+        assert sorted(order) == list(range(560))
+    again = Mixture([Snapshot.open(f"file://{frozen}").split("train")], [1.0], seed=1).order(1)
+    assert again[:, 1].tolist() == orders[1, 1]
+    order = np.array(orders[0, 0])
+    assert np.abs(np.diff(order)).mean() > 40  # neighbors in the stream were none in the files
+
+
+def test_streamed_and_local_mix_by_weight(frozen, snapshot):
+    far, near = (
+        Snapshot.open(f"file://{frozen}").split("train"),
+        Snapshot.open(snapshot).split("train"),
+    )
+    mixture = Mixture([far, near], [0.5, 2.0], seed=0)
+    order = mixture.order(3)
+    assert len(order) == mixture.num_places() == 280 + 64
+    assert Counter(order[order[:, 0] == 1, 1].tolist()) == dict.fromkeys(range(32), 2)
+    assert len(set(order[order[:, 0] == 0, 1].tolist())) == 280
+    assert 20 < (order[: len(order) // 2, 0] == 1).sum() < 44  # mixed, not one after the other
+
+
+def test_few_row_groups_are_in_memory(frozen, monkeypatch):
+    monkeypatch.setattr(streamed, "BLOCK", 2)
+    split = Snapshot.open(f"file://{frozen}").split("train")
+    source = batches(
+        Mixture([split], [1.0], seed=0), list, DataSettings(), batch_size=16, start=0
+    )  # fmt: skip
+    for _ in range(30):
+        next(source)
+        assert len(split._kept) <= 6
+    source.close()
+
+
+def test_what_is_not_there_says_the_way_out(s3, tmp_path):
+    with pytest.raises(FileNotFoundError, match="s3://data/none is not a snapshot .*copy"):
+        Snapshot.open("s3://data/none")
+    (tmp_path / "snapshot.json").write_text('{"hash": "", "splits": {}}')
+    with pytest.raises(ValueError, match="lists no shards: freeze it again"):
+        Snapshot.open(f"file://{tmp_path}")
+    assert isinstance(Snapshot.open(s3[0]).split("val"), StreamedSplit)
+
+
+@pytest.mark.slow
+def test_two_trainers_learn_from_s3_and_resume_to_the_same_bits(s3, tmp_path):
+    def train(run: Path, *options: str) -> None:
+        command = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "-m"]
+        command += ["--", "loctex.train", "--run", str(run), *options]
+        subprocess.run([sys.executable, *command], cwd=ROOT, check=True,
+                       env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+
+    first = ["--data", s3[0], "--preset", "tiny", "--train.batch_size", "16"]
+    train(tmp_path / "1", *first, "--train.steps", "6")
+    train(tmp_path / "2", *first, "--train.steps", "6", "--train.checkpoint_every", "3")
+    losses = [
+        [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()
+         if "loss" in json.loads(line)]
+        for run in (tmp_path / "1", tmp_path / "2")
+    ]  # fmt: skip
+    assert losses[0] == losses[1] and len(losses[0]) >= 2
