@@ -109,6 +109,11 @@ class Database:
                 server.execute(text("VACUUM FULL"))
 
     @property
+    def dialect(self) -> str:
+        """sqlite or postgresql."""
+        return self._engine.dialect.name
+
+    @property
     def file(self) -> Path | None:
         """The file of an SQLite database; None for PostgreSQL, and in memory."""
         url = self._engine.url

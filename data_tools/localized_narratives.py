@@ -73,9 +73,7 @@ def _check(options: argparse.Namespace) -> int:
             bar.update(num_bytes)
             bar.set_postfix_str(f"{num_records / (time.monotonic() - began):,.0f} records/s")
 
-        for problem in check(
-            options.file, options.images, workers=options.workers, progress=show
-        ):
+        for problem in check(options.file, options.images, workers=options.workers, progress=show):
             bar.write(problem)
             num_wrong += 1
     seconds = time.monotonic() - began

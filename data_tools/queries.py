@@ -2,11 +2,33 @@
 
 from dataclasses import fields
 
-from sqlalchemy import ColumnElement, Row, Select, and_, exists, not_, or_, select
+from sqlalchemy import ColumnElement, Row, Select, and_, case, exists, func, not_, or_, select
 
 from data_tools import tables as db
 from data_tools.database import StoreError
-from data_tools.rows import NarrativeRow, moment
+from data_tools.rows import Collection, NarrativeRow, moment
+
+
+def counted_collections() -> Select:
+    """All collections by name, as rows.Collection; counts come from the indexes, in one pass."""
+    i, n, c = db.images.c, db.narratives.c, db.collections.c
+    images = select(i.collection_id, func.count().label("num_images")).group_by(i.collection_id)
+    narratives = select(
+        n.collection_id,
+        func.count().label("num_narratives"),
+        func.count(case((n.num_points > 0, 1))).label("num_with_trace"),
+        func.sum(n.num_words).label("num_words"),
+    ).group_by(n.collection_id)
+    images, narratives = images.subquery(), narratives.subquery()
+    counts = [func.coalesce(column, 0).label(column.name) for column in narratives.c[1:]]
+    own = [c[f.name] for f in fields(Collection) if f.name in c]
+    return (
+        select(*own, func.coalesce(images.c.num_images, 0).label("num_images"), *counts)
+        .select_from(db.collections)
+        .outerjoin(images, images.c.collection_id == c.id)
+        .outerjoin(narratives, narratives.c.collection_id == c.id)
+        .order_by(c.name)
+    )
 
 
 def images_of(collection_id: int) -> Select:

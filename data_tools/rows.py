@@ -9,7 +9,8 @@ from pathlib import Path
 class Collection:
     """A named set of images, counted. overlap: people who describe each image (0: everybody).
     needs_review: only narratives that a reviewer accepted are frozen and exported. question: what
-    its annotators are asked. keeps_voice: else a voice goes once its words have times."""
+    its annotators are asked. keeps_voice: else a voice goes once its words have times. license:
+    terms of what is told in it, "" if nobody said."""
 
     id: int
     name: str
@@ -17,6 +18,7 @@ class Collection:
     needs_review: bool
     question: str
     keeps_voice: bool
+    license: str
     num_images: int
     num_narratives: int
     num_with_trace: int

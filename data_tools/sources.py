@@ -124,7 +124,8 @@ class Collection:
     def __init__(self, store: "Store", name: str) -> None:
         self.store, self.id = store, store.collection(name)
         self.left_out: list[str] = []
-        self.license: str | None = None
+        (terms,) = (one.license for one in store.collections() if one.id == self.id)
+        self.license: str | None = terms or None
 
     def __iter__(self) -> Iterator[Entry]:
         for image in self.store.each_image(self.id, status="usable"):

@@ -22,6 +22,7 @@ from data_tools.people import People
 from data_tools.pictures import extension, is_plain_name
 from data_tools.queries import (
     bodies_of,
+    counted_collections,
     images_of,
     is_done_by,
     narrative_row,
@@ -30,6 +31,7 @@ from data_tools.queries import (
 )
 from data_tools.reviews import Reviews
 from data_tools.rows import Collection, Draft, ImageRow, NarrativeRow, moment
+from data_tools.search import EVERYTHING, Filter, annotators_of, matching
 from data_tools.tables import FIRST_ANNOTATOR
 from loctex.narrative import Narrative
 from loctex.runs import write_whole
@@ -74,18 +76,7 @@ class Store:
 
     def collections(self) -> list[Collection]:
         """All, by name, with their counts."""
-        i, n = db.images.c, db.narratives.c
-        images = select(func.count()).where(i.collection_id == db.collections.c.id)
-        narratives = select(func.count()).where(n.collection_id == db.collections.c.id)
-        words = narratives.with_only_columns(func.coalesce(func.sum(n.num_words), 0))
-        query = select(
-            *db.collections.c["id", "name", "overlap", "needs_review", "question", "keeps_voice"],
-            images.scalar_subquery(),
-            narratives.scalar_subquery(),
-            narratives.where(n.num_points > 0).scalar_subquery(),
-            words.scalar_subquery(),
-        ).order_by(db.collections.c.name)
-        return [Collection(*row) for row in self._database.all(query)]
+        return [Collection(**row._asdict()) for row in self._database.all(counted_collections())]
 
     def add_collection(self, name: str) -> int:
         """Its id; that of the existing one where the name is taken."""
@@ -274,12 +265,12 @@ class Store:
         after: int = 0,
         limit: int = 50,
         image_row_id: int | None = None,
+        wanted: Filter = EVERYTHING,
     ) -> list[NarrativeRow]:
-        """A page by id, of one image or all; without their bodies."""
-        n = db.narratives.c
-        query = narrative_rows().where(n.collection_id == collection_id, n.id > after)
+        """A page by id, of one image or all, of those that are wanted; without their bodies."""
+        query = matching(collection_id, wanted, after, self._database.dialect)
         if image_row_id is not None:
-            query = query.where(n.image_row_id == image_row_id)
+            query = query.where(db.narratives.c.image_row_id == image_row_id)
         return [narrative_row(row) for row in self._database.all(query.limit(limit))]
 
     def narrative_row(self, narrative_id: int) -> NarrativeRow:
@@ -288,6 +279,15 @@ class Store:
         if row is None:
             raise StoreError(f"there is no narrative {narrative_id}")
         return narrative_row(row)
+
+    def annotators_of(self, collection_id: int, most: int = 200) -> list[int]:
+        """The annotator_ids of those who told something of a collection, by number."""
+        return [row.id for row in self._database.all(annotators_of(collection_id, most))]
+
+    def set_license(self, collection_id: int, terms: str) -> None:
+        """Under which terms what is told in the collection may be used; snapshots say so."""
+        one = update(db.collections).where(db.collections.c.id == collection_id)
+        self._database.write(lambda c: c.execute(one.values(license=terms.strip())))
 
     def narrative(self, narrative_id: int) -> Narrative:
         """StoreError: there is none."""

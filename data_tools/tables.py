@@ -50,6 +50,7 @@ collections = Table(
     Column("needs_review", Boolean, nullable=False, server_default=false()),  # to leave the studio
     Column("question", Text, nullable=False, server_default=""),  # shown to its annotators
     Column("keeps_voice", Boolean, nullable=False, server_default=true()),  # once words are timed
+    Column("license", Text, nullable=False, server_default=""),  # terms of what is told here
     **_NEVER_REUSED,
 )
 images = Table(  # of a collection; the bytes lie in the images folder, once for each sha256
@@ -71,7 +72,7 @@ images = Table(  # of a collection; the bytes lie in the images folder, once for
     Index(None, "collection_id", "is_wanted", "id"),
     **_NEVER_REUSED,
 )
-narratives = Table(
+narratives = Table(  # the words of its captions are indexed too: data_tools/search.py
     "narratives",
     metadata,
     Column("id", _ID, primary_key=True),
@@ -87,6 +88,8 @@ narratives = Table(
     Column("status", String, nullable=False, server_default="unreviewed"),  # accepted, rejected
     Index(None, "collection_id", "id"),
     Index(None, "collection_id", "status", "id"),
+    Index(None, "collection_id", "annotator_id", "id"),
+    Index(None, "collection_id", "num_points", "num_words"),  # for the counts
     Index(None, "image_row_id", "annotator_id"),
     Index(None, "annotator_id", "id"),
     **_NEVER_REUSED,

@@ -194,7 +194,9 @@ def test_regions_travel_with_their_narrative(store):
 
 def test_the_migrations_make_exactly_the_tables(store):
     with store._database.reading() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        ours = {"include_name": lambda name, *_: "narratives_search" not in (name or "")}
+        migrated = MigrationContext.configure(connection, opts=ours)  # Alembic knows no such index
+        assert compare_metadata(migrated, metadata) == []
 
 
 def test_a_newer_workspace_is_refused_untouched(url, tmp_path):
