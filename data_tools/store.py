@@ -32,6 +32,7 @@ from data_tools.queries import (
 from data_tools.reviews import Reviews
 from data_tools.rows import Collection, Draft, ImageRow, NarrativeRow, moment
 from data_tools.search import EVERYTHING, Filter, annotators_of, matching
+from data_tools.statistics import Statistics
 from data_tools.tables import FIRST_ANNOTATOR
 from loctex.narrative import Narrative
 from loctex.runs import write_whole
@@ -58,6 +59,7 @@ class Store:
         self._database = Database(url)
         self.reviews = Reviews(self._database)
         self.people = People(self._database)
+        self.statistics = Statistics(self._database, self.images_folder.parent / "statistics")
 
     @classmethod
     def of_workspace(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.context import Context
 
+from data_tools.search import EVERYTHING, STATUSES, Filter
 from data_tools.store import Collection, NarrativeRow
 from loctex.snapshot import decode_image
 from ui import exchange
+from ui.charts import charts
 from ui.components import Listing, Player
 from ui.exchange import Outcome
 from ui.listing import WELCOME, collection_cards, narrative_rows, outcome_html, problem_html
@@ -25,15 +27,26 @@ PAGE = 12  # narratives shown at a time
 
 def find(workspace: Workspace, collection_id: int | None) -> Collection | None:
     """The chosen collection, or the first; None where there is none."""
-    known = workspace.store.collections()
+    return choose(workspace.store.collections(), collection_id)
+
+
+def choose(known: Sequence[Collection], collection_id: int | None) -> Collection | None:
+    """The one of this id, or the first."""
     return next((c for c in known if c.id == collection_id), known[0] if known else None)
 
 
+def people(workspace: Workspace, collection: Collection | None) -> list[tuple[str, int | None]]:
+    """(name, annotator_id) of those who told something of it, after "everybody"."""
+    names = workspace.store.people.names()
+    ids = workspace.store.annotators_of(collection.id) if collection else []
+    return [("everybody", None), *((names.get(i, f"annotator {i}"), i) for i in ids)]
+
+
 def page(
-    workspace: Workspace, collection: Collection, after: int
+    workspace: Workspace, collection: Collection, after: int, wanted: Filter = EVERYTHING
 ) -> tuple[list[NarrativeRow], int | None]:
     """Narratives by age, and where the next page starts (None: nowhere)."""
-    rows = workspace.store.narratives(collection.id, after=after, limit=PAGE + 1)
+    rows = workspace.store.narratives(collection.id, after=after, limit=PAGE + 1, wanted=wanted)
     return rows[:PAGE], rows[PAGE - 1].id if len(rows) > PAGE else None
 
 
@@ -55,6 +68,7 @@ class DataTab:
         self.workspace = workspace
         self.collection, self.narrative = gr.State(None), gr.State(None)  # their ids
         self.starts = gr.State([0])  # where each page up to this one starts
+        self.wanted = gr.State(EVERYTHING)
         self.cards = Listing(elem_id="data-collections")
         with gr.Row(elem_classes="studio-line"):
             self.demo = gr.Button(
@@ -70,7 +84,10 @@ class DataTab:
             self.stop = gr.Button("Stop", variant="stop", scale=0, min_width=90, visible=False)
         with gr.Tabs(visible=False) as self.parts:
             with gr.Tab("Narratives"):
+                self._build_filters()
                 self._build_narratives()
+            with gr.Tab("Charts") as self.charts_tab:
+                self.charts = Listing(elem_id="data-charts")
             with gr.Tab("Add images"):
                 self._build_images()
             with gr.Tab("Import"):
@@ -78,6 +95,23 @@ class DataTab:
             with gr.Tab("Export"):
                 self._build_export()
         self._wire()
+
+    def _build_filters(self) -> None:
+        small = {"container": False, "show_label": False, "scale": 0, "min_width": 170}
+        with gr.Row(elem_classes="studio-line"):
+            self.words = gr.Textbox(
+                container=False, show_label=False, placeholder="Search in captions", max_lines=1,
+                scale=3, min_width=240, elem_id="data-words",
+            )  # fmt: skip
+            self.who = gr.Dropdown([("everybody", None)], elem_id="data-who", **small)
+            self.status = gr.Dropdown(
+                [("any status", None), *((name, name) for name in STATUSES)],
+                elem_id="data-status", **small,
+            )  # fmt: skip
+            self.trace = gr.Dropdown(
+                [("with or without trace", None), ("with trace", True), ("without trace", False)],
+                elem_id="data-trace", **small,
+            )  # fmt: skip
 
     def _build_narratives(self) -> None:
         with gr.Row(elem_classes="studio-pair"):
@@ -136,11 +170,12 @@ class DataTab:
     # --- events
 
     def _wire(self) -> None:
-        at = [self.collection, self.starts, self.narrative]
+        at = [self.collection, self.starts, self.narrative, self.wanted]
+        filters = [self.words, self.who, self.status, self.trace]
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         seen = [
             self.cards, self.demo, self.parts, self.rows, self.back, self.more, self.player,
-            self.delete, self.sure, self.keep, self.delete_image,
+            self.delete, self.sure, self.keep, self.delete_image, self.who,
         ]  # fmt: skip
         in_turn = {"concurrency_id": "data", **quiet}  # what is shown last was asked last
         show = {"fn": self._show, "inputs": at, "outputs": seen} | in_turn
@@ -149,7 +184,15 @@ class DataTab:
 
         Context.block.select(**show)
         self.cards.pick(self._pick_collection, **move)
-        self.cards.pick(lambda: "", None, self.outcome, **quiet)
+        self.cards.pick(lambda: ["", "", None, None, None], None, [self.outcome, *filters], **quiet)
+        for control in filters:
+            control.input(
+                self._filter, [*at, *filters], [*at, *seen], trigger_mode="always_last", **in_turn
+            )
+        gr.on(
+            [self.charts_tab.select, self.cards.pick], self._charts, self.collection, self.charts,
+            trigger_mode="always_last", **quiet,
+        )  # fmt: skip
         self.rows.pick(self._pick_narrative, **move)
         self.more.click(self._turn, **move)
         self.back.click(self._turn_back, **move)
@@ -180,46 +223,65 @@ class DataTab:
         ).then(lambda: gr.Button(visible=False), None, self.stop, **quiet).then(**show)
 
     def _show(
-        self, collection_id: int | None, starts: list[int], narrative_id: int | None
+        self, collection_id: int | None, starts: list[int], narrative_id: int | None, wanted: Filter
     ) -> list[Any]:
-        known, chosen = self.workspace.store.collections(), find(self.workspace, collection_id)
-        rows, end = page(self.workspace, chosen, starts[-1]) if chosen else ([], None)
+        known = self.workspace.store.collections()
+        chosen = choose(known, collection_id)
+        rows, end = page(self.workspace, chosen, starts[-1], wanted) if chosen else ([], None)
         narrative = next((row for row in rows if row.id == narrative_id), None)
         return [
             collection_cards(known, chosen) if known else WELCOME,
             gr.Button(visible=not known), gr.Tabs(visible=bool(known)),
-            narrative_rows(self.workspace, rows, narrative_id),
+            narrative_rows(self.workspace, rows, narrative_id, is_filtered=wanted != EVERYTHING),
             gr.Button(visible=len(starts) > 1, interactive=True),
             gr.Button(visible=end is not None, interactive=True),
             replay(self.workspace, narrative), *_visible(bool(narrative), False, False, False),
+            gr.Dropdown(choices=people(self.workspace, chosen)),
         ]  # fmt: skip
 
     def _move(self, *at: Any) -> list[Any]:
         return [*at, *self._show(*at)]
 
     def _pick_collection(
-        self, _: int | None, starts: list[int], narrative: int | None, event: gr.EventData
-    ) -> list[Any]:
-        return self._move(event.id, [0], None)
+        self, _: int | None, starts: list[int], narrative: int | None, wanted: Filter,
+        event: gr.EventData,
+    ) -> list[Any]:  # fmt: skip
+        return self._move(event.id, [0], None, EVERYTHING)
 
     def _pick_narrative(
-        self, collection: int | None, starts: list[int], _: int | None, event: gr.EventData
+        self, collection: int | None, starts: list[int], _: int | None, wanted: Filter,
+        event: gr.EventData,
+    ) -> list[Any]:  # fmt: skip
+        return self._move(collection, starts, event.id, wanted)
+
+    def _filter(
+        self, collection: int | None, starts: list[int], narrative: int | None, _: Filter,
+        words: str, who: int | None, status: str | None, has_trace: bool | None,
+    ) -> list[Any]:  # fmt: skip
+        return self._move(collection, [0], None, Filter(words, who, status, has_trace))
+
+    def _charts(self, collection_id: int | None) -> Iterator[str]:
+        chosen = find(self.workspace, collection_id)
+        if chosen:
+            yield from charts(self.workspace, chosen.id)
+
+    def _turn(
+        self, collection: int | None, starts: list[int], _: int | None, wanted: Filter
     ) -> list[Any]:
-        return self._move(collection, starts, event.id)
+        end = page(self.workspace, find(self.workspace, collection), starts[-1], wanted)[1]
+        return self._move(collection, starts if end is None else [*starts, end], None, wanted)
 
-    def _turn(self, collection: int | None, starts: list[int], _: int | None) -> list[Any]:
-        end = page(self.workspace, find(self.workspace, collection), starts[-1])[1]
-        return self._move(collection, starts if end is None else [*starts, end], None)
-
-    def _turn_back(self, collection: int | None, starts: list[int], _: int | None) -> list[Any]:
-        return self._move(collection, starts[:-1] or [0], None)
+    def _turn_back(
+        self, collection: int | None, starts: list[int], _: int | None, wanted: Filter
+    ) -> list[Any]:
+        return self._move(collection, starts[:-1] or [0], None, wanted)
 
     def _add(self, name: str, request: gr.Request) -> list[Any]:
         try:
             self.workspace.demand("admin", request.username)
-            return [self.workspace.store.add_collection(name), [0], None, "", ""]
+            return [self.workspace.store.add_collection(name), [0], None, EVERYTHING, "", ""]
         except ValueError as error:
-            return [gr.skip(), gr.skip(), gr.skip(), gr.skip(), problem_html(error)]
+            return [*(gr.skip() for _ in range(5)), problem_html(error)]
 
     def _delete(self, narrative_id: int, request: gr.Request) -> str:
         try:

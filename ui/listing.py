@@ -35,8 +35,16 @@ def collection_cards(collections: Sequence[Collection], chosen: Collection | Non
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
-def narrative_rows(workspace: Workspace, rows: Sequence[NarrativeRow], chosen: int | None) -> str:
+def narrative_rows(
+    workspace: Workspace,
+    rows: Sequence[NarrativeRow],
+    chosen: int | None,
+    *,
+    is_filtered: bool = False,
+) -> str:
     """HTML: a button for each narrative, with its picture."""
+    if not rows and is_filtered:
+        return '<p class="none">No narrative is like that. Search for less.</p>'
     if not rows:
         return (
             '<p class="none">Nobody has described an image here yet. Do it under Annotate, or '
