@@ -11,7 +11,7 @@ import argparse
 import io
 import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -52,17 +52,12 @@ class Usual(Dataset):
         return torch.stack(images), padded["input_ids"]
 
 
-def endless(loader: DataLoader) -> Iterator[object]:
-    while True:
-        yield from loader
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.loader", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--count", type=int, default=512, help="images of the snapshot [512]")
+    parser.add_argument("--count", type=int, default=512, help="images a turn: one epoch [512]")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--turns", type=int, default=5, help="turns of 8 batches each [5]")
+    parser.add_argument("--turns", type=int, default=5)
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -76,16 +71,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             collate_fn=usual.collate, persistent_workers=True, prefetch_factor=1,
         )  # fmt: skip
         collate = Collate(tokenizer=words, settings=settings, grid=(14, 14), pool=pool)
-        source = batches(
-            Mixture([split], [1.0], 0), collate, settings, batch_size=given.batch, start=0
-        )
-        peer = endless(loader)
-        slow, fast = turns.seconds(
-            [lambda: list(itertools.islice(peer, 8)), lambda: list(itertools.islice(source, 8))],
-            given.turns,
-        )
-        source.close()
-    count = 8 * given.batch
+        mixture = Mixture([split], [1.0], 0)
+        num_batches = given.count // given.batch
+
+        def peer() -> None:
+            for _ in loader:
+                pass
+
+        def ours() -> Callable[[], None]:
+            source = batches(mixture, collate, settings, batch_size=given.batch, start=0)
+            for _ in itertools.islice(source, num_batches):
+                pass
+            return source.close  # what is made ahead must not disturb the peer
+
+        slow, fast = turns.seconds([peer, ours], given.turns)
+    count = num_batches * given.batch
     print(f"peer {count / slow:,.0f} images/s, ours {count / fast:,.0f}, with {WORKERS} workers")
     print(f"ratio {slow / fast:.2f}")
 
