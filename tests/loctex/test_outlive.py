@@ -20,7 +20,7 @@ from tests.loctex.small import small
 from tests.loctex.stand_ins import wait_for
 
 pytestmark = pytest.mark.slow  # each start imports torch: a quarter of a minute on a busy machine
-PATIENCE = 240
+PATIENCE = 900  # seconds
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 def wanted(snapshot: Path, **values) -> Settings:
     return small(
         snapshot, model__text_dropout=0.1, train__log_every=1, train__evaluate_every=10,
-        train__checkpoint_every=5, train__film_every=5, **{"train__steps": 40} | values,
+        train__checkpoint_every=5, train__film_every=5, **{"train__steps": 20} | values,
     )  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def test_a_killed_trainer_is_failed_within_5_s_and_resumes_to_the_same_bits(
 ) -> None:
     whole = submit(workspace, "whole", wanted(snapshot))
     broken = submit(workspace, "broken", wanted(snapshot))
-    wait_for(lambda: (broken.path / "last").exists() and len(broken.metrics()) > 12, PATIENCE)
+    wait_for(lambda: (broken.path / "last").exists() and len(broken.metrics()) > 7, PATIENCE)
     assert whole.state == "done"
     begin = time.monotonic()
     os.kill(holder(broken.train_lock), signal.SIGKILL)
@@ -85,26 +85,26 @@ def test_a_killed_trainer_is_failed_within_5_s_and_resumes_to_the_same_bits(
     assert_same(whole, broken)
     assert len(provenance.starts(broken)) == 2
 
-    jobs.extend(workspace, broken, 45)
+    jobs.extend(workspace, broken, 23)
     wait_for(lambda: ended(broken), PATIENCE)
-    assert json.loads(broken.result_file.read_bytes())["step"] == 45
-    assert settings.load(broken.settings_file).train.steps == 45
+    assert json.loads(broken.result_file.read_bytes())["step"] == 23
+    assert settings.load(broken.settings_file).train.steps == 23
 
 
 def test_a_run_goes_on_from_the_checkpoint_that_was_named(workspace: Path, snapshot: Path) -> None:
-    """From step 10 of 40 the second time: the same 40 steps again, to the same bits."""
-    whole = submit(workspace, "whole", wanted(snapshot, train__keep_every=10))
-    again = submit(workspace, "again", wanted(snapshot, train__keep_every=10))
-    wait_for(lambda: whole.state == "done" and len(again.metrics()) > 33, PATIENCE)
+    """From step 4 of 20 the second time: the same 20 steps again, to the same bits."""
+    whole = submit(workspace, "whole", wanted(snapshot, train__keep_every=4))
+    again = submit(workspace, "again", wanted(snapshot, train__keep_every=4))
+    wait_for(lambda: whole.state == "done" and len(again.metrics()) > 12, PATIENCE)
     jobs.stop(workspace, again)
     wait_for(lambda: ended(again), PATIENCE)
-    assert (again.checkpoints / "step-00000010").is_dir()
-    jobs.resume(workspace, again, "step-00000010")
+    assert (again.checkpoints / "step-00000004").is_dir()
+    jobs.resume(workspace, again, "step-00000004")
     wait_for(lambda: ended(again), PATIENCE)
     assert again.state == "done", again.log_tail(20)
     assert_same(whole, again)
     kept = sorted(path.name for path in whole.checkpoints.iterdir())
-    assert {f"step-000000{n}0" for n in range(1, 5)} <= set(kept)
+    assert {f"step-000000{n:02}" for n in range(4, 21, 4)} <= set(kept)
 
 
 def test_a_launcher_trains_elsewhere_on_this_machine(workspace: Path, snapshot: Path) -> None:

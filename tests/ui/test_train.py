@@ -285,7 +285,9 @@ def test_a_tick_with_ten_long_runs_costs_little(workspace, still):
         dashboard.curves(selected)
         return time.thread_time() - begin
 
-    assert np.median([tick(100_000 + step) for step in range(9)]) < 0.02
+    cost = np.median([tick(100_000 + step) for step in range(9)])
+    print(f"a tick: {1000 * cost:.1f} ms of processor time")
+    assert cost < 0.02
     assert len(dashboard.curves(selected)["panels"][0]["lines"][0]["x"]) <= LIMIT
 
 
