@@ -23,7 +23,7 @@ from data_tools.folders import whole_folder
 from data_tools.pictures import shrink
 from data_tools.shards import Known, Picture, Row, Shard
 from data_tools.sources import Entry, Key, Source, fingerprint
-from data_tools.terms import license_of
+from loctex import terms
 from loctex.runs import write_whole
 from loctex.snapshot import ROWS_PER_GROUP, decode_image
 
@@ -310,8 +310,11 @@ def _sources(rows: Sequence[Row], licenses: dict[str, str]) -> dict[str, dict[st
     for name in sorted({row.dataset_id for row in rows}):
         mine = [row for row in rows if row.dataset_id == name]
         told = Counter(str(annotator) for row in mine for annotator in row.annotators)
-        terms = license_of(name) or licenses.get(name)
-        found[name] = _counts(mine) | {"annotators": dict(sorted(told.items())), "license": terms}
+        known = terms.of(name)
+        found[name] = _counts(mine) | {
+            "annotators": dict(sorted(told.items())),
+            "license": str(known) if known else licenses.get(name),
+        }
     return found
 
 

@@ -8,8 +8,6 @@ python -m data_tools.localized_narratives pictures FILE --to DIR
 """
 
 import argparse
-import json
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -18,37 +16,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_tools.checking import check
-from data_tools.folders import whole_folder
+from data_tools.exporting import export_collection
 from data_tools.importing import import_file
-from data_tools.pictures import picture_name
 from data_tools.public_files import NAMES, download, narrative_items, picture_items
-from data_tools.store import Store, StoreError
-from data_tools.voices import FOLDER, Voices, exported
-from loctex.narrative import write_jsonl
-from loctex.runs import write_whole
-
-
-def export_collection(store: Store, collection_id: int, to: Path) -> int:
-    """Write narratives.jsonl, images/ and, where known, regions.jsonl, voices/; returns how many.
-
-    The folder appears whole or not at all, and can be imported again. ValueError: it holds
-    something.
-    """
-    with whole_folder(to) as building:
-        (building / "images").mkdir()
-        for image in store.each_image(collection_id):
-            name = picture_name(image.dataset_id, image.image_id, image.path.suffix)
-            if (building / "images" / name).exists():
-                raise StoreError(f"two images are named {name}: export them as two collections")
-            shutil.copyfile(image.path, building / "images" / name)
-        voices = Voices(store.images_folder.with_name(FOLDER))
-        narratives = (exported(voices, n, building) for _, n in store.each_narrative(collection_id))
-        count = write_jsonl(building / "narratives.jsonl", narratives)
-        lines = [json.dumps(region) + "\n" for region in store.each_region(collection_id)]
-        if lines:
-            write_whole(building / "regions.jsonl", "".join(lines))
-    return count
-
+from data_tools.store import Store
 
 # --- the command line
 
@@ -110,7 +81,8 @@ def _import(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     store = Store.of_workspace(options.workspace, options.database)
-    count = export_collection(store, store.collection(options.collection), options.to)
+    collection_id = store.collection(options.collection)
+    count = export_collection(store, collection_id, options.to, has_parquet=options.parquet)
     store.close()
     print(f"{count:,} narratives in {options.to}")
     return 0
@@ -154,6 +126,9 @@ def _parser() -> argparse.ArgumentParser:
     importing.set_defaults(command=_import)
     exporting = commands.add_parser("export", help="write a collection as a public file")
     exporting.add_argument("--to", type=Path, required=True, help="the folder to write")
+    exporting.add_argument(
+        "--parquet", action="store_true", help="also as parquet, for datasets.load_dataset"
+    )
     exporting.set_defaults(command=_export)
     for command in (importing, exporting):
         command.add_argument("--collection", required=True, help="its name")

@@ -140,7 +140,9 @@ def _data(run: Path) -> Iterator[str]:
         )
         for source, count in manifest.get("sources", {}).items():
             found = terms.of(source) or count.get("license") or UNKNOWN
-            yield f"  - {source}: {count.get('images', 0):,} images in all splits; {found}"
+            people = len(count.get("annotators", ()))
+            told = f", told by {people:,} annotator{'s' * (people != 1)}" if people else ""
+            yield f"  - {source}: {count.get('images', 0):,} images in all splits{told}; {found}"
 
 
 def _made_with(run: Path) -> Iterator[str]:

@@ -183,16 +183,17 @@ class DataTab:
         ask = [self.delete, self.sure, self.keep, self.delete_image]
 
         Context.block.select(**show)
-        self.cards.pick(self._pick_collection, **move)
+        self.cards.pick(self._pick_collection, **move).then(
+            self._known_charts, self.collection, self.charts, **quiet
+        )
         self.cards.pick(lambda: ["", "", None, None, None], None, [self.outcome, *filters], **quiet)
         for control in filters:
             control.input(
                 self._filter, [*at, *filters], [*at, *seen], trigger_mode="always_last", **in_turn
             )
-        gr.on(
-            [self.charts_tab.select, self.cards.pick], self._charts, self.collection, self.charts,
-            trigger_mode="always_last", **quiet,
-        )  # fmt: skip
+        self.charts_tab.select(
+            self._charts, self.collection, self.charts, trigger_mode="always_last", **quiet
+        )
         self.rows.pick(self._pick_narrative, **move)
         self.more.click(self._turn, **move)
         self.back.click(self._turn_back, **move)
@@ -264,6 +265,10 @@ class DataTab:
         chosen = find(self.workspace, collection_id)
         if chosen:
             yield from charts(self.workspace, chosen.id)
+
+    def _known_charts(self, collection_id: int | None) -> str:
+        """As far as they were counted before; opening the tab counts the rest."""
+        return next(self._charts(collection_id), "")
 
     def _turn(
         self, collection: int | None, starts: list[int], _: int | None, wanted: Filter

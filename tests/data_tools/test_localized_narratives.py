@@ -5,12 +5,13 @@ import re
 
 import pytest
 
-from data_tools import importing
+from data_tools import exporting, importing
 from data_tools.checking import check
 from data_tools.importing import Report, import_file
 from data_tools.localized_narratives import export_collection, main
 from data_tools.store import Store, StoreError
 from loctex.narrative import write_jsonl
+from loctex.snapshot import Snapshot
 from tests.data_tools.samples import narrative, picture
 
 
@@ -130,6 +131,45 @@ def test_the_vidln_records_import_and_export_equal(workspace, shared_data, tmp_p
         )
 
     assert records(tmp_path / "out/narratives.jsonl") == records(path)
+
+
+def test_many_narratives_are_exported_in_shards_that_import_again(
+    workspace, folder, tmp_path, monkeypatch
+):
+    taken(workspace, folder)
+    collection = workspace.collection("mine")
+    again = Store.of_workspace(tmp_path / "again", is_new=True)
+    for size, names in ((3, ["0-of-00002", "1-of-00002"]), (2, ["0-of-00002", "1-of-00002"])):
+        monkeypatch.setattr(exporting, "SHARD", size)
+        out = tmp_path / f"out{size}"
+        assert export_collection(workspace, collection, out) == 4
+        shards = sorted(out.glob("narratives*"))
+        assert [p.name for p in shards] == [f"narratives-0000{name}.jsonl" for name in names]
+        lines = b"".join(path.read_bytes() for path in shards)
+        assert lines == (folder / "narratives.jsonl").read_bytes()
+        for path in shards:
+            import_file(again, path, out / "images", f"mine {size}")
+    assert [c.num_narratives for c in again.collections()] == [4, 4]
+    again.close()
+
+
+def test_an_export_as_parquet_is_a_data_set_and_a_snapshot_and_its_card_says_the_terms(
+    workspace, folder, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    from datasets import load_dataset
+
+    taken(workspace, folder)
+    workspace.set_license(workspace.collection("mine"), "mine alone")
+    out = tmp_path / "out"
+    export_collection(workspace, workspace.collection("mine"), out, has_parquet=True)
+    card = (out / "README.md").read_text()
+    assert "| album | 4 | 8 | 12 | 4 | mine alone |" in card
+    snapshot = Snapshot.open(out)
+    assert snapshot.manifest["sources"]["album"]["license"] == "mine alone"
+    assert len(snapshot.split("train")) == 3
+    found = load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
+    assert {name: rows.num_rows for name, rows in found.items()} == {"train": 3}
 
 
 # --- the commands
