@@ -12,6 +12,7 @@ from gradio.utils import get_upload_folder
 
 from loctex.command import Command, short
 from loctex.runs import Run
+from ui import heavy
 from ui.evaluations import free_path
 from ui.workspace import Workspace
 
@@ -55,8 +56,7 @@ def command(workspace: Workspace, model: str, format: str) -> tuple[Run, Command
 
 def card(model: str, format: str) -> str:
     """The model card that an export would carry, as Markdown."""
-    from loctex import card as cards  # torch: only once somebody looks
-
+    cards = heavy.module("card")
     chosen = Path(model)
     return without_head(cards.preview(chosen.parent, chosen, format))
 

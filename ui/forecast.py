@@ -9,7 +9,7 @@ from pathlib import Path
 from loctex import provenance
 from loctex.runs import Run
 from loctex.settings import Settings
-from ui import run_view
+from ui import heavy, run_view
 
 STEADY = 5  # logged lines from which a run's speed is taken
 
@@ -50,8 +50,7 @@ class Pace:
 
 def pace(wanted: Settings, runs: Sequence[Run], has_gpu: bool) -> Pace | None:
     """From the newest run on the same kind of device; of another model's, by its arithmetic."""
-    from loctex import estimate  # torch: only once somebody asks
-
+    estimate = heavy.module("estimate")
     similar = None
     for run in runs:
         settings, speed = run_view.settings_of(run), _speed(run)
@@ -86,8 +85,7 @@ def say(
     amount: Amount, wanted: Settings, runs: Sequence[Run], num_gpus: int, is_elsewhere: bool = False
 ) -> str:
     """What a start of this would be, in one or two sentences."""
-    from loctex import estimate
-
+    estimate = heavy.module("estimate")
     said = [amounts(amount, wanted)]
     num_processes, device = max(1, num_gpus), "cuda" if num_gpus else "cpu"
     needed = estimate.memory(wanted, num_processes, device) / 1e9

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loctex.narrative import Word
+from ui import heavy
 from ui.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -107,6 +108,4 @@ def _key(checkpoint: str) -> Key:
 
 @lru_cache(maxsize=IN_MEMORY)
 def _predictor(folder: Path, written: int) -> Predictor:
-    from loctex.predictor import Predictor  # torch: only once somebody looks
-
-    return Predictor.load(folder)
+    return heavy.module("predictor").Predictor.load(folder)

@@ -195,3 +195,17 @@ def test_starting_the_page_does_not_import_torch():
     command = [sys.executable, "-c", code]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"
+
+
+def test_two_threads_that_need_torch_at_once_both_get_it():
+    """In a new process, as transformers' names are resolved when first asked for."""
+    code = (
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from ui import heavy\n"
+        "with ThreadPoolExecutor(4) as pool:\n"
+        "    names = ['predictor', 'estimate', 'card', 'evaluate']\n"
+        "    print([found.__name__ for found in pool.map(heavy.module, names)])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    expected = [f"loctex.{name}" for name in ("predictor", "estimate", "card", "evaluate")]
+    assert done.stdout.strip() == str(expected), done.stderr
