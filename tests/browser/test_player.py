@@ -128,8 +128,8 @@ def test_what_the_eye_sees_of_a_zoomed_page_lies_on_its_cell(show, size, zoom, s
     canvas = page.locator(".model canvas")
     canvas.scroll_into_view_if_needed()
     content = np.frombuffer(canvas.screenshot(), np.uint8)
-    seen = cv2.imdecode(content, cv2.IMREAD_COLOR)[..., 2].astype(float)  # red: the strongest
-    weight = np.clip(seen - 100, 0, None)
+    blue, _, red = np.moveaxis(cv2.imdecode(content, cv2.IMREAD_COLOR).astype(float), -1, 0)
+    weight = np.clip(red - blue - 60, 0, None)  # yellow, the strongest; the page's corners are not
     height, width = weight.shape
     x = weight.sum(0) @ (np.arange(width) + 0.5) / weight.sum() / width
     y = weight.sum(1) @ (np.arange(height) + 0.5) / weight.sum() / height
