@@ -200,7 +200,7 @@ def learn(shared_data: Path, file: Path, *more: str) -> dict:
 
 @pytest.mark.slow
 def test_it_learns_four_real_images_by_heart_on_the_cpu(shared_data, tmp_path) -> None:
-    """About 20 minutes on one core; docs/RESULTS.md has the numbers."""
+    """400 steps of about 3 s on a quiet core. docs/RESULTS.md says how far it was run."""
     found = learn(
         shared_data, of_few_things(shared_data, 4, tmp_path), "--init=random:resnet18",
         "--batch=4", "--size=192", "--rois=32", "--schedule=400", "--learning-rate=0.02",
