@@ -41,7 +41,8 @@ def fused_losses(
     if loss.matching_weight > 0:
         rows, is_valid = negatives(true, output, batch, bare)
         if loss.soft_mask_weight > 0:
-            rows.append(dimmed(true, positive, output, batch, bare, wanted))
+            cells = dimmed(true, positive, output, batch, bare, wanted)
+            rows += [(*true[:2], cells), (*rows[0][:2], cells)]
     if guesses:
         rows.append((output.guessing, *true[1:]))
     parts = _fuse(bare, rows, grid)
@@ -52,7 +53,7 @@ def fused_losses(
         negative = torch.stack(answers[1 : 1 + len(is_valid)])
         sums["matching"] = losses.matching(answers[0], negative, is_valid)
         if loss.soft_mask_weight > 0:
-            sums["soft_mask"] = losses.matching(answers[-1], negative, is_valid)
+            sums["soft_mask"] = losses.matching(answers[-2], answers[-1][None], is_valid[:1])
     return sums
 
 
@@ -104,12 +105,16 @@ def hard_negatives(logits: Tensor, excluded: Tensor) -> Tensor:
 
 def dimmed(
     true: Rows, positive: Fused, output: Output, batch: Batch, bare: LocTexModel, wanted: Settings
-) -> Rows:
-    """The true pairs with the image dimmed where one word of each caption points."""
-    hidden, is_token, cells = true
+) -> Tensor:
+    """(B, N, W) cells of the images, dimmed where one word of their own caption points.
+
+    The false caption of an image is matched with the dimmed cells too: were only true pairs
+    dimmed, the head would learn that what is dimmed matches, and nothing else (it did).
+    """
+    cells = true[2]
     maps, word = token_maps(positive, output, batch, bare, wanted)
     mask = soft_mask(word_map(maps, draw_word(word)), wanted.loss.mask_kind)
-    return hidden, is_token, cells * (1 - mask[..., None]).to(cells.dtype)
+    return cells * (1 - mask[..., None]).to(cells.dtype)
 
 
 def token_maps(

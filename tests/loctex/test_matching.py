@@ -71,17 +71,29 @@ def test_parts_without_weight_are_not_even_built():
 
 @pytest.mark.parametrize("source", ["gradcam", "attention", "trace"])
 def test_a_mask_of_nothing_gives_the_plain_matching_loss(source, monkeypatch):
-    """n = 0 everywhere: by a constant map (METHOD 2), whatever its source."""
+    """n = 0 everywhere, by a constant map (METHOD 2): the true and false caption of each image."""
     model, wanted = model_for(loss__mask_source=source)
-    flat = matching.token_maps
-    monkeypatch.setattr(
-        matching, "token_maps", lambda *given: (torch.ones_like(flat(*given)[0]), flat(*given)[1])
-    )
+    maps, plain = matching.token_maps, losses.matching
+    seen = []
+
+    def constant(*given):
+        found, word = maps(*given)
+        return torch.ones_like(found), word
+
+    def matched(positive, negative, is_valid):
+        seen.append((positive.detach(), negative.detach(), is_valid))
+        return plain(positive, negative, is_valid)
+
+    monkeypatch.setattr(losses, "matching", matched)
+    monkeypatch.setattr(matching, "token_maps", constant)
     parts, _ = run(model, wanted)
-    assert float(parts["loss_soft_mask"]) == float(parts["loss_matching"])
-    monkeypatch.undo()
+    (positive, negative, is_valid), (dimmed, _, _) = seen
+    want = plain(positive, negative[:1], is_valid[:1]) / 8
+    torch.testing.assert_close(dimmed, positive, atol=1e-6, rtol=0)
+    torch.testing.assert_close(parts["loss_soft_mask"], want, atol=1e-6, rtol=0)
+    monkeypatch.setattr(matching, "token_maps", maps)
     parts, _ = run(model, wanted)
-    assert float(parts["loss_soft_mask"]) != float(parts["loss_matching"])
+    assert abs(float(parts["loss_soft_mask"] - want)) > 1e-5
 
 
 def test_the_trace_dims_the_cells_it_passes_most_and_no_others():
@@ -92,7 +104,7 @@ def test_the_trace_dims_the_cells_it_passes_most_and_no_others():
     made.target[:, 2:4, 3, 0] = 1.0
     output = step.forward(model, made, wanted, (0,))
     true = (output.hidden, made.tokens > 0, torch.ones(8, 16, 32))
-    dimmed = matching.dimmed(true, None, output, made, model, wanted)[2]
+    dimmed = matching.dimmed(true, None, output, made, model, wanted)
     share = dimmed.mean(-1).view(8, 4, 4)
     torch.testing.assert_close(share[:, 1, 2], torch.zeros(8))
     torch.testing.assert_close(share[:, 3, 0], torch.full((8,), 2 / 3))
