@@ -101,9 +101,9 @@ class Predictor:
         """Every map the model has for the words of `caption`, by name: (W, h, w).
 
         "attention 7x7" and so on for each trained scale, the one that is scored first;
-        "contrastive": of the contrastive head (METHOD 3). These have mass 1. With a matching head
-        also "grad-cam": what makes it say that they match, >= 0; "soft mask": the same between 0
-        and 1, by which the image is dimmed (METHOD 2). Raises as `attend` does.
+        "contrastive": of the contrastive head (METHOD 3). With a matching head also "grad-cam":
+        what makes it say that they match. These have mass 1 (0 where nothing does). "soft mask":
+        Grad-CAM between 0 and 1, by which the image is dimmed (METHOD 2). Raises as `attend` does.
         """
         image, text, offsets, _, spans = self._read(caption, recorded)
         found = {}
@@ -120,9 +120,11 @@ class Predictor:
             for name, maps in found.items()
         }
         if "grad-cam" in result:
-            gradcam = torch.from_numpy(result["grad-cam"])
-            mask = soft_mask(gradcam.flatten(1)).view(gradcam.shape)
-            result["soft mask"] = mask.float().numpy()
+            maps = torch.from_numpy(result["grad-cam"]).flatten(1)
+            mass = maps.sum(1, keepdim=True)
+            shape = result["grad-cam"].shape
+            result["grad-cam"] = (maps / mass.where(mass > 0, 1)).view(shape).numpy()
+            result["soft mask"] = soft_mask(maps).view(shape).numpy()
         return result
 
     @torch.inference_mode()

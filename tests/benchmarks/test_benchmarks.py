@@ -17,6 +17,7 @@ TOYS = {
     "targets": ["--count=2", "--turns=1"],
     "records": ["--count=8", "--turns=1"],
     "step": ["--cpu", "--preset=tiny", "--batch=4", "--turns=1"],
+    "parts": ["--cpu", "--preset=tiny", "--batch=4", "--turns=1", "--parts", "mask by gradcam"],
     "peer": ["--cpu", "--preset=tiny", "--batch=2", "--turns=1"],
 }
 

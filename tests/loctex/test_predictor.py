@@ -190,6 +190,7 @@ def test_a_matching_head_answers_and_shows_what_makes_it_answer(snapshot, item, 
     found = one.layers("a red circle")
     assert list(found) == ["attention 4x4", "contrastive", "grad-cam", "soft mask"]
     assert found["grad-cam"].shape == (3, 4, 4) and found["grad-cam"].min() >= 0
+    assert set(found["grad-cam"].sum((1, 2)).round(5)) <= {0, 1}
     for gradcam, mask in zip(found["grad-cam"], found["soft mask"], strict=True):
         assert (mask.min(), mask.max()) in ((0, 1), (0, 0))
         assert (mask.max() == 0) == (np.ptp(gradcam) == 0)

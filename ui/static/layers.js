@@ -4,8 +4,9 @@ const ABOUT = { // by the first word of a layer's name
   attention: "trained by people's traces",
   contrastive: "the head that matches whole pictures and sentences, cell by cell",
   "grad-cam": "where the matching score would change",
-  soft: "how much training dims each place, from 0 to 1",
+  soft: "the picture as training dims it",
 };
+const DARKNESS = lookup(["#000000", "#000000"], (v) => v); // of a soft mask: 1 hides a cell
 let layers = [];
 
 function buildLayers() {
@@ -50,11 +51,13 @@ function drawLayers(words, view) {
   if (!find(".layers").open) return;
   for (const layer of layers) {
     const mass = joint(layer.masses, words), top = mass && (Math.max(...mass) || 1);
-    const values = mass && mass.map((v) => v / top), { grid, cell } = layer;
-    layer.stage.draw({ grid, pieces: [] }, { ...view, values, cell, hasPath: false, hasBox: false });
+    const isMask = layer.name === "soft mask", { grid, cell } = layer;
+    const values = mass && mass.map((v) => (isMask ? v : v / top));
+    const table = isMask ? DARKNESS : view.table;
+    layer.stage.draw({ grid, pieces: [] }, { ...view, values, table, cell, hasPath: false, hasBox: false });
     const at = cell && mass && mass[cell[0] * grid[1] + cell[1]];
-    const isMass = !["grad-cam", "soft mask"].includes(layer.name); // sums to 1 over the picture
-    layer.number.textContent = typeof at !== "number" ? layer.about : !isMass ? at.toPrecision(4)
+    layer.number.textContent = typeof at !== "number" ? layer.about
+      : isMask ? Math.round(100 * (1 - at)) + " % of this cell is left"
       : (100 * at).toFixed(2) + " % in this cell; even: " + (100 / (grid[0] * grid[1])).toFixed(2) + " %";
   }
 }
