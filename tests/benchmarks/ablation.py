@@ -101,8 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not run.result_file.exists():
             with run.hold():
                 write_whole(run.settings_file, settings.dump(wanted(name, given)))
-                is_resumed = (run.path / "last").exists()
-                outcome = train.train(wanted(name, given), run, is_resumed)
+                resumed = "last" if (run.path / "last").exists() else None
+                outcome = train.train(wanted(name, given), run, resumed)
             run.finish(outcome)
         columns[name] = scored(run, given.data)
     print(table(columns))

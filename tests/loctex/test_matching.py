@@ -9,9 +9,12 @@ import torch
 from loctex import losses, matching, settings, step
 from loctex import model as models
 from loctex.dataset import Batch
+from loctex.runs import Run
+from loctex.train import train
 from tests.loctex.small import BACKBONE, small
 from tests.loctex.test_step import ROOT, assert_close, environment, gradients
 from tests.loctex.test_step import batch as plain_batch
+from tests.loctex.test_train import assert_same_run
 
 ALL = {
     "loss__matching_weight": 1.0,
@@ -257,3 +260,15 @@ def test_a_fusion_encoder_of_another_width_cannot_copy_the_text_encoder():
     wanted = small("none", model__fusion_init="text", model__fusion_width=48, **ALL)
     with pytest.raises(ValueError, match="as wide as the text encoder"):
         models.build(wanted, 300, 0)
+
+
+def test_a_run_with_every_part_stopped_and_resumed_equals_undisturbed(snapshot, tmp_path):
+    values = ALL | {"loss__changed_captions": True, "data__distort": 2, "train__steps": 4}
+    wanted = small(snapshot, model__text_dropout=0.1, train__evaluate_every=0, **values)
+    train(wanted, Run(tmp_path / "whole"))
+    run = Run(tmp_path / "halved")
+    run.request_stop()
+    train(wanted, run)
+    run.clear_stop()
+    assert train(wanted, run, "last")["is_done"]
+    assert_same_run(tmp_path / "whole", tmp_path / "halved")
