@@ -1,5 +1,7 @@
 """Speak in a real browser: the voice is on the pointer's clock, and its words find their times."""
 
+import base64
+import io
 import re
 
 import numpy as np
@@ -14,6 +16,7 @@ from loctex.narrative import read_jsonl
 from tests.browser.conftest import Studio
 from tests.browser.test_annotate import circle, only, open_collection, saved, start, wait_for
 from tests.data_tools.espeak import speak
+from ui.components import static
 
 CLICKING = """() => { // in place of the microphone: a stream on which clicks are put
   navigator.mediaDevices.getUserMedia = async () => {
@@ -197,3 +200,60 @@ def test_without_a_microphone_the_page_says_what_to_do(page, studio):
     expect(page.locator(".note")).to_contain_text("secure pages only")
     choose(page, "Type")
     wait_for(page, "idle")
+
+
+# --- the parts, on a clock of their own
+
+BLOCKS = """([seconds, rate, level, gap]) => { // a tone; gap: seconds lost after 3 s
+  let now = 5000;
+  performance.now = Date.now = () => now;
+  const microphone = new Microphone(() => {}), voice = new Voice(), num = 128;
+  microphone.context = { sampleRate: rate };
+  microphone.heardAt = now;
+  microphone.start(voice, now, 0);
+  for (let frame = 0; frame < seconds * rate; frame += num) {
+    const sound = Float32Array.from({ length: num }, (_, i) => (
+      level * Math.sin((frame + i) / rate * 2 * Math.PI * 250)));
+    const late = 2 + 9 * ((frame / num * 7919) % 11) / 11; // ms until it is had
+    now = 5000 + 1000 * (frame + num) / rate + late + (frame > 3 * rate ? 1000 * gap : 0);
+    microphone.onBlock({ sound, frame, at: now });
+  }
+  return voice.wav().arrayBuffer().then((bytes) => ({
+    wav: btoa(Array.from(new Uint8Array(bytes), (b) => String.fromCharCode(b)).join("")),
+    warning: microphone.warning, num: voice.length, piece: voice.piece(100, 50),
+  }));
+}"""
+
+
+def taped(page: Page, seconds: float, rate: int = RATE, level: float = 0.5, gap: float = 0) -> dict:
+    page.goto("about:blank")
+    page.add_script_tag(content=static("voice.js"))
+    told = page.evaluate(BLOCKS, [seconds, rate, level, gap])
+    told["samples"], told["rate"] = soundfile.read(
+        io.BytesIO(base64.b64decode(told["wav"])), dtype="int16"
+    )
+    return told
+
+
+@pytest.mark.parametrize("rate", [RATE, 48_000, 44_100])
+def test_what_came_in_blocks_is_one_tone_at_16_khz(page, rate):
+    told = taped(page, 4, rate)
+    samples = told["samples"].astype(float)
+    assert told["rate"] == RATE and len(samples) == told["num"] == pytest.approx(4 * RATE, abs=300)
+    spectrum = np.abs(np.fft.rfft(samples[: 2 * RATE] * np.hanning(2 * RATE)))
+    assert spectrum.argmax() / 2 == 250
+    spectrum[490:511] = 0  # the tone
+    assert spectrum.max() < (1e-3 if rate == RATE else 0.03) * 0.5 * 32768 * RATE / 2
+    piece = np.frombuffer(base64.b64decode(told["piece"]["pcm"]), "<i2")
+    assert told["piece"]["at"] == 100 and np.array_equal(piece, told["samples"][100:150])
+
+
+def test_after_a_gap_the_voice_is_back_on_the_clock(page):
+    told = taped(page, 10, gap=1.0)
+    assert told["num"] / RATE == pytest.approx(11, abs=0.03)
+
+
+@pytest.mark.parametrize("level, says", [(1.0, "Too loud"), (0.001, "Nothing is heard"), (0.3, "")])
+def test_a_voice_too_loud_or_not_heard_is_told(page, level, says):
+    warning = taped(page, 5, level=level)["warning"]
+    assert warning.startswith(says) and bool(warning) == bool(says)

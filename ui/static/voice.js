@@ -155,9 +155,10 @@ class Microphone {
     const { taping } = this, zero = Math.min(...this.delays.map(([, delay]) => delay));
     const wanted = (zero - taping.origin) / 1000; // second of the take of the context's frame 0
     if (taping.shift === null || Math.abs(wanted - taping.shift) > DRIFT) taping.shift = wanted;
-    const begin = (taping.shift + frame / rate) * RATE, num = Math.round(samples.length * RATE / rate);
+    const begin = (taping.shift + frame / rate) * RATE, at = Math.round(begin);
+    const num = Math.round(begin + samples.length * RATE / rate) - at; // blocks join without a hole
     const part = rate === RATE ? samples : this.resampled(samples, num);
-    const at = Math.round(begin), from = Math.max(0, taping.first - at);
+    const from = Math.max(0, taping.first - at);
     const to = Math.min(part.length, taping.last - at);
     if (to > from) taping.voice.write(at + from, part.subarray(from, to));
   }
