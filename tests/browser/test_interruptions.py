@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, Playwright
+from playwright.sync_api import Browser, Error, Page, Playwright
 
 from data_tools.store import Store
 from data_tools.voices import RATE
@@ -55,7 +55,10 @@ class Person:
 
     def load(self) -> None:
         self.page.set_viewport_size({"width": 1000, "height": 700})
-        self.page.goto(self.address)
+        try:
+            self.page.goto(self.address)
+        except Error:  # Gradio loads its page anew, too, when the studio is back
+            self.page.wait_for_load_state()
         self.page.wait_for_selector("[data-state=idle], [data-state=review]", timeout=60_000)
 
     def close(self) -> None:
