@@ -14,21 +14,16 @@ from typing import Any
 from urllib.parse import quote
 
 import gradio as gr
-import numpy as np
 
-from data_tools.store import Collection, Draft, ImageRow, StoreError
-from loctex.narrative import Narrative
+from data_tools.store import Collection, ImageRow, StoreError
 from ui import listening
 from ui.components import Recorder
 from ui.exchange import DEMO, add_demo_part
+from ui.takes import Message, checked, own_voice, take, unsent
 from ui.workspace import Workspace
 
-Message = dict[str, Any]
-MOST_POINTS = 250_000  # of a take: half an hour at 125 Hz
 log = logging.getLogger("studio")
-
 PIECE = 16_000 * 60  # samples of a voice in one answer
-RECORDERS = ("studio", "voice_recording")  # what a draft notes for the recorder alone
 
 WELCOME = {
     "title": "Point at what you say",
@@ -111,7 +106,9 @@ def submit(workspace: Workspace, annotator: str, ask: Message) -> Message:
         if record is None:
             return {"isMissing": True}
         narrative = checked(record, image, me)
-        if num_samples and (heard := workspace.voices.heard(take_id)) < num_samples:
+        if take_id not in drafts:  # StoreError where it is another's
+            store.save_draft(take_id, me, image.id, json.dumps(record, allow_nan=False))
+        if (heard := workspace.voices.heard(take_id) if num_samples else 0) < num_samples:
             return {"heard": heard}
         if num_samples and known(workspace, collection).keeps_voice:
             narrative = replace(narrative, voice=workspace.voices.keep(take_id, num_samples))
@@ -214,59 +211,6 @@ def answer(workspace: Workspace, annotator: str, question: str) -> str:
 
 
 # --- its parts
-
-
-def checked(record: Message, image: ImageRow, annotator_id: int) -> Narrative:
-    """The take as a narrative of this image by this annotator; ValueError says what is missing."""
-    if not isinstance(record, dict):
-        raise ValueError("This take is not a narrative.")
-    if not str(record.get("caption", "")).strip():
-        raise ValueError("This take has no words. Type what you pointed at, then submit.")
-    if not record.get("traces"):
-        raise ValueError(
-            "This take has no trace. Continue, and move the pointer over the image while you "
-            "describe it."
-        )
-    strokes = record["traces"] if isinstance(record["traces"], list) else []
-    count = sum(len(stroke) for stroke in strokes if isinstance(stroke, list))
-    if count > MOST_POINTS:  # asked before they are read
-        raise ValueError(f"This take has {count:,} points; a take has {MOST_POINTS:,} at most.")
-    narrative = Narrative.from_json({k: v for k, v in record.items() if k not in RECORDERS})
-    return replace(
-        narrative, dataset_id=image.dataset_id, image_id=image.image_id, annotator_id=annotator_id
-    )
-
-
-def unsent(workspace: Workspace, annotator: str, ask: Message) -> list[Message]:
-    """This annotator's takes that were not submitted, of the store and then of the browser."""
-    store = workspace.store
-    kept = [take(workspace, draft) for draft in store.drafts(store.annotator(annotator))]
-    taken = {draft["take_id"] for draft in kept}
-    only_there = [
-        {"take_id": draft["take_id"], "image": draft["image"]}
-        for draft in ask.get("drafts", [])
-        if draft["annotator"] == annotator and draft["take_id"] not in taken
-    ]
-    return sorted(kept, key=lambda draft: -draft["saved"]) + [
-        draft for draft in only_there if not store.has_take(draft["take_id"])
-    ]
-
-
-def take(workspace: Workspace, draft: Draft) -> Message:
-    is_voiced = "studio" in (record := json.loads(draft.body)) and record["studio"].get("isVoiced")
-    return {
-        "take_id": draft.take_id, "image": draft.image_row_id, "record": record,
-        "saved": draft.saved.timestamp(),
-        "heard": workspace.voices.heard(draft.take_id) if is_voiced else 0,
-    }  # fmt: skip
-
-
-def own_voice(workspace: Workspace, annotator: str, take_id: str) -> np.ndarray:
-    """(S,) int16 of this annotator's draft; ValueError: it is another's, or gone."""
-    drafts = workspace.store.drafts(workspace.store.annotator(annotator))
-    if take_id not in {draft.take_id for draft in drafts}:
-        raise ValueError("This take is not one of your drafts.")
-    return workspace.voices.draft(take_id)
 
 
 def known(workspace: Workspace, collection: int) -> Collection:

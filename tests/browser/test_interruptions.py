@@ -78,6 +78,7 @@ class Person:
             self.page.context.set_offline(False)
         elif kind == "studio killed":
             studio.stop(signal.SIGKILL)
+            self.page.keyboard.press("Enter")  # who sees "not saved" stops
             studio.start()
         else:
             self.close()

@@ -13,8 +13,8 @@ from tests.browser.conftest import Studio
 from tests.data_tools.samples import narrative, picture
 from tests.ui.client import Client, Event, built, named
 from ui import review, users
-from ui.annotate import MOST_POINTS, checked
 from ui.limits import LARGEST
+from ui.takes import MOST_POINTS, checked
 from ui.workspace import Workspace
 
 PASSWORD = "correct horse"
