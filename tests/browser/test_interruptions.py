@@ -59,7 +59,7 @@ class Person:
             self.page.goto(self.address)
         except Error:  # Gradio loads its page anew, too, when the studio is back
             self.page.wait_for_load_state()
-        self.page.wait_for_selector("[data-state=idle], [data-state=review]", timeout=60_000)
+        self.page.wait_for_selector("[data-state=idle], [data-state=review]", timeout=180_000)
 
     def close(self) -> None:
         self.process.kill()
@@ -113,7 +113,7 @@ def finish(page: Page) -> None:
     """Submit the take that is offered."""
     page.locator(".caption").fill("a red ball")
     page.keyboard.press("Control+Enter")
-    page.wait_for_selector(".saved[data-kind=done]:has-text('submitted')", timeout=90_000)
+    page.wait_for_selector(".saved[data-kind=done]:has-text('submitted')", timeout=240_000)
 
 
 def number_of(store: Store, narrative_id: int) -> int:

@@ -12,6 +12,7 @@ class Shelf {
       };
       request.onsuccess = () => resolve(request.result);
       request.onerror = () => reject(request.error);
+      setTimeout(() => reject(new Error("IndexedDB does not open")), 5000); // nobody waits for it
     });
     this.database.catch(() => {}); // a private window may have none: the server's copy is the other
   }
