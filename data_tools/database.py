@@ -1,7 +1,7 @@
 """Open a database safely and bring its tables up to date.
 
 SQLite: write-ahead log, synchronous FULL (a commit is on disk when it returns), foreign keys on,
-10 s busy timeout, and writers take the write lock when they begin: a transaction that reads first
+60 s busy timeout, and writers take the write lock when they begin: a transaction that reads first
 and asks for the lock later fails at once when another has written, whatever the timeout.
 """
 
@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine, Row, Select, create_engine, event, ma
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-BUSY_SECONDS = 10
+BUSY_SECONDS = 60  # twenty writers on a machine that is busy with other work waited 20
 T = TypeVar("T")
 log = logging.getLogger("studio")
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")

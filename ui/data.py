@@ -35,11 +35,11 @@ def choose(known: Sequence[Collection], collection_id: int | None) -> Collection
     return next((c for c in known if c.id == collection_id), known[0] if known else None)
 
 
-def people(workspace: Workspace, collection: Collection | None) -> list[tuple[str, int | None]]:
-    """(name, annotator_id) of those who told something of it, after "everybody"."""
+def people(workspace: Workspace, collection: Collection | None) -> list[tuple[str, str]]:
+    """(name, annotator_id as text) of those who told something of it, after "everybody"."""
     names = workspace.store.people.names()
     ids = workspace.store.annotators_of(collection.id) if collection else []
-    return [("everybody", None), *((names.get(i, f"annotator {i}"), i) for i in ids)]
+    return [("everybody", ""), *((names.get(i, f"annotator {i}"), str(i)) for i in ids)]
 
 
 def page(
@@ -103,14 +103,14 @@ class DataTab:
                 container=False, show_label=False, placeholder="Search in captions", max_lines=1,
                 scale=3, min_width=240, elem_id="data-words",
             )  # fmt: skip
-            self.who = gr.Dropdown([("everybody", None)], elem_id="data-who", **small)
+            self.who = gr.Dropdown([("everybody", "")], value="", elem_id="data-who", **small)
             self.status = gr.Dropdown(
-                [("any status", None), *((name, name) for name in STATUSES)],
-                elem_id="data-status", **small,
+                [("any status", ""), *((name, name) for name in STATUSES)],
+                value="", elem_id="data-status", **small,
             )  # fmt: skip
             self.trace = gr.Dropdown(
-                [("with or without trace", None), ("with trace", True), ("without trace", False)],
-                elem_id="data-trace", **small,
+                [("with or without trace", ""), ("with trace", "yes"), ("without trace", "no")],
+                value="", elem_id="data-trace", **small,
             )  # fmt: skip
 
     def _build_narratives(self) -> None:
@@ -186,7 +186,7 @@ class DataTab:
         self.cards.pick(self._pick_collection, **move).then(
             self._known_charts, self.collection, self.charts, **quiet
         )
-        self.cards.pick(lambda: ["", "", None, None, None], None, [self.outcome, *filters], **quiet)
+        self.cards.pick(lambda: [""] * 5, None, [self.outcome, *filters], **quiet)
         for control in filters:
             control.input(
                 self._filter, [*at, *filters], [*at, *seen], trigger_mode="always_last", **in_turn
@@ -257,9 +257,11 @@ class DataTab:
 
     def _filter(
         self, collection: int | None, starts: list[int], narrative: int | None, _: Filter,
-        words: str, who: int | None, status: str | None, has_trace: bool | None,
+        words: str, who: str, status: str, trace: str,
     ) -> list[Any]:  # fmt: skip
-        return self._move(collection, [0], None, Filter(words, who, status, has_trace))
+        has_trace = {"yes": True, "no": False}.get(trace)
+        wanted = Filter(words, int(who) if who else None, status or None, has_trace)
+        return self._move(collection, [0], None, wanted)
 
     def _charts(self, collection_id: int | None) -> Iterator[str]:
         chosen = find(self.workspace, collection_id)
