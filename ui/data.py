@@ -187,8 +187,8 @@ class DataTab:
             self._known_charts, self.collection, self.charts, **quiet
         )
         self.cards.pick(lambda: [""] * 5, None, [self.outcome, *filters], **quiet)
-        for control in filters:
-            control.input(
+        for event in (self.words.change, *(control.input for control in filters[1:])):
+            event(
                 self._filter, [*at, *filters], [*at, *seen], trigger_mode="always_last", **in_turn
             )
         self.charts_tab.select(
