@@ -109,7 +109,7 @@ class DataTab:
                 value="", elem_id="data-status", **small,
             )  # fmt: skip
             self.trace = gr.Dropdown(
-                [("with or without trace", ""), ("with trace", "yes"), ("without trace", "no")],
+                [("any trace", ""), ("with trace", "yes"), ("without trace", "no")],
                 value="", elem_id="data-trace", **small,
             )  # fmt: skip
 
