@@ -60,7 +60,7 @@ def test_labels_are_evaluated_in_the_background_and_weights_taken_home(
     page.get_by_role("tab", name="Export").click()
     page.get_by_label("timm: create_model").check()
     page.get_by_role("button", name="Export and check").click()
-    card = page.locator(".studio-card").locator("visible=true")
+    card = page.locator(".prose.studio-card").locator("visible=true")
     expect(card).to_contain_text("Intended use", timeout=PATIENCE)
     expect(card).to_contain_text("garden-on-insects-1, garden")
     with page.expect_download() as waiting:
