@@ -25,6 +25,7 @@ from data_tools.folders import whole_folder
 
 TABLES = "tables/"  # in the file: NAME.jsonl of each table
 FOLDERS = ("images", "voices", "snapshots", "exports", "runs")
+INDEX = "narratives_search"  # SQLite keeps its words in step by itself, in tables of this beginning
 SKIPPED = (".cache", "lock", "pid", "tmp")  # endings of what is made anew
 ROWS = 500  # inserted at a time
 
@@ -108,6 +109,8 @@ def _tables(source: Database) -> Iterator[tuple[str, list[str]]]:
         metadata = MetaData()
         metadata.reflect(connection)
         for table in metadata.sorted_tables:
+            if table.name.startswith(INDEX):
+                continue
             rows = connection.execute(select(table)).mappings()
             yield table.name, [json.dumps(dict(row)) + "\n" for row in rows]
 

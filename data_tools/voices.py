@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from scipy.signal import resample_poly
 
 from data_tools.pictures import is_plain_name
 from loctex.narrative import Narrative
@@ -28,6 +27,8 @@ def read_voice(path: Path | str) -> np.ndarray:
     except soundfile.LibsndfileError as error:
         raise ValueError(f"{Path(path).name}: is no sound file: {error}") from error
     if rate != RATE:
+        from scipy.signal import resample_poly  # half a second that the app need not wait for
+
         step = np.gcd(rate, RATE)
         samples = resample_poly(samples, RATE // step, rate // step)
     return np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)

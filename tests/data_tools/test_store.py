@@ -276,7 +276,7 @@ def test_sqlite_is_set_to_lose_nothing(place):
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         }
     assert found == {
-        "journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 10_000
+        "journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 60_000
     }  # fmt: skip
     store.close()
 
