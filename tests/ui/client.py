@@ -55,6 +55,13 @@ class Client:
         form = {"username": name, "password": password}
         self.answer = self.session.post("/login", data=form)
 
+    def shown(self, event: Event) -> list:
+        """The event's inputs as the page shows them first; None for a session's own states."""
+        config = self.session.get("/config").raise_for_status().json()
+        values = {part["id"]: part["props"].get("value") for part in config["components"]}
+        inputs = next(each["inputs"] for each in config["dependencies"] if each["id"] == event.id)
+        return [values.get(part) for part in inputs]
+
     def ask(self, event: Event, inputs: list) -> dict:
         """What the page would be told: {"success": ..., "output": ...}."""
         asked = {"fn_index": event.id, "data": inputs, "session_hash": self.hash}

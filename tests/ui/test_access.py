@@ -77,10 +77,11 @@ def test_without_logins_whoever_reaches_the_page_is_its_admin(tmp_path):
 
 def test_nobody_looks_behind_a_closed_tab_with_a_forged_request(enter, events):
     show = named(events, "DataTab._show")
-    refused = enter("ann").ask(show, [1, [0], None])
+    inputs = [None] * show.num_inputs  # a session's own states
+    refused = enter("ann").ask(show, inputs)
     assert refused["success"] is False
     assert "Only a reviewer or an admin" in refused["output"]["error"]
-    seen = enter("rob").ask(show, [1, [0], None])
+    seen = enter("rob").ask(show, inputs)
     assert seen["success"] and "a dog" in json.dumps(seen["output"])
 
 
@@ -95,7 +96,7 @@ def test_what_loads_by_itself_stays_silent_for_those_who_may_not_see_it(enter, e
 
 def test_only_an_admin_starts_a_run(enter, events, workspace):
     start = named(events, "TrainTab._start")
-    inputs = ["token", [], "", "tiny", "mine", *[None] * (start.num_inputs - 5)]
+    inputs = enter("rob").shown(start)
     told = enter("rob").ask(start, inputs)
     assert "Only an admin may do this" in json.dumps(told["output"])
     assert workspace.runs() == []

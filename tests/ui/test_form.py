@@ -14,11 +14,8 @@ def names(sections: dict) -> set[str]:
     return {f"{section}.{name}" for section, found in sections.items() for name in found}
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_every_setting_has_exactly_one_input():
-    every = names(settings.to_dict(settings.Settings())) - {"data.snapshots"}
-    assert set(form.items()) == every
+def _build_and_look(every: set[str]) -> None:
+    """Apart, so that nothing of the page is held once it returns."""
     with gr.Blocks():
         inputs, _, _ = form.build(PRESETS["tiny"])
     assert list(inputs) == list(form.items()) and len(inputs) == len(every)
@@ -26,6 +23,14 @@ def test_every_setting_has_exactly_one_input():
     for name, part in inputs.items():
         assert part.elem_id == form.identity(name)
         assert part.info.startswith(form.items()[name][0].metadata["help"])
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_every_setting_has_exactly_one_input():
+    every = names(settings.to_dict(settings.Settings())) - {"data.snapshots"}
+    assert set(form.items()) == every
+    _build_and_look(every)
     gc.collect()  # gr.Blocks leaves event loops open, as of 6.31
 
 
