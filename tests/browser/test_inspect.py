@@ -104,6 +104,7 @@ def test_without_a_model_the_way_leads_to_train(page, own_studio):
 
 @pytest.mark.parametrize("width", [390, 800, 1440])
 def test_the_tab_is_never_wider_than_the_window(page, trained, width):
+    look_at_first(page, trained)  # before it is narrow: on a phone the tab is in the menu
     page.set_viewport_size({"width": width, "height": 900})
-    look_at_first(page, trained)
+    page.wait_for_timeout(500)  # the player lays itself out anew
     assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
