@@ -341,6 +341,7 @@ CONFIRMED = """() => new Promise((resolve) => {
 })"""
 
 
+@pytest.mark.slow
 def test_a_minute_at_125_hz_is_stored_whole_and_confirmed_within_300_ms(page, studio):
     store, collection = open_collection(page, studio, "minute", count=14)
     milliseconds = []

@@ -102,6 +102,7 @@ def test_a_narrative_is_deleted_only_after_a_second_question(page, studio, scene
     said(page, "39 narratives and 40 images in")
 
 
+@pytest.mark.slow
 def test_a_long_import_shows_how_far_it_is_and_stops(page, studio, tmp_path):
     rendered.write(tmp_path, 150)
     open_data(page, studio, "long")
