@@ -17,7 +17,7 @@ from tests.loctex.transfer.shapes import write
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docs" / "REPRODUCE.md"
-BACKBONE = '{"layers":[1,1,1],"channels":[8,8,16],"stem_type":"deep","stem_width":8}'
+BACKBONE = '{"layers":[1,1,1],"channels":[16,16,16],"stem_type":"deep","stem_width":8}'
 SMALL = {  # what the first block says instead; all other blocks run as they stand
     "PRETRAIN": f"--preset r50 --model.backbone resnet18 --model.backbone_options {BACKBONE} "
     "--model.text_layers 1 --model.text_width 32 --model.text_heads 2 --model.vocabulary 300 "

@@ -92,7 +92,7 @@ class DataTab:
                 self._build_images()
             with gr.Tab("Import"):
                 self._build_import()
-            with gr.Tab("Export"):
+            with gr.Tab("Export data"):
                 self._build_export()
         self._wire()
 

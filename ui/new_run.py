@@ -125,7 +125,7 @@ class NewRun:
             self._previewed, trigger_mode="always_last", **QUIET,
         ).then(self.foresee, self.wish, self.forecast, **QUIET)  # fmt: skip
         gr.on(
-            [self.search.input, self.only_changed.input], self.mark,
+            [self.search.change, self.only_changed.input], self.mark,
             [*self._shown_by, self.preset, *self.inputs.values()], self.marks,
             trigger_mode="always_last", **QUIET,
         )  # fmt: skip

@@ -20,7 +20,7 @@ def open_tab(page: Page, url: str, name: str) -> None:
 def test_an_empty_studio_leads_to_training(page: Page, own_studio) -> None:
     open_tab(page, own_studio.url, "Evaluate")
     expect(page.get_by_text("Nothing to evaluate yet")).to_be_visible()
-    page.get_by_role("tab", name="Export").click()
+    page.get_by_role("tab", name="Export", exact=True).click()
     expect(page.get_by_text("Nothing to hand over yet")).to_be_visible()
 
 
@@ -57,7 +57,7 @@ def test_labels_are_evaluated_in_the_background_and_weights_taken_home(
         page.get_by_role("button", name="Download the table").click()
     assert Path(waiting.value.path()).read_text().startswith("encoder,labels,measure,mean")
 
-    page.get_by_role("tab", name="Export").click()
+    page.get_by_role("tab", name="Export", exact=True).click()
     page.get_by_label("timm: create_model").check()
     page.get_by_role("button", name="Export and check").click()
     card = page.locator(".prose.studio-card").locator("visible=true")

@@ -121,7 +121,6 @@ def test_attention_lies_on_its_cell(show, size, cell, scale):
 @pytest.mark.parametrize("scale", [1, 2])
 @pytest.mark.parametrize("zoom", [0.67, 1.5])
 @pytest.mark.parametrize("size", ["900x300", "300x900", "40x30"])
-@pytest.mark.slow
 def test_what_the_eye_sees_of_a_zoomed_page_lies_on_its_cell(show, size, zoom, scale):
     page = show(f"spot-{size}-1-5", scale=scale)
     page.evaluate("(zoom) => { document.documentElement.style.zoom = zoom; }", zoom)
@@ -140,7 +139,6 @@ def test_what_the_eye_sees_of_a_zoomed_page_lies_on_its_cell(show, size, zoom, s
     page.wait_for_function("String(document.querySelector('.player').player.state.cell) === '1,5'")
 
 
-@pytest.mark.slow
 def test_the_persons_trace_of_a_word_lies_where_it_was_recorded(show):
     page = show("replay")
     page.hover(".word >> nth=1")
@@ -157,7 +155,6 @@ def test_the_persons_trace_of_a_word_lies_where_it_was_recorded(show):
     assert len(between) == 0  # 1.25 s belongs to neither
 
 
-@pytest.mark.slow
 def test_hovering_another_word_changes_the_picture(show):
     page = show("both")
     page.hover(".word >> nth=1")
@@ -172,7 +169,6 @@ def test_hovering_another_word_changes_the_picture(show):
 # --- how soon
 
 
-@pytest.mark.slow
 def test_hover_to_drawn_within_a_frame_for_60_words_of_196_cells(show):
     page = show("sixty")
     times = page.evaluate("""async () => {
@@ -195,7 +191,6 @@ def test_hover_to_drawn_within_a_frame_for_60_words_of_196_cells(show):
 # --- time
 
 
-@pytest.mark.slow
 def test_it_plays_at_the_recordings_pace_and_stops_at_the_end(show):
     page = show("both")
     elapsed = page.evaluate("""() => new Promise((done) => {
@@ -215,7 +210,6 @@ def test_it_plays_at_the_recordings_pace_and_stops_at_the_end(show):
     assert page.locator(".word.on").all_inner_texts() == ["word3"]
 
 
-@pytest.mark.slow
 def test_the_voice_is_the_clock_where_there_is_one(show):
     page = show("voice")
     page.click(".play")
@@ -228,7 +222,6 @@ def test_the_voice_is_the_clock_where_there_is_one(show):
     page.wait_for_selector(".player:not(.playing)")
 
 
-@pytest.mark.slow
 def test_the_slider_moves_the_person_and_the_word(show):
     page = show("replay")
     page.locator(".time").evaluate("(e) => { e.value = 1.2; e.dispatchEvent(new Event('input')); }")
@@ -240,7 +233,6 @@ def test_the_slider_moves_the_person_and_the_word(show):
 # --- hands
 
 
-@pytest.mark.slow
 def test_keys_walk_through_the_words_play_and_explain_themselves(show):
     page = show("both")
     page.locator(".word").first.focus()
@@ -259,7 +251,6 @@ def test_keys_walk_through_the_words_play_and_explain_themselves(show):
     assert page.locator(".stage.person").is_hidden()
 
 
-@pytest.mark.slow
 def test_right_to_left_text_runs_right_to_left_and_arrows_follow(show):
     page = show("arabic")
     left = [page.locator(".word").nth(i).bounding_box()["x"] for i in range(4)]
@@ -269,7 +260,6 @@ def test_right_to_left_text_runs_right_to_left_and_arrows_follow(show):
     page.wait_for_function("document.querySelectorAll('.word')[1].classList.contains('on')")
 
 
-@pytest.mark.slow
 def test_several_words_share_one_map_and_a_cell_tells_its_value(show):
     page = show("both")
     page.click(".word >> nth=0")
@@ -285,7 +275,6 @@ def test_several_words_share_one_map_and_a_cell_tells_its_value(show):
     assert float(says.split(": ")[1].split(" ")[0]) == pytest.approx(expected, abs=0.06)
 
 
-@pytest.mark.slow
 def test_a_finger_keeps_a_word_and_the_phone_gets_one_picture(show):
     page = show("both", width=390, height=844, is_touch=True)
     page.locator(".word").nth(1).tap()
@@ -299,7 +288,6 @@ def test_a_finger_keeps_a_word_and_the_phone_gets_one_picture(show):
 
 @pytest.mark.parametrize("width", [390, 800, 1440])
 @pytest.mark.parametrize("item", ["many", "thin", "flat", "arabic", "both"])
-@pytest.mark.slow
 def test_nothing_is_wider_than_the_page(show, item, width):
     page = show(item, width=width)
     assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
@@ -309,7 +297,6 @@ def test_nothing_is_wider_than_the_page(show, item, width):
             assert 40 <= box["width"] <= width and 20 <= box["height"] <= 900
 
 
-@pytest.mark.slow
 def test_400_words_leave_room_for_the_picture(show):
     page = show("many", width=1440)
     assert page.locator(".word").count() == 400
@@ -319,21 +306,18 @@ def test_400_words_leave_room_for_the_picture(show):
     page.wait_for_function("document.querySelectorAll('.word')[399].classList.contains('on')")
 
 
-@pytest.mark.slow
 def test_a_replay_shows_the_person_only(show):
     page = show("replay")
     assert page.locator(".stage.model").is_hidden() and page.locator(".tools").is_hidden()
     assert page.locator(".stage.person").is_visible()
 
 
-@pytest.mark.slow
 def test_words_are_text_and_never_markup(show):
     page = show("markup")
     assert page.locator(".word").first.inner_text() == "<img"
     assert page.locator(".sentence img").count() == 0
 
 
-@pytest.mark.slow
 def test_nothing_to_show_says_what_to_do(show):
     page = show("nothing")
     page.wait_for_function("document.querySelector('.empty').innerText === 'Choose a picture.'")
@@ -349,7 +333,6 @@ def luminance(color: str) -> float:
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
-@pytest.mark.slow
 def test_word_colors_keep_a_contrast_of_3_on_light_and_dark(show):
     page = show("nothing")
     page.wait_for_function("document.querySelector('.player').player")
@@ -363,7 +346,6 @@ def test_word_colors_keep_a_contrast_of_3_on_light_and_dark(show):
             assert (luminance(color) + 0.05) / (luminance("#0b0f19") + 0.05) >= 3
 
 
-@pytest.mark.slow
 def test_figures_have_the_pages_colors(show):
     page = show("nothing")
     page.wait_for_function("document.querySelector('.player').player")
@@ -375,7 +357,6 @@ def test_figures_have_the_pages_colors(show):
     assert found == [[[word_color(i, n) for i in range(n)] for n in (1, 2, 7, 60)], list(VIRIDIS)]
 
 
-@pytest.mark.slow
 def test_color_maps_rise_in_lightness_so_that_color_blind_people_read_them_alike(show):
     page = show("nothing")
     page.wait_for_function("document.querySelector('.player').player")

@@ -283,7 +283,6 @@ def _maps(maps: list[list[int]]) -> str:
     return base64.b64encode(bytes(sum(maps, []))).decode()
 
 
-@pytest.mark.slow
 def test_settings_are_searched_and_read_from_yaml(page: Page, studio) -> None:
     open_train(page, studio.url)
     page.get_by_role("button", name="All settings").click()
