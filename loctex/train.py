@@ -288,3 +288,4 @@ def what_fits(wanted: Settings) -> str:
 
 if __name__ == "__main__":
     main()
+    distributed.leave()

@@ -175,6 +175,7 @@ if distributed.rank() == 0:
     grads = {n.removeprefix("module."): g for n, g in grads.items()}
     torch.save({"parts": parts, "grads": grads}, sys.argv[1])
 distributed.stop()
+distributed.leave()
 """
 
 

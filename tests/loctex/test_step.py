@@ -233,6 +233,7 @@ if rank == 0:
     grads = {n.removeprefix("module."): g for n, g in grads.items()}
     torch.save({"parts": parts, "grads": grads}, sys.argv[1])
 distributed.stop()
+distributed.leave()
 """
 
 
