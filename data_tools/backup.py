@@ -5,21 +5,24 @@
 
 The studio may run while it is saved. The database travels as lines of JSON, so that what was saved
 from SQLite can be restored to PostgreSQL and the other way; an older version's is brought up to
-date. The users file lies outside a workspace: keep it too.
+date. A workspace that is kept in PostgreSQL is saved only with its --database named. The users file
+lies outside a workspace: keep it too.
 """
 
 import argparse
-import io
 import json
 import os
 import sys
 import tarfile
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, Table, func, insert, select, text
 
+from data_tools.address import address, note_address
 from data_tools.database import Database, StoreError, migrations
 from data_tools.folders import whole_folder
 
@@ -27,27 +30,32 @@ TABLES = "tables/"  # in the file: NAME.jsonl of each table
 FOLDERS = ("images", "voices", "snapshots", "exports", "runs")
 INDEX = "narratives_search"  # SQLite keeps its words in step by itself, in tables of this beginning
 SKIPPED = (".cache", "lock", "pid", "tmp")  # endings of what is made anew
-ROWS = 500  # inserted at a time
+ROWS = 500  # read and inserted at a time
 
 
 def save(workspace: Path, to: Path, database: str | None = None, *, has_runs: bool = True) -> int:
     """Write the file `to`, whole or not at all; how many rows and files it holds.
 
-    Raises StoreError: there is no workspace; FileExistsError: `to` is there already.
+    Raises StoreError: there is no workspace, or its database has to be named; FileExistsError: `to`
+    is there already.
     """
     workspace, to = Path(workspace).expanduser().resolve(), Path(to)
     if not workspace.is_dir():
         raise StoreError(f"there is no workspace {workspace}")
     if to.exists():
         raise FileExistsError(f"{to} is there already; name another file")
-    source, part, count = Database(database or _url(workspace)), Path(f"{to}.tmp"), 0
+    url = address(workspace, database)
+    if database is None and not (workspace / "studio.db").exists():
+        raise StoreError(f"{workspace} holds no studio.db: name its database with --database")
+    source, part = Database(url), Path(f"{to}.tmp")
     try:
         with tarfile.open(part, "w") as tar:
-            for name, lines in _tables(source):  # first: files are written before their rows
-                _add(tar, f"{TABLES}{name}.jsonl", "".join(lines).encode())
-                count += len(lines)
+            count = _add_tables(tar, source)  # first: files are written before their rows
             for path in _files(workspace, FOLDERS if has_runs else FOLDERS[:-1]):
-                tar.add(path, str(path.relative_to(workspace)), recursive=False)
+                try:
+                    tar.add(path, str(path.relative_to(workspace)), recursive=False)
+                except FileNotFoundError:
+                    continue  # a draft that was submitted meanwhile
                 count += 1
         with open(part, "rb") as file:
             os.fsync(file.fileno())
@@ -60,6 +68,8 @@ def save(workspace: Path, to: Path, database: str | None = None, *, has_runs: bo
 
 def restore(file: Path, workspace: Path, database: str | None = None) -> int:
     """Make the workspace anew from a saved file; how many rows it has.
+
+    database: an empty one that is filled; else the workspace gets a studio.db.
 
     Raises FileExistsError: the folder holds something; StoreError: the database does, or a newer
     version saved it; ValueError: it is no saved workspace.
@@ -76,20 +86,18 @@ def restore(file: Path, workspace: Path, database: str | None = None) -> int:
         except tarfile.FilterError as error:
             raise ValueError(f"{file} is no saved workspace: {error}") from error
         lines = sorted((building / TABLES).glob("*.jsonl"))
-        target = Database(database or _url(building), revision)
+        url = address(building, database)
+        target = Database(url, revision)
         try:
             count = target.write(lambda c: sum(_fill(c, path) for path in _in_order(c, lines)))
         finally:
             target.close()
-        Database(database or _url(building)).close()  # brings it up to date
+        Database(url).close()  # brings it up to date
+        note_address(building, database)
         for path in lines:
             path.unlink()
         (building / TABLES).rmdir()
     return count
-
-
-def _url(workspace: Path) -> str:
-    return f"sqlite:///{workspace / 'studio.db'}"
 
 
 def _files(workspace: Path, folders: Sequence[str]) -> Iterator[Path]:
@@ -103,22 +111,32 @@ def _files(workspace: Path, folders: Sequence[str]) -> Iterator[Path]:
 # --- rows
 
 
-def _tables(source: Database) -> Iterator[tuple[str, list[str]]]:
-    """Each table of one moment, as lines of JSON."""
+def _add_tables(tar: tarfile.TarFile, source: Database) -> int:
+    """Each table of one moment, as lines of JSON; how many lines."""
+    count = 0
     with source.frozen() as connection:
         metadata = MetaData()
         metadata.reflect(connection)
         for table in metadata.sorted_tables:
-            if table.name.startswith(INDEX):
-                continue
-            rows = connection.execute(select(table)).mappings()
-            yield table.name, [json.dumps(dict(row)) + "\n" for row in rows]
+            if not table.name.startswith(INDEX):
+                few = {"yield_per": ROWS}  # bodies may be many gigabytes
+                rows = connection.execute(select(table), execution_options=few).mappings()
+                count += _add(tar, f"{TABLES}{table.name}.jsonl", rows)
+    return count
 
 
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size = len(content)
-    tar.addfile(entry, io.BytesIO(content))
+def _add(tar: tarfile.TarFile, name: str, rows: Iterable[Mapping[str, Any]]) -> int:
+    """A file of these rows, a line each; how many."""
+    count = 0
+    with tempfile.TemporaryFile(dir=Path(tar.name).parent) as lines:
+        for row in rows:
+            lines.write(json.dumps(dict(row)).encode() + b"\n")
+            count += 1
+        entry = tarfile.TarInfo(name)
+        entry.size = lines.tell()
+        lines.seek(0)
+        tar.addfile(entry, lines)
+    return count
 
 
 def _revision(tar: tarfile.TarFile, file: Path) -> str:

@@ -16,6 +16,7 @@ from sqlalchemy import Row, delete, func, select, update
 
 from data_tools import assignment, bulk, writes
 from data_tools import tables as db
+from data_tools.address import address
 from data_tools.bulk import Added, Kept
 from data_tools.database import Database, StoreError
 from data_tools.people import People
@@ -65,11 +66,14 @@ class Store:
     def of_workspace(
         cls, root: Path | str, database: str | None = None, *, is_new: bool = False
     ) -> "Store":
-        """The store of an app's folder, as ui.workspace opens it; is_new: make a missing one."""
+        """The store of an app's folder, as ui.workspace opens it; is_new: make a missing one.
+
+        Raises StoreError: there is none, or its database has to be named.
+        """
         root = Path(root).expanduser().resolve()
         if not (is_new or root.is_dir()):
             raise StoreError(f"there is no workspace {root}")
-        return cls(database or f"sqlite:///{root / 'studio.db'}", root / "images")
+        return cls(address(root, database), root / "images")
 
     def close(self) -> None:
         self._database.close()

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from data_tools.address import without_password
 from data_tools.freeze import freeze
 from data_tools.sources import Collection
 from loctex import jobs, provenance, settings
@@ -61,7 +61,7 @@ class Plan:
         """What a person would type in a shell to get the same run."""
         database = self.workspace.database
         source = ["--workspace", short(self.workspace.root)]
-        source += ["--database", _without_password(database)] if database else []
+        source += ["--database", without_password(database)] if database else []
         freezing = [
             shlex.join([
                 short(sys.executable), "-m", "data_tools.snapshot", *source,
@@ -90,14 +90,6 @@ class Plan:
         return forecast.say(
             self.amount(), self.settings, self.workspace.runs(), len(gpus), bool(self.launcher)
         )
-
-
-def _without_password(url: str) -> str:
-    """A database's address for everybody's eyes; ~/.pgpass or PGPASSWORD bring the password."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return url.replace(f":{parts.password}@", "@", 1)
 
 
 def choices(workspace: Workspace) -> list[tuple[str, str]]:

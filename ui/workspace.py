@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from data_tools.address import address, note_address
 from data_tools.store import Store
 from data_tools.voices import Voices
 from loctex.runs import BusyError, Run, locked
@@ -15,7 +16,7 @@ class Workspace:
 
     users: the file of logins; without it, whoever reaches the page is its admin. whisper: a folder
     of transformers with a Whisper checkpoint, which proposes what a voice says.
-    Raises StoreError where a newer version made the database.
+    Raises StoreError where a newer version made the database, or it has to be named.
     """
 
     def __init__(
@@ -35,7 +36,8 @@ class Workspace:
         for folder in (self.images_dir, self.voices_dir, self.runs_dir, self.snapshots_dir):
             folder.mkdir(parents=True, exist_ok=True)
         self.voices = Voices(self.voices_dir)
-        self.store = Store(database or f"sqlite:///{self.root / 'studio.db'}", self.images_dir)
+        self.store = Store(address(self.root, database), self.images_dir)
+        note_address(self.root, database)
 
     def allows(self, role: str, name: str | None) -> bool:
         """Whether this person is an annotator, a reviewer or an admin, or more than that."""

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from data_tools import backup
+from data_tools import backup, withdrawal
 from data_tools.store import Store, StoreError
 from tests.data_tools.samples import narrative, picture
+from ui.workspace import Workspace
 
 
 def filled(root: Path, url: str | None) -> Store:
@@ -71,8 +72,8 @@ def test_an_older_version_that_was_saved_is_brought_up_to_date(tmp_path):
         assert not [name for name in new.getnames() if name.startswith("runs")]
         rows = [json.loads(line) for line in new.extractfile("tables/collections.jsonl")]
         first = [{"id": row["id"], "name": row["name"]} for row in rows]  # as of 0001
-        backup._add(old, "tables/collections.jsonl", json.dumps(first[0]).encode())
-        backup._add(old, "tables/alembic_version.jsonl", b'{"version_num": "0001"}')
+        backup._add(old, "tables/collections.jsonl", first[:1])
+        backup._add(old, "tables/alembic_version.jsonl", [{"version_num": "0001"}])
     backup.restore(tmp_path / "old.tar", tmp_path / "to")
     store = Store.of_workspace(tmp_path / "to")
     assert [(one.name, one.overlap) for one in store.collections()] == [("album", 0)]
@@ -95,7 +96,7 @@ def test_nothing_is_overwritten_and_what_is_no_backup_is_told(tmp_path):
     with pytest.raises(ValueError, match="is no saved workspace"):
         backup.restore(tmp_path / "text.tar", tmp_path / "to")
     with tarfile.open(tmp_path / "newer.tar", "w") as tar:
-        backup._add(tar, "tables/alembic_version.jsonl", b'{"version_num": "9999"}')
+        backup._add(tar, "tables/alembic_version.jsonl", [{"version_num": "9999"}])
     with pytest.raises(StoreError, match="newer version of LocTex Studio"):
         backup.restore(tmp_path / "newer.tar", tmp_path / "to")
     assert not (tmp_path / "to").exists() and not list(tmp_path.glob("*.tmp"))
@@ -103,11 +104,57 @@ def test_nothing_is_overwritten_and_what_is_no_backup_is_told(tmp_path):
 
 def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path):
     with tarfile.open(tmp_path / "evil.tar", "w") as tar:
-        backup._add(tar, "tables/alembic_version.jsonl", b'{"version_num": "0001"}')
-        backup._add(tar, "../escaped", b"x")
+        backup._add(tar, "tables/alembic_version.jsonl", [{"version_num": "0001"}])
+        backup._add(tar, "../escaped", [{"x": 1}])
     assert backup.main(["restore", str(tmp_path / "evil.tar"), "--workspace",
                         str(tmp_path / "deep" / "to")]) == 1  # fmt: skip
     assert not list(tmp_path.rglob("escaped")) and not (tmp_path / "deep" / "to").exists()
+
+
+def test_a_workspace_kept_in_postgresql_is_saved_with_its_database_or_not_at_all(
+    empty_postgres, tmp_path, capsys
+):
+    filled(tmp_path / "from", empty_postgres).close()
+    workspace, file = tmp_path / "from", tmp_path / "saved.tar"
+    with pytest.raises(StoreError, match="holds no studio.db: name its database with --database"):
+        backup.save(workspace, file)
+    secret = empty_postgres.replace("studio@", "studio:secret@")
+    Workspace(workspace, secret).store.close()  # served: from here on it knows where it is kept
+    for program in (backup.main, withdrawal.main):
+        what = {backup.main: ["save", str(file)], withdrawal.main: ["ann"]}[program]
+        assert program([*what, "--workspace", str(workspace)]) == 1
+        said = capsys.readouterr().err
+        assert f"are in {empty_postgres}: name it with --database" in said and "secret" not in said
+    with pytest.raises(StoreError, match="name it with --database"):
+        Workspace(workspace)
+    assert not file.exists() and not (workspace / "studio.db").exists()
+    assert backup.main(
+        ["save", str(file), "--workspace", str(workspace), "--database", empty_postgres]
+    ) == 0  # fmt: skip
+    backup.restore(file, tmp_path / "to")  # in a studio.db of its own
+    moved = Workspace(tmp_path / "to")
+    assert [one.num_narratives for one in moved.store.collections()] == [2]
+    moved.store.close()
+
+
+def test_a_restored_workspace_knows_the_server_it_was_restored_to(empty_postgres, tmp_path):
+    filled(tmp_path / "from", None).close()
+    backup.save(tmp_path / "from", tmp_path / "saved.tar")
+    backup.restore(tmp_path / "saved.tar", tmp_path / "to", empty_postgres)
+    with pytest.raises(StoreError, match=f"are in {empty_postgres}"):
+        Workspace(tmp_path / "to")
+    own = f"sqlite:///{tmp_path / 'to' / 'studio.db'}"
+    Workspace(tmp_path / "to", own).store.close()  # named: it is wanted
+    Workspace(tmp_path / "to").store.close()
+
+
+def test_a_draft_that_goes_while_it_is_saved_is_left_out(tmp_path, monkeypatch):
+    filled(tmp_path / "from", None).close()
+    gone, listed = tmp_path / "from" / "voices" / "gone.pcm", backup._files
+    monkeypatch.setattr(backup, "_files", lambda *known: iter([gone, *listed(*known)]))
+    assert backup.save(tmp_path / "from", tmp_path / "saved.tar") > 10
+    with tarfile.open(tmp_path / "saved.tar") as tar:
+        assert "voices/a.wav" in tar.getnames() and "voices/gone.pcm" not in tar.getnames()
 
 
 def test_one_command_each(tmp_path, capsys):
