@@ -74,7 +74,8 @@ class MineTab:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self.narrative, self.ends = gr.State(None), gr.State([None])
+        self.ends = gr.State([None])
+        self.narrative = gr.Number(visible=False)  # as the page shows it, with the words it shows
         with gr.Row(elem_classes="studio-pair"):
             with gr.Column(scale=2, min_width=280):
                 self.rows = Listing(elem_id="mine-rows")

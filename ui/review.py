@@ -129,6 +129,7 @@ class ReviewTab:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.narrative, self.starts = gr.State(None), gr.State([0])
+        self.shown = gr.Number(visible=False)  # the page's own word for which narrative it shows
         with gr.Row(elem_classes="studio-line"):
             self.collection = gr.Dropdown([], label="Collection", scale=0, min_width=260)
             self.status = gr.Radio(
@@ -171,7 +172,7 @@ class ReviewTab:
         at = [self.collection, self.status, self.starts, self.narrative]
         seen = [
             *at, self.rows, self.back, self.more, self.player, self.said, self.verdict, self.words,
-            self.caption, self.reason, self.trail,
+            self.caption, self.reason, self.trail, self.shown,
         ]  # fmt: skip
         quiet = {"show_progress": "hidden", "api_visibility": "private", "concurrency_id": "review"}
         anew = {"inputs": at, "outputs": seen} | quiet
@@ -185,7 +186,7 @@ class ReviewTab:
             (self.reject.click, reject, self.reason),
             (self.reason.submit, reject, self.reason),
         ):
-            event(self._judge(action), [*at, text], seen, **quiet)
+            event(self._judge(action), [*at, self.shown, text], seen, **quiet)
 
     def _show(
         self, collection: int | None, status: str, starts: list[int], narrative_id: int | None,
@@ -211,10 +212,11 @@ class ReviewTab:
         ]  # fmt: skip
 
     def _chosen(self, row: NarrativeRow | None, said: str) -> list[Any]:
-        """Player, what is said of it, whether it can be judged, its words, no reason, its trail."""
+        """Player, what is said of it, whether it can be judged, its words, no reason, its trail,
+        and that it is shown."""
         can = [gr.Row(visible=row is not None), gr.Column(visible=row is not None)]
         if row is None:
-            return [{"message": "Choose a narrative to replay it."}, said, *can, "", "", ""]
+            return [{"message": "Choose a narrative to replay it."}, said, *can, "", "", "", None]
         try:
             narrative = self.workspace.store.narrative(row.id)
             player = show(self.workspace, narrative, row)
@@ -222,7 +224,7 @@ class ReviewTab:
         except (ValueError, OSError) as error:
             player = {"message": str(error)}
         trail = trail_html(self.workspace, self.workspace.store.reviews.trail(row.id))
-        return [player, said, *can, row.caption, "", trail]
+        return [player, said, *can, row.caption, "", trail, row.id]
 
     def _first(self, collection: int | None, status: str, *_: Any) -> list[Any]:
         return self._show(collection, status, [0], None)
@@ -245,16 +247,19 @@ class ReviewTab:
         """The verdict, then the narrative after it."""
 
         def judge(
-            collection: int, status: str, starts: list[int], narrative_id: int, text: str,
-            request: gr.Request,
+            collection: int, status: str, starts: list[int], narrative_id: int, shown: int,
+            text: str, request: gr.Request,
         ) -> list[Any]:  # fmt: skip
+            if shown != narrative_id:  # the words on the page would become another's
+                told = problem_html(ValueError("Not judged: the page was on its way to this one."))
+                return self._show(collection, status, starts, narrative_id, said=told)
             queue = self.workspace.store.reviews.queue
             after = queue(collection, status, after=narrative_id, limit=1)
             try:
                 done = action(self.workspace, name_of(request), narrative_id, text)
             except ValueError as error:
                 seen = self._show(collection, status, starts, narrative_id)
-                kept = [gr.skip()] * 4  # what was typed stays
+                kept = [gr.skip()] * 5  # what was typed stays
                 return [*seen[:8], problem_html(error), *seen[9:10], *kept]
             said = f"<p class='done' role='status'>{escape(done)}</p>"
             following = after[0].id if after else None
