@@ -85,7 +85,7 @@ def test_genuine_narratives_are_listed_by_pages_and_replay(page, studio, shared_
     assert " ".join(words).split() == seen[-1].split()
 
 
-def test_a_narrative_is_deleted_only_after_a_second_question(page, studio, scenes):
+def test_a_narrative_is_deleted_only_after_a_second_question_and_its_image_if_wanted(page, studio, scenes):
     open_data(page, studio, "deleted")
     import_file(page, scenes / "narratives.jsonl", scenes / "images")
     said(page, "40 narratives imported")
@@ -96,10 +96,20 @@ def test_a_narrative_is_deleted_only_after_a_second_question(page, studio, scene
     page.get_by_role("button", name="Delete this narrative").click()
     page.get_by_role("button", name="Delete it for good").click()
     said(page, "The narrative was deleted")
-    expect(page.locator(".card[aria-pressed=true]")).to_contain_text("39 narratives")
+    card = page.locator(".card[aria-pressed=true]")
+    expect(card).to_contain_text("39 narratives")
+    store = studio.store()
+    files = {image.path for image in store.images(store.collection("deleted"))}
+    page.locator("#data-narratives .row").first.click()
+    page.get_by_role("button", name="Delete this narrative").click()
+    page.get_by_role("button", name="Delete its image too").click()
+    said(page, "The image was deleted, with all that was told of it")
+    expect(card).to_contain_text("38 narratives")
+    left = {image.path for image in store.images(store.collection("deleted"))}
+    assert len(left) == 39 and left < files
     page.get_by_role("tab", name="Export data").click()
     page.get_by_role("button", name="Export").click()
-    said(page, "39 narratives and 40 images in")
+    said(page, "38 narratives and 39 images in")
 
 
 def test_a_long_import_shows_how_far_it_is_and_stops(page, studio, tmp_path):
