@@ -85,7 +85,7 @@ def test_genuine_narratives_are_listed_by_pages_and_replay(page, studio, shared_
     assert " ".join(words).split() == seen[-1].split()
 
 
-def test_a_narrative_is_deleted_only_after_a_second_question_and_its_image_if_wanted(page, studio, scenes):
+def test_a_narrative_or_its_image_is_deleted_only_after_a_second_question(page, studio, scenes):
     open_data(page, studio, "deleted")
     import_file(page, scenes / "narratives.jsonl", scenes / "images")
     said(page, "40 narratives imported")
