@@ -288,11 +288,12 @@ def decode_into(data: bytes, box: Sequence[float], out: np.ndarray) -> None:
 def resize_into(image: np.ndarray, out: np.ndarray) -> None:
     """Stretches `image` to `out`, both (h, w, 3) uint8, as training and prediction do.
 
-    Below a factor of 1.5 the nearest pixels still hold nearly all of a cell: 36 dB from the
-    antialiased result on photographs, in a seventh of the time that averaging takes.
+    Where a pixel comes of less than 1.5 x 1.5 the nearest ones still hold nearly all of them: 36 dB
+    from the antialiased result on photographs, in a fifth of the time that averaging takes.
     """
-    factor = max(image.shape[0] / out.shape[0], image.shape[1] / out.shape[1])
-    form = cv2.INTER_LINEAR if factor < 1.5 else cv2.INTER_AREA
+    factors = image.shape[0] / out.shape[0], image.shape[1] / out.shape[1]
+    is_near = factors[0] * factors[1] < 1.5**2 and max(factors) < 2
+    form = cv2.INTER_LINEAR if is_near else cv2.INTER_AREA
     cv2.resize(image, out.shape[1::-1], dst=out, interpolation=form)
 
 
