@@ -25,6 +25,7 @@ from sqlalchemy import Connection, MetaData, Table, func, insert, select, text
 from data_tools.address import address, note_address
 from data_tools.database import Database, StoreError, migrations
 from data_tools.folders import whole_folder
+from data_tools.processes import stop_tidily
 
 TABLES = "tables/"  # in the file: NAME.jsonl of each table
 FOLDERS = ("images", "voices", "snapshots", "exports", "runs")
@@ -208,4 +209,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    stop_tidily()
     sys.exit(main())

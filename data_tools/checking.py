@@ -9,17 +9,16 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from data_tools import lines
 from data_tools.pictures import find_picture
+from data_tools.processes import process_pool
 from loctex.narrative import Narrative, NarrativeError
 from loctex.snapshot import decode_image
 
@@ -120,7 +119,7 @@ def _in_turn(work: Callable[[Span], Part], path: Path) -> Iterator[Part]:
 
 def _spread(work: Callable[[Span], Part], path: Path, workers: int) -> Iterator[Part]:
     """By processes that share nothing with this one; a few parts ahead, never all."""
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with process_pool(workers) as pool:
         waiting: deque = deque()
         try:
             spans = lines.parts(path)

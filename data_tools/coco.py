@@ -51,6 +51,7 @@ from data_tools.narrator import PHOTOGRAPHS, NarratorSettings, box_region, mask_
 from data_tools.narrator import phrases as cut
 from data_tools.nouns import mentions
 from data_tools.pictures import find_picture
+from data_tools.processes import stop_tidily
 from loctex.narrative import Narrative
 from loctex.runs import write_whole
 
@@ -298,4 +299,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    stop_tidily()
     sys.exit(main())

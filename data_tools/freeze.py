@@ -8,11 +8,10 @@ import tempfile
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -21,6 +20,7 @@ import numpy as np
 from data_tools import near_duplicates, shards, splits
 from data_tools.folders import whole_folder
 from data_tools.pictures import shrink
+from data_tools.processes import process_pool
 from data_tools.shards import Known, Picture, Row, Shard
 from data_tools.sources import Entry, Key, Source, fingerprint
 from loctex import terms
@@ -213,6 +213,8 @@ class _Freeze:
                     for rows in writers.map(lambda shard: shards.write(shard, pool), new):
                         self.rows += rows
                 except BaseException:
+                    if pool:  # else the shards that were begun would be written to their end
+                        pool.shutdown(wait=False, cancel_futures=True)
                     writers.shutdown(cancel_futures=True)
                     raise
         return files
@@ -277,7 +279,7 @@ def _processes(workers: int, num_images: int) -> Iterator[Executor | None]:
     if workers < 2 or num_images < FEW:
         yield None
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with process_pool(workers) as pool:
         yield pool
 
 

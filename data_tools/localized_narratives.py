@@ -18,6 +18,7 @@ from tqdm import tqdm
 from data_tools.checking import check
 from data_tools.exporting import export_collection
 from data_tools.importing import import_file
+from data_tools.processes import stop_tidily
 from data_tools.public_files import NAMES, download, narrative_items, picture_items
 from data_tools.store import Store
 
@@ -154,4 +155,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    stop_tidily()
     sys.exit(main())

@@ -18,6 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from data_tools.freeze import freeze
+from data_tools.processes import stop_tidily
 from data_tools.sources import Collection, Files, Source
 
 
@@ -88,4 +89,5 @@ def _report(to: Path, manifest: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    stop_tidily()
     sys.exit(main())

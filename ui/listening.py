@@ -1,33 +1,22 @@
 """Slow listening in a process of its own: recognizing a voice would stall everybody's saves."""
 
-import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from data_tools.processes import process_pool
 
 PATIENCE = 120  # seconds
 
 
 @cache
 def _listener() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_end_with_studio)
-
-
-def _end_with_studio() -> None:
-    """A studio that was killed ends nobody: its listener watches it."""
-
-    def watch() -> None:
-        parent_process().join()
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
+    return process_pool(1)
 
 
 def word_times(caption: str, voice: np.ndarray) -> list[dict[str, Any]]:
