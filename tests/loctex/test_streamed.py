@@ -5,21 +5,27 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data_tools.freeze import freeze
-from loctex import streamed
+from loctex import checkpoint, settings, streamed
 from loctex.dataset import Mixture, batches
+from loctex.runs import Run
 from loctex.settings import DataSettings
 from loctex.snapshot import Snapshot
 from loctex.streamed import StreamedSplit, shares
 from tests.data_tools.samples import album
+from tests.loctex.small import small
+from tests.loctex.streaming import BATCH, stream
+from tests.loctex.test_train import assert_same_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,52 +75,55 @@ def _address(server: subprocess.Popen, log: Path) -> str:
     raise RuntimeError(log.read_text())
 
 
-READ = """
-import json, sys
-from loctex import streamed
-from loctex.dataset import Mixture, batches
-from loctex.settings import DataSettings
-from loctex.snapshot import Snapshot
-url, block, rank, ranks, start, steps = sys.argv[1], *map(int, sys.argv[2:])
-streamed.BLOCK = block
-split = Snapshot.open(url).split("train")
-source = batches(
-    Mixture([split], [1.0], seed=5), lambda examples: [e.narrative.image_id for e in examples],
-    DataSettings(), batch_size=24, start=start, rank=rank, num_ranks=ranks)
-for _ in range(steps):
-    print(json.dumps(next(source)), flush=True)
-source.close()
-"""
+STEPS = 560 // BATCH  # an epoch; the last 8 images make no batch
 
 
-def read(url: str, rank: int, ranks: int, start: int, steps: int, block: int = 2) -> list[list]:
-    """The image ids of so many batches, as a process of its own reads them."""
-    numbers = map(str, (block, rank, ranks, start, steps))
-    done = subprocess.run(
-        [sys.executable, "-c", READ, url, *numbers], cwd=ROOT, capture_output=True, text=True,
-        check=True,
-    )  # fmt: skip
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def test_two_processes_read_each_record_once_an_epoch_and_resume_in_its_middle(s3):
-    url, log = s3
-    steps = 560 // 24  # the last 8 images make no batch
+def read(url: str, start: int, end: int, *, is_killed: bool = False) -> list[list[list[str]]]:
+    """The same of two processes of their own at the same time; killed: they would have gone on."""
+    goal = end + STEPS if is_killed else end
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.loctex.streaming", url, *map(str, (rank, start, goal))],
+            cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        ) for rank in range(2)
+    ]  # fmt: skip
     with ThreadPoolExecutor(2) as pool:
-        both = list(pool.map(lambda rank: read(url, rank, 2, 0, 2 * steps), range(2)))
+        lines = list(pool.map(lambda one: list(islice(one.stdout, end - start)), both))
+    for one in both:
+        if is_killed:
+            one.kill()
+        one.stdout.close()
+        assert one.wait() == (-9 if is_killed else 0)
+    return [[json.loads(line) for line in part] for part in lines]
+
+
+def test_two_processes_read_each_record_once_an_epoch_though_killed_in_its_middle(
+    s3, frozen, monkeypatch
+):
+    monkeypatch.setattr(streamed, "BLOCK", 2)
+    middle = STEPS // 2
+    before = read(s3[0], 0, middle, is_killed=True)
+    after = read(s3[0], middle, 2 * STEPS)
+    both = [[*first, *rest] for first, rest in zip(before, after, strict=True)]
+    assert both == [list(stream(f"file://{frozen}", rank, 0, 2 * STEPS)) for rank in range(2)]
     epochs = [
-        [name for part in both for batch in part[epoch * steps :][:steps] for name in batch]
+        [name for part in both for batch in part[epoch * STEPS :][:STEPS] for name in batch]
         for epoch in range(2)
     ]
     for names in epochs:
-        assert len(names) == len(set(names)) == steps * 24
+        assert len(names) == len(set(names)) == STEPS * BATCH
     assert epochs[0] != epochs[1]
-    assert [len(batch) for part in both for batch in part] == [12] * 4 * steps
-    requests = len(re.findall(r"GET /data/s/data/train", log.read_text()))
-    again = read(url, 1, 2, steps // 2, steps)
-    assert again == both[1][steps // 2 :][:steps]
-    # and what lies before it was not read again
-    assert len(re.findall(r"GET /data/s/data/train", log.read_text())) - requests < requests / 2
+    assert [len(batch) for part in both for batch in part] == [BATCH // 2] * 4 * STEPS
+
+
+def test_resuming_fetches_nothing_that_lies_before_it(frozen, monkeypatch):
+    monkeypatch.setattr(streamed, "BLOCK", 2)
+    fetched, fetch = [], StreamedSplit._read
+    monkeypatch.setattr(StreamedSplit, "_read", lambda *at: fetched.append(at[1]) or fetch(*at))
+    whole = list(stream(f"file://{frozen}", 1, 0, STEPS))
+    num_whole = len(fetched)
+    assert list(stream(f"file://{frozen}", 1, STEPS - 6, STEPS)) == whole[-6:]
+    assert len(fetched) - num_whole < num_whole / 2
 
 
 def test_a_streamed_image_is_the_one_on_the_disk(s3, frozen):
@@ -196,19 +205,29 @@ def test_what_is_not_there_says_the_way_out(s3, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_trainers_learn_from_s3_and_resume_to_the_same_bits(s3, tmp_path):
-    def train(run: Path, *options: str) -> None:
-        command = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "-m"]
-        command += ["--", "loctex.train", "--run", str(run), *options]
-        subprocess.run([sys.executable, *command], cwd=ROOT, check=True,
-                       env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+def test_two_trainers_stopped_in_mid_epoch_learn_from_s3_the_same_bits_as_undisturbed(s3, tmp_path):
+    whole, halved = Run(tmp_path / "whole"), Run(tmp_path / "halved")
+    wanted = small(
+        s3[0], train__steps=24, train__batch_size=16, train__log_every=4, train__evaluate_every=0
+    )  # 35 steps an epoch
+    (tmp_path / "wanted.yaml").write_text(settings.dump(wanted))
+    new = ["--settings", str(tmp_path / "wanted.yaml")]
+    assert torchrun(whole, *new).wait() == 0
+    stopped = torchrun(halved, *new)
+    while not halved.metrics():
+        assert stopped.poll() is None
+        time.sleep(0.02)
+    halved.request_stop()
+    assert stopped.wait() == 0 and not halved.result_file.exists()
+    assert 1 < checkpoint.load_state(checkpoint.find(halved.path, "last"))["step"] < 24
+    assert torchrun(halved, "--resume").wait() == 0
+    assert json.loads(halved.result_file.read_text())["step"] == 24
+    assert_same_run(whole.path, halved.path)
 
-    first = ["--data", s3[0], "--preset", "tiny", "--train.batch_size", "16"]
-    train(tmp_path / "1", *first, "--train.steps", "6")
-    train(tmp_path / "2", *first, "--train.steps", "6", "--train.checkpoint_every", "3")
-    losses = [
-        [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()
-         if "loss" in json.loads(line)]
-        for run in (tmp_path / "1", tmp_path / "2")
-    ]  # fmt: skip
-    assert losses[0] == losses[1] and len(losses[0]) >= 2
+
+def torchrun(run: Run, *options: str) -> subprocess.Popen:
+    """Two trainers."""
+    command = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "-m"]
+    command += ["--", "loctex.train", "--run", str(run.path), *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment)
