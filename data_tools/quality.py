@@ -3,6 +3,7 @@
 Traces and words are judged on the record alone; the voice, where there is one, on its samples.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ QUIET = -45.0  # dB below full scale: no word is softer on a working microphone
 SPOKEN = 0.08  # least share of frames louder than that
 FULL = 32_200  # of 32,768: a sample this large was cut off
 CLIPPED = 1e-3  # most share of such samples
+OF_RECORDS = ("no trace", "words without trace", "stands still", "trace coverage", "pace")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Flag:
 def flags(narrative: Narrative, voice: np.ndarray | None = None) -> list[Flag]:
     """What is odd about a narrative; voice (S,) int16 samples at 16 kHz, None: there is none."""
     return _trace_flags(narrative) + _pace_flags(narrative) + voice_flags(voice)
+
+
+def joined(found: Sequence[Flag]) -> str:
+    """As the store keeps them: "|pace|no trace|", "" where nothing is odd."""
+    return f"|{'|'.join(flag.name for flag in found)}|" if found else ""
 
 
 def visited(narrative: Narrative) -> np.ndarray:

@@ -63,7 +63,8 @@ def narrative_rows() -> Select:
 
 
 def narrative_row(row: Row) -> NarrativeRow:
-    return NarrativeRow(**row._asdict() | {"created": moment(row.created)})
+    flags = tuple(row.flags.strip("|").split("|")) if row.flags else ()
+    return NarrativeRow(**row._asdict() | {"created": moment(row.created), "flags": flags})
 
 
 def is_done_by(annotator_id: int) -> ColumnElement[bool]:

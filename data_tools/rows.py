@@ -41,8 +41,8 @@ class ImageRow:
 
 @dataclass(frozen=True)
 class NarrativeRow:
-    """A narrative without its body. duration: seconds. created: UTC.
-    status: unreviewed, accepted or rejected."""
+    """A narrative without its body. duration: seconds. created: UTC. flags: names of what is odd
+    about its record (data_tools.quality). status: unreviewed, accepted or rejected."""
 
     id: int
     collection_id: int
@@ -54,6 +54,7 @@ class NarrativeRow:
     duration: float
     created: datetime
     status: str
+    flags: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,35 @@
-"""Which narratives of a collection are listed: by words, annotator, status, and trace."""
+"""Which narratives of a collection are listed: by words, annotator, status, trace, and flags."""
 
 import re
 from dataclasses import dataclass
 
-from sqlalchemy import Select, column, func, select, table
+from sqlalchemy import Select, column, func, literal_column, select, table
 
 from data_tools import tables as db
 from data_tools.database import StoreError
+from data_tools.quality import OF_RECORDS
 from data_tools.queries import narrative_rows
 
+FLAGS = ("any", "none", *OF_RECORDS)
 STATUSES = ("unreviewed", "accepted", "rejected")
 _words = table("narratives_search", column("rowid"), column("narratives_search"))
 
 
 @dataclass(frozen=True)
 class Filter:
-    """words: all of them are in the caption, the last one perhaps only begun. None, "": any."""
+    """words: all of them are in the caption, the last one perhaps only begun. flag: the name of
+    one, "any" or "none" (data_tools.quality, of the record, not of its voice). None, "": all."""
 
     words: str = ""
     annotator_id: int | None = None
     status: str | None = None
     has_trace: bool | None = None
+    flag: str | None = None
 
     def __post_init__(self) -> None:
-        if self.status not in (None, *STATUSES):
-            raise StoreError(f"status: must be one of {', '.join(STATUSES)}, got {self.status!r}")
+        for name, known in (("status", STATUSES), ("flag", FLAGS)):
+            if (value := getattr(self, name)) not in (None, *known):
+                raise StoreError(f"{name}: must be one of {', '.join(known)}, got {value!r}")
 
 
 EVERYTHING = Filter()
@@ -53,6 +58,12 @@ def matching(collection_id: int, wanted: Filter, after: int, dialect: str) -> Se
         query = query.where(n.status == wanted.status)
     if wanted.has_trace is not None:
         query = query.where(n.num_points > 0 if wanted.has_trace else n.num_points == 0)
+    if wanted.flag == "none":
+        query = query.where(n.flags == "")
+    elif wanted.flag is not None:
+        query = query.where(n.flags != literal_column("''"))  # so the index says it
+        if wanted.flag != "any":
+            query = query.where(n.flags.contains(f"|{wanted.flag}|"))
     return query
 
 

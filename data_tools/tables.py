@@ -14,6 +14,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
     true,
 )
 
@@ -27,6 +28,7 @@ metadata = MetaData(
 )
 FIRST_ANNOTATOR = 1_000_000  # the public files number theirs from 0: nobody here is one of them
 _ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows only under INTEGER
+_WHERE = ("sqlite_where", "postgresql_where")  # of an index of some rows
 _NEVER_REUSED = {"sqlite_autoincrement": True}  # else the id of a deleted last row comes again
 
 
@@ -86,10 +88,12 @@ narratives = Table(  # the words of its captions are indexed too: data_tools/sea
     Column("duration", Float(53), nullable=False),  # seconds
     Column("created", Float(53), nullable=False),  # seconds since 1970
     Column("status", String, nullable=False, server_default="unreviewed"),  # accepted, rejected
+    Column("flags", String, nullable=False, server_default=""),  # quality.joined of the record
     Index(None, "collection_id", "id"),
     Index(None, "collection_id", "status", "id"),
     Index(None, "collection_id", "annotator_id", "id"),
     Index(None, "collection_id", "num_points", "num_words"),  # for the counts
+    Index(None, "collection_id", "id", "flags", **dict.fromkeys(_WHERE, text("flags <> ''"))),
     Index(None, "image_row_id", "annotator_id"),
     Index(None, "annotator_id", "id"),
     **_NEVER_REUSED,

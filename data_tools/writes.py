@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, delete, insert, select, update
 
-from data_tools import assignment
+from data_tools import assignment, quality
 from data_tools import tables as db
 from data_tools.database import StoreError
 from loctex.narrative import Narrative
@@ -54,12 +54,13 @@ def another_picture(dataset_id: str, image_id: str) -> StoreError:
 
 
 def measures(narrative: Narrative) -> Values:
-    """What a list of narratives shows of one."""
+    """What a list of narratives shows of one, and is filtered by."""
     return {
         "caption": narrative.caption,
         "num_words": len(narrative.words),
         "num_points": narrative.num_points,
         "duration": narrative.duration,
+        "flags": quality.joined(quality.flags(narrative)),
     }
 
 

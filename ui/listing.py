@@ -60,9 +60,15 @@ def narrative_rows(
             f'<span class="said" dir="auto">{escape(row.caption)}</span>'
             f'<span class="facts">{counted(row.num_words, "word")} · '
             f"{counted(row.num_points, 'point') if row.num_points else 'no trace'} · "
-            f"{row.duration:.0f} s · {row.created.astimezone():%d %b %Y, %H:%M}</span></button>"
+            f"{row.duration:.0f} s · {row.created.astimezone():%d %b %Y, %H:%M}{chips(row.flags)}"
+            "</span></button>"
         )
     return f'<div class="rows">{"".join(shown)}</div>'
+
+
+def chips(flags: Sequence[str]) -> str:
+    """HTML: the names of what is odd."""
+    return "".join(f" <i class='flag'>{escape(name)}</i>" for name in flags)
 
 
 def pressed(is_chosen: bool) -> str:
@@ -90,4 +96,5 @@ def thumbnail(image: ImageRow) -> str:
 
 @lru_cache(maxsize=1000)  # the files never change
 def _thumbnail(path: Path) -> str:
-    return data_url(pictures.thumbnail(decode_image(path)))
+    image = decode_image(path, at_least=pictures.THUMBNAIL)
+    return data_url(pictures.thumbnail(image))

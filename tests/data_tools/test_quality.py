@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_tools import agreement
-from data_tools.quality import flags, voice_flags
+from data_tools.quality import OF_RECORDS, flags, voice_flags
 from data_tools.wording import reworded
 from loctex.narrative import Narrative, Word, read_jsonl
 
@@ -48,6 +48,7 @@ def names(narrative: Narrative) -> list[str]:
 )  # fmt: skip
 def test_each_gate_flags_what_it_is_for_and_nothing_else(narrative, expected):
     assert names(narrative) == expected
+    assert set(expected) <= set(OF_RECORDS)
 
 
 def test_a_flag_carries_its_number():

@@ -69,6 +69,23 @@ def test_filters_join_and_pages_hold_each_once(store):
         Filter(status="good")
 
 
+def test_what_is_odd_is_found_by_its_name_and_as_it_is_now(store):
+    collection, ids = filled(store, ["a dog", "a cat"])
+    silent = {"traces": [], "caption": "two dogs"}
+    odd = store.add(collection, narrative(**silent))
+    assert store.narrative_row(odd).flags == ("no trace",)
+    assert store.narrative_row(ids[0]).flags == ()
+    assert found(store, collection, flag="any") == ["two dogs"]
+    assert found(store, collection, flag="no trace", words="dog") == ["two dogs"]
+    assert found(store, collection, flag="none") == ["a dog", "a cat"]
+    assert found(store, collection, flag="pace") == []
+    store.reviews.fix(odd, 1, narrative(caption="a dog"))
+    store.reviews.fix(ids[1], 1, narrative(**silent))
+    assert [store.narrative_row(i).flags for i in (odd, ids[1])] == [(), ("no trace",)]
+    with pytest.raises(StoreError, match="flag: must be one of any, none, no trace"):
+        Filter(flag="odd")
+
+
 def test_collections_are_counted_and_say_their_terms(store):
     collection, _ = filled(store, ["a dog", "a cat"])
     store.set_license(collection, " CC BY 4.0 ")
@@ -93,6 +110,9 @@ def test_pages_filters_and_words_take_less_than_150_ms_among_many(tmp_path, coun
         "none": Filter(words="nowhere", annotator_id=7),
         "no trace": Filter(has_trace=False),
         "rejected": Filter(status="rejected"),
+        "odd": Filter(flag="any"),
+        "odd in a way that none is": Filter(flag="pace"),
+        "odd in the way that one in a hundred is": Filter(flag="no trace"),
     }.items():
         for after in (0, count // 2, count - 10):
             milliseconds = measured(
@@ -106,14 +126,16 @@ def test_pages_filters_and_words_take_less_than_150_ms_among_many(tmp_path, coun
 
 
 def fill(store: Store, collection: int, count: int) -> None:
+    """So many narratives of its images in turn, by forty people."""
     body = json.dumps(narrative().to_json())
-    image = store.images(collection)[0].id
+    images = [image.id for image in store.images(collection)]
     for start in range(0, count, 5000):
         rows = [
-            {"collection_id": collection, "image_row_id": image, "annotator_id": i % 40,
+            {"collection_id": collection, "image_row_id": images[i % len(images)],
+             "annotator_id": i % 40,
              "caption": f"in this image i can see a dog on the grass number {i}", "num_words": 12,
              "num_points": 300 * (i % 100 > 0), "duration": 20.0, "created": float(i),
-             "status": "unreviewed"}
+             "status": "unreviewed", "flags": "" if i % 100 else "|no trace|"}
             for i in range(start, start + 5000)
         ]  # fmt: skip
         with store._database.writing() as connection:

@@ -254,9 +254,24 @@ def test_an_older_workspace_is_copied_then_brought_up_to_date(place):
         settings.attributes["connection"] = connection
         command.upgrade(settings, "0001")
         connection.exec_driver_sql("INSERT INTO collections (name) VALUES ('old')")
+        values = "(1, 'album', '1', 'x', 'x.jpg', 'x', 4, 3)"
+        columns = "(collection_id, dataset_id, image_id, sha256, file, name, width, height)"
+        connection.exec_driver_sql(f"INSERT INTO images {columns} VALUES {values}")
+        columns = "(collection_id, image_row_id, annotator_id, caption, num_words, num_points, "
+        for odd in (narrative(), narrative(traces=[])):
+            connection.exec_driver_sql(
+                f"INSERT INTO narratives {columns} duration, created) "
+                "VALUES (1, 1, 7, 'a dog', 2, 3, 1.5, 0)"
+            )
+            connection.exec_driver_sql(
+                "INSERT INTO bodies VALUES (last_insert_rowid(), ?, NULL)",
+                (json.dumps(odd.to_json()),),
+            )
     database.close()
     store = Store(*place)
     assert [(one.name, one.overlap) for one in store.collections()] == [("old", 0)]  # as before
+    told = store.narratives(store.collection("old"))
+    assert [(row.caption, row.flags) for row in told] == [("a dog", ()), ("a dog", ("no trace",))]
     store.close()
     (copy,) = file.parent.glob("studio.db.before-*")
     with sqlite3.connect(copy) as kept:
