@@ -5,10 +5,10 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from data_tools.folders import whole_folder
 from data_tools.freeze import freeze
@@ -21,26 +21,40 @@ from loctex.narrative import Narrative, write_jsonl
 from loctex.runs import write_whole
 
 SHARD = 50_000  # narratives a file
+T = TypeVar("T")
 
 
 def export_collection(
-    store: Store, collection_id: int, to: Path, *, has_parquet: bool = False
+    store: Store,
+    collection_id: int,
+    to: Path,
+    *,
+    has_parquet: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Write narratives.jsonl, images/, README.md and, where known, regions.jsonl, voices/; returns
     how many narratives. More than 50,000 are narratives-00000-of-00003.jsonl and so on.
 
-    The folder appears whole or not at all, and can be imported again. ValueError: it holds
-    something.
+    The folder appears whole or not at all, and can be imported again. progress(steps done, steps
+    in all). ValueError: it holds something.
     """
     (one,) = (c for c in store.collections() if c.id == collection_id)
+    total, done = one.num_images * (3 if has_parquet else 1) + one.num_narratives, 0
+
+    def step(*_: int) -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done, total)
+
     with whole_folder(to) as building:
-        _copy_images(store, collection_id, building / "images")
+        _copy_images(store, collection_id, building / "images", step)
         voices, told = Voices(store.images_folder.with_name(FOLDER)), _Told()
         count = _write_lines(
             building,
             (
                 exported(voices, told.see(narrative), building)
-                for _, narrative in store.each_narrative(collection_id)
+                for _, narrative in _each(store.each_narrative(collection_id), step)
             ),
         )
         lines = [json.dumps(region) + "\n" for region in store.each_region(collection_id)]
@@ -48,7 +62,8 @@ def export_collection(
             write_whole(building / "regions.jsonl", "".join(lines))
         splits: Sequence[str] = ()
         if has_parquet:
-            splits = tuple(freeze(building / "frozen", [Collection(store, one.name)])["splits"])
+            frozen = freeze(building / "frozen", [Collection(store, one.name)], step)
+            splits = tuple(frozen["splits"])
             for path in list((building / "frozen").iterdir()):
                 os.replace(path, building / path.name)
             (building / "frozen").rmdir()
@@ -56,13 +71,19 @@ def export_collection(
     return count
 
 
-def _copy_images(store: Store, collection_id: int, folder: Path) -> None:
+def _copy_images(store: Store, collection_id: int, folder: Path, step: Callable[[], None]) -> None:
     folder.mkdir()
-    for image in store.each_image(collection_id):
+    for image in _each(store.each_image(collection_id), step):
         name = picture_name(image.dataset_id, image.image_id, image.path.suffix)
         if (folder / name).exists():
             raise StoreError(f"two images are named {name}: export them as two collections")
         shutil.copyfile(image.path, folder / name)
+
+
+def _each(rows: Iterator[T], step: Callable[[], None]) -> Iterator[T]:
+    for row in rows:
+        yield row
+        step()
 
 
 def _write_lines(folder: Path, narratives: Iterator[Narrative]) -> int:

@@ -83,7 +83,17 @@ def _import(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     store = Store.of_workspace(options.workspace, options.database)
     collection_id = store.collection(options.collection)
-    count = export_collection(store, collection_id, options.to, has_parquet=options.parquet)
+    if options.license is not None:
+        store.set_license(collection_id, options.license)
+    with tqdm(unit="step", leave=False, disable=None) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        count = export_collection(
+            store, collection_id, options.to, has_parquet=options.parquet, progress=show
+        )
     store.close()
     print(f"{count:,} narratives in {options.to}")
     return 0
@@ -130,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     exporting.add_argument(
         "--parquet", action="store_true", help="also as parquet, for datasets.load_dataset"
     )
+    exporting.add_argument("--license", help="its terms of use, kept with the collection")
     exporting.set_defaults(command=_export)
     for command in (importing, exporting):
         command.add_argument("--collection", required=True, help="its name")

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 from gradio.context import Context
 
-from data_tools.search import EVERYTHING, STATUSES, Filter
+from data_tools.search import EVERYTHING, FLAGS, STATUSES, Filter
 from data_tools.store import Collection, NarrativeRow
 from loctex.snapshot import decode_image
-from ui import exchange
 from ui.charts import charts
 from ui.components import Listing, Player
-from ui.exchange import Outcome
+from ui.exchange import Outcome, choose, find
+from ui.exchange_page import ExchangePage
 from ui.listing import WELCOME, collection_cards, narrative_rows, outcome_html, problem_html
 from ui.payload import payload
 from ui.workspace import Workspace
@@ -23,16 +22,6 @@ from ui.workspace import Workspace
 PAGE = 12  # narratives shown at a time
 
 # --- what is shown
-
-
-def find(workspace: Workspace, collection_id: int | None) -> Collection | None:
-    """The chosen collection, or the first; None where there is none."""
-    return choose(workspace.store.collections(), collection_id)
-
-
-def choose(known: Sequence[Collection], collection_id: int | None) -> Collection | None:
-    """The one of this id, or the first."""
-    return next((c for c in known if c.id == collection_id), known[0] if known else None)
 
 
 def people(workspace: Workspace, collection: Collection | None) -> list[tuple[str, str]]:
@@ -88,12 +77,7 @@ class DataTab:
                 self._build_narratives()
             with gr.Tab("Charts") as self.charts_tab:
                 self.charts = Listing(elem_id="data-charts")
-            with gr.Tab("Add images"):
-                self._build_images()
-            with gr.Tab("Import"):
-                self._build_import()
-            with gr.Tab("Export data"):
-                self._build_export()
+            self.exchange = ExchangePage(workspace)
         self._wire()
 
     def _build_filters(self) -> None:
@@ -112,6 +96,11 @@ class DataTab:
                 [("any trace", ""), ("with trace", "yes"), ("without trace", "no")],
                 value="", elem_id="data-trace", **small,
             )  # fmt: skip
+            self.flag = gr.Dropdown(
+                [("flagged or not", ""), ("flagged", "any"), ("not flagged", "none"),
+                 *((name, name) for name in FLAGS[2:])],
+                value="", elem_id="data-flag", **small,
+            )  # fmt: skip
 
     def _build_narratives(self) -> None:
         with gr.Row(elem_classes="studio-pair"):
@@ -129,49 +118,11 @@ class DataTab:
                     self.sure = gr.Button("Delete it for good", variant="stop", **small)
                     self.keep = gr.Button("Keep it", **small)
 
-    def _build_images(self) -> None:
-        self.files = gr.File(
-            show_label=False, file_count="multiple", height=200, elem_id="data-images"
-        )
-        with gr.Row(elem_classes="studio-line"):
-            self.folder = gr.Textbox(
-                label="Or name a folder on this machine", placeholder="/home/me/pictures",
-                max_lines=1, scale=4, elem_id="data-folder",
-            )  # fmt: skip
-            self.add_folder = gr.Button("Add its images", scale=0, min_width=160)
-
-    def _build_import(self) -> None:
-        gr.HTML(
-            "<p class='studio-quiet'>A file of the public Localized Narratives format, one "
-            "narrative a line, and the folder that holds its pictures. What is there already is "
-            "not added twice.</p>", apply_default_css=False,
-        )  # fmt: skip
-        with gr.Row(elem_classes="studio-line"):
-            self.file = gr.Textbox(
-                label="Narratives", placeholder="/home/me/narratives.jsonl", max_lines=1, scale=3
-            )
-            self.images = gr.Textbox(
-                label="Folder of pictures", placeholder="/home/me/images", max_lines=1, scale=3
-            )
-            self.bring = gr.Button("Import", scale=0, min_width=160, variant="primary")
-
-    def _build_export(self) -> None:
-        gr.HTML(
-            "<p class='studio-quiet'>The collection as narratives.jsonl with its images: the "
-            "public format, ready for any reader of it.</p>", apply_default_css=False,
-        )  # fmt: skip
-        with gr.Row(elem_classes="studio-line"):
-            self.to = gr.Textbox(
-                label="New folder", placeholder="left empty: one in the workspace", max_lines=1,
-                scale=4,
-            )  # fmt: skip
-            self.give = gr.Button("Export", scale=0, min_width=160, variant="primary")
-
     # --- events
 
     def _wire(self) -> None:
         at = [self.collection, self.starts, self.narrative, self.wanted]
-        filters = [self.words, self.who, self.status, self.trace]
+        filters = [self.words, self.who, self.status, self.trace, self.flag]
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         seen = [
             self.cards, self.demo, self.parts, self.rows, self.back, self.more, self.player,
@@ -186,7 +137,7 @@ class DataTab:
         self.cards.pick(self._pick_collection, **move).then(
             self._known_charts, self.collection, self.charts, **quiet
         )
-        self.cards.pick(lambda: [""] * 5, None, [self.outcome, *filters], **quiet)
+        self.cards.pick(lambda: [""] * 6, None, [self.outcome, *filters], **quiet)
         for event in (self.words.change, *(control.input for control in filters[1:])):
             event(
                 self._filter, [*at, *filters], [*at, *seen], trigger_mode="always_last", **in_turn
@@ -205,23 +156,7 @@ class DataTab:
             [self.add.click, self.name.submit], self._add, self.name,
             [*at, self.name, self.outcome], **quiet,
         ).then(**show)  # fmt: skip
-        steps = []
-        for event, action, inputs in (
-            (self.demo.click, self._demo, []),
-            (self.files.upload, self._drop, [self.collection, self.files]),
-            (self.add_folder.click, self._folder, [self.collection, self.folder]),
-            (self.folder.submit, self._folder, [self.collection, self.folder]),
-            (self.bring.click, self._import, [self.collection, self.file, self.images]),
-            (self.give.click, self._export, [self.collection, self.to]),
-        ):
-            step = event(self._step_by_step(action), inputs, [self.outcome, self.stop], **quiet)
-            step.then(**show)
-            steps.append(step)
-            if action == self._drop:
-                step.then(lambda: None, None, self.files, **quiet)
-        self.stop.click(
-            None, None, None, cancels=steps, queue=False, api_visibility="private"
-        ).then(lambda: gr.Button(visible=False), None, self.stop, **quiet).then(**show)
+        self.exchange.wire(self.collection, self.demo, self.outcome, self.stop, show)
 
     def _show(
         self, collection_id: int | None, starts: list[int], narrative_id: int | None, wanted: Filter
@@ -257,10 +192,11 @@ class DataTab:
 
     def _filter(
         self, collection: int | None, starts: list[int], narrative: int | None, _: Filter,
-        words: str, who: str, status: str, trace: str,
+        words: str, who: str, status: str, trace: str, flag: str,
     ) -> list[Any]:  # fmt: skip
         has_trace = {"yes": True, "no": False}.get(trace)
-        wanted = Filter(words, int(who) if who else None, status or None, has_trace)
+        who_id = int(who) if who else None
+        wanted = Filter(words, who_id, status or None, has_trace, flag or None)
         return self._move(collection, [0], None, wanted)
 
     def _charts(self, collection_id: int | None) -> Iterator[str]:
@@ -309,39 +245,6 @@ class DataTab:
         except ValueError as error:
             return problem_html(error)
         return outcome_html(Outcome("The image was deleted, with all that was told of it."))
-
-    # --- long work, step by step: a generator of outcomes, which Stop ends between two steps
-
-    def _step_by_step(self, action: Callable[..., Iterator[Outcome]]) -> Callable[..., Iterator]:
-        def steps(request: gr.Request, *inputs: Any) -> Iterator[tuple[str, gr.Button]]:
-            try:
-                self.workspace.demand("admin", request.username)
-                for number, outcome in enumerate(action(*inputs)):
-                    is_edge = number == 0 or outcome.share == 1  # a late step must not show Stop
-                    stop = gr.Button(visible=outcome.share < 1) if is_edge else gr.skip()
-                    yield outcome_html(outcome), stop
-            except (ValueError, OSError) as error:
-                yield problem_html(error), gr.Button(visible=False)
-
-        return steps
-
-    def _demo(self) -> Iterator[Outcome]:
-        return exchange.add_demo(self.workspace)
-
-    def _drop(self, collection: int | None, files: list[str]) -> Iterator[Outcome]:
-        paths, chosen = [Path(file) for file in files], find(self.workspace, collection)
-        return exchange.add_images(self.workspace, chosen.id, paths)
-
-    def _folder(self, collection: int | None, folder: str) -> Iterator[Outcome]:
-        paths, chosen = exchange.files_of(folder), find(self.workspace, collection)
-        return exchange.add_images(self.workspace, chosen.id, paths)
-
-    def _import(self, collection: int | None, file: str, images: str) -> Iterator[Outcome]:
-        name = find(self.workspace, collection).name
-        return exchange.import_narratives(self.workspace, name, file, images)
-
-    def _export(self, collection: int | None, folder: str) -> Iterator[Outcome]:
-        yield exchange.export(self.workspace, find(self.workspace, collection), folder)
 
 
 def _visible(*flags: bool) -> list[gr.Button]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import queue
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from data_tools.store import Collection
 from ui.workspace import Workspace
@@ -21,6 +19,8 @@ if TYPE_CHECKING:
 
 DEMO = "Demo scenes"
 NUM_PARTS, SCENES_A_PART = 8, 10
+Progress = Callable[[int, int], None]  # done, in all
+T = TypeVar("T")
 OWN = "studio"  # dataset_id of images that came without one; it names no split
 
 
@@ -31,6 +31,16 @@ class Outcome:
     done: str
     problems: Sequence[str] = ()
     share: float = 1.0
+
+
+def find(workspace: Workspace, collection_id: int | None) -> Collection | None:
+    """The chosen collection, or the first; None where there is none."""
+    return choose(workspace.store.collections(), collection_id)
+
+
+def choose(known: Sequence[Collection], collection_id: int | None) -> Collection | None:
+    """The one of this id, or the first."""
+    return next((c for c in known if c.id == collection_id), known[0] if known else None)
 
 
 def add_demo_part(workspace: Workspace) -> float:
@@ -109,24 +119,38 @@ def import_narratives(
     if not file.strip() or not path.is_file():
         raise ValueError(f"There is no file {file.strip()!r} on this machine.")
     files_of(images)
-    steps: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
-    is_stopped = threading.Event()
+    report = yield from _watched(
+        lambda progress: import_file(workspace.store, path, folder, collection, progress), "image"
+    )
+    yield imported(report, folder)
+
+
+def _watched(work: Callable[[Progress], T], noun: str) -> Generator[Outcome, None, T]:
+    """Work in a thread of its own: yields how far it is, and returns what it returns."""
+    latest, has_news, is_stopped = (0, 1), threading.Event(), threading.Event()
+    began = time.monotonic()
 
     def progress(done: int, total: int) -> None:
+        nonlocal latest
         if is_stopped.is_set():
             raise InterruptedError("stopped")
-        steps.put((done, total))
+        latest = done, total
+        has_news.set()
 
     with ThreadPoolExecutor(1) as threads:
-        future = threads.submit(import_file, workspace.store, path, folder, collection, progress)
+        future = threads.submit(work, progress)
         try:
             while not future.done():
-                with suppress(queue.Empty):
-                    done, total = steps.get(timeout=0.2)
-                    yield Outcome(f"{done:,} of {counted(total, 'image')}", share=done / total)
+                if has_news.wait(0.1):
+                    has_news.clear()
+                    done, total = latest
+                    seconds = (time.monotonic() - began) / done * (total - done)
+                    said = f"{done:,} of {counted(total, noun)} ({seconds:.0f} s to go)"
+                    yield Outcome(said, share=done / total)
+                    wait([future], 0.1)  # the page is told ten times a second at most
         finally:
             is_stopped.set()
-    yield imported(future.result(), folder)
+    return future.result()
 
 
 def imported(report: Report, folder: Path) -> Outcome:
@@ -138,14 +162,32 @@ def imported(report: Report, folder: Path) -> Outcome:
     return Outcome(done, report.problems)
 
 
-def export(workspace: Workspace, collection: Collection, folder: str) -> Outcome:
-    """Write narratives.jsonl and images/ into a new folder, by default one of the workspace."""
-    from data_tools.localized_narratives import export_collection
+def export(
+    workspace: Workspace,
+    collection: Collection,
+    folder: str,
+    terms: str = "",
+    *,
+    has_parquet: bool = False,
+) -> Iterator[Outcome]:
+    """Write narratives.jsonl and images/ into a new folder, by default one of the workspace.
 
+    terms: under which it may be used; the collection keeps them. Closing the iterator stops it,
+    and nothing of the folder stays.
+    """
+    from data_tools.exporting import export_collection
+
+    store = workspace.store
     to = Path(folder.strip()).expanduser() if folder.strip() else free_folder(workspace, collection)
-    count = export_collection(workspace.store, collection.id, to)
-    return Outcome(f"{counted(count, 'narrative')} and {counted(collection.num_images, 'image')} "
-                   f"in {to.resolve()}")  # fmt: skip
+    store.set_license(collection.id, terms)
+    count = yield from _watched(
+        lambda progress: export_collection(
+            store, collection.id, to, has_parquet=has_parquet, progress=progress
+        ),
+        "step",
+    )
+    yield Outcome(f"{counted(count, 'narrative')} and {counted(collection.num_images, 'image')} "
+                  f"in {to.resolve()}")  # fmt: skip
 
 
 def free_folder(workspace: Workspace, collection: Collection) -> Path:

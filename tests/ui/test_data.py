@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from data_tools.search import Filter
 from loctex.narrative import read_jsonl
-from tests.data_tools.samples import narrative, picture
+from tests.data_tools.samples import items, narrative, picture
 from ui import data, exchange, listing
 from ui.exchange import Outcome
 from ui.workspace import Workspace
@@ -91,14 +92,30 @@ def test_import_export_import_gives_the_same_narratives(workspace, own, scenes, 
     *steps, last = exchange.import_narratives(workspace, "own", str(source), str(scenes / "images"))
     assert last.done == "40 narratives imported" and not last.problems
     assert all(0 < step.share <= 1 for step in steps)
-    outcome = exchange.export(workspace, data.find(workspace, own), str(tmp_path / "out"))
+    chosen = data.find(workspace, own)
+    *steps, outcome = exchange.export(
+        workspace, chosen, str(tmp_path / "out"), "CC BY 4.0", has_parquet=True
+    )
     assert outcome.done.startswith("40 narratives and 40 images in ")
+    assert all(0 < step.share <= 1 and "160 steps" in step.done for step in steps)
+    assert data.find(workspace, own).license == "CC BY 4.0"
+    assert sum(map(len, items(tmp_path / "out").values())) == 40  # it opens as a snapshot
     records = [n.to_json() for n in read_jsonl(tmp_path / "out" / "narratives.jsonl")]
     assert records == [n.to_json() for n in read_jsonl(source)]
     *_, again = exchange.import_narratives(
         workspace, "own", str(tmp_path / "out" / "narratives.jsonl"), str(tmp_path / "out/images")
     )
     assert again.done == "0 narratives imported, 40 already there"
+
+
+def test_an_export_that_is_stopped_leaves_nothing(workspace, own, tmp_path):
+    for color in range(60):
+        data_of = picture(color)
+        workspace.store.add_image(own, data_of, dataset_id="album", image_id=str(color))
+    steps = exchange.export(workspace, data.find(workspace, own), str(tmp_path / "out/it"))
+    next(steps)
+    steps.close()
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_import_that_is_stopped_keeps_what_is_in_and_can_go_on(workspace, own, scenes):
@@ -201,6 +218,15 @@ def test_counts_are_shown_with_the_right_nouns(workspace, own):
     html = listing.collection_cards([collection], collection)
     assert "1 image<" in html and "1 narrative, 1 with trace" in html and "2 words" in html
     assert 'aria-pressed="true"' in html
+
+
+def test_what_is_odd_is_told_beside_it_and_filtered_by(workspace, own):
+    told(workspace, own, 1)
+    image = workspace.store.images(own)[0]
+    odd = workspace.store.add(own, narrative(image.image_id, traces=[]))
+    rows, _ = data.page(workspace, data.find(workspace, own), 0, Filter(flag="any"))
+    assert [row.id for row in rows] == [odd]
+    assert "<i class='flag'>no trace</i>" in listing.narrative_rows(workspace, rows, None)
 
 
 def test_many_problems_are_cut_short():
