@@ -301,14 +301,18 @@ def _mapped(parquet: Path, arrow: Path) -> Path:
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what browsers show
 
 
-def decode_image(source: bytes | Path, *, max_pixels: int = 100_000_000) -> np.ndarray:
+def decode_image(
+    source: bytes | Path, *, max_pixels: int = 100_000_000, at_least: int | None = None
+) -> np.ndarray:
     """(H, W, 3) uint8 RGB, turned as its EXIF orientation says, transparency on white.
+
+    at_least: so many pixels a side are enough, and a large JPEG is decoded at a half or less.
 
     ValueError: no image, damaged, or by its header larger than max_pixels (never decoded).
     """
     if isinstance(source, Path):
         try:
-            return decode_image(source.read_bytes(), max_pixels=max_pixels)
+            return decode_image(source.read_bytes(), max_pixels=max_pixels, at_least=at_least)
         except ValueError as error:
             raise ValueError(f"{source.name}: {error}") from error
     try:
@@ -321,6 +325,8 @@ def decode_image(source: bytes | Path, *, max_pixels: int = 100_000_000) -> np.n
         raise ValueError(f"is a damaged or incomplete image ({error})") from error
     if image.width * image.height > max_pixels:
         raise ValueError(f"{_too_large(max_pixels)}: {image.width} x {image.height} pixels")
+    if at_least:
+        image.draft(None, (at_least, at_least))
     try:
         return np.array(_rgb(ImageOps.exif_transpose(image)))  # decodes
     except Exception as error:

@@ -1,6 +1,6 @@
 """Data of the size of Localized Narratives COCO: made, checked, imported, frozen, grown, opened.
 
-    python -m tests.benchmarks.size --to DIR [--records 134272] [--keep]
+    python -m tests.benchmarks.size --to DIR [--records 134272] [--steps make check ...]
 
 Each step is the command a person would type, in a process of its own; printed are its seconds,
 records a second, and the most memory that it and its workers took (each, MB). Takes 12 GB of disk
@@ -22,6 +22,8 @@ import cv2
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
+NARRATIVES, SNAPSHOT = "data_tools.localized_narratives", "data_tools.snapshot"
+MORE = 1000  # records of the second freeze
 WORDS = 36  # as long as those of COCO
 POINTS = 10  # a word: 26 KB a record
 VOCABULARY = (
@@ -88,45 +90,63 @@ def run(title: str, count: int, *arguments: str) -> None:
     print("   ", "; ".join((done.stdout + done.stderr).splitlines()[:-1]), flush=True)
 
 
+class Steps:
+    """Each is a part of the benchmark; later ones need the files of earlier ones."""
+
+    def __init__(self, to: Path, count: int) -> None:
+        self.to, self.count = to, count
+        self.file, images = str(to / "narratives.jsonl"), str(to / "images")
+        self.files = ["--narratives", self.file, "--images", images]
+        self.images = ["--images", images]
+
+    def make(self) -> None:
+        began = time.monotonic()
+        make(self.to, 0, self.count, Path(self.file))
+        size = Path(self.file).stat().st_size
+        print(f"made {self.count:,} records, {size / 1e9:.2f} GB, {size / self.count / 1e3:.1f} KB "
+              f"each, in {time.monotonic() - began:.0f} s")  # fmt: skip
+
+    def check(self) -> None:
+        run("check", self.count, NARRATIVES, "check", self.file)
+
+    def load(self) -> None:
+        workspace = ["--workspace", str(self.to / "w"), "--collection", "made"]
+        run("import", self.count, NARRATIVES, "import", self.file, *self.images, *workspace)
+
+    def freeze(self) -> None:
+        run("freeze", self.count, SNAPSHOT, *self.files, "--to", str(self.to / "1"))
+
+    def grow(self) -> None:
+        make(self.to, self.count, MORE, Path(self.file))
+        before = ["--previous", str(self.to / "1")]
+        more = ["--to", str(self.to / "2"), *before]
+        run("freeze with 1,000 more", self.count + MORE, SNAPSHOT, *self.files, *more)
+        kept = {path.stat().st_ino for path in (self.to / "1/data").iterdir()}
+        new = [p for p in (self.to / "2/data").iterdir() if p.stat().st_ino not in kept]
+        megabytes = sum(path.stat().st_size for path in new) / 1e6
+        print(f"    {len(new)} new shards, {megabytes:.0f} MB; {len(kept)} were there")
+
+    def open(self) -> None:
+        for title in ("open, first time", "open again"):
+            run(title, self.count, "tests.benchmarks.size_open", str(self.to / "1"))
+
+
+STEPS = ("make", "check", "load", "freeze", "open", "grow")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.size", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--records", type=int, default=134_272)
-    parser.add_argument("--keep", action="store_true", help="leave the files there")
+    parser.add_argument("--steps", nargs="+", choices=STEPS, help="only these; the files stay")
     given = parser.parse_args()
-    to, count, more = given.to.resolve(), given.records, 1000
-    file, images = to / "narratives.jsonl", str(to / "images")
-    began = time.monotonic()
-    make(to, 0, count, file)
-    size = file.stat().st_size
-    print(f"made {count:,} records, {size / 1e9:.2f} GB, {size / count / 1e3:.1f} KB each, in "
-          f"{time.monotonic() - began:.0f} s", flush=True)  # fmt: skip
-    narratives = "data_tools.localized_narratives"
-    run("check", count, narratives, "check", str(file))
-    first = ["--narratives", str(file), "--images", images, "--to"]
-    run("freeze", count, "data_tools.snapshot", *first, str(to / "1"))
-    make(to, count, more, file)
-    previous = ["--previous", str(to / "1")]
-    run(
-        "freeze with 1,000 more",
-        count + more,
-        "data_tools.snapshot",
-        *first,
-        str(to / "2"),
-        *previous,
-    )
-    kept = {path.stat().st_ino for path in (to / "1/data").iterdir()}
-    new = [path for path in (to / "2/data").iterdir() if path.stat().st_ino not in kept]
-    megabytes = sum(path.stat().st_size for path in new) / 1e6
-    print(f"    {len(new)} new shards, {megabytes:.0f} MB; {len(kept)} were there", flush=True)
-    for title in ("open, first time", "open again"):
-        run(title, count + more, "tests.benchmarks.size_open", str(to / "2"))
-    workspace = ["--workspace", str(to / "w"), "--collection", "made"]
-    run("import", count + more, narratives, "import", str(file), "--images", images, *workspace)
-    print(f"    {os.cpu_count()} cores")
-    if not given.keep:
-        shutil.rmtree(to)
+    steps = Steps(given.to.resolve(), given.records)
+    print(f"{os.cpu_count()} cores")
+    for name in given.steps or STEPS:
+        getattr(steps, name)()
+    if not given.steps:
+        shutil.rmtree(steps.to)
 
 
 if __name__ == "__main__":

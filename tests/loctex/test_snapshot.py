@@ -149,6 +149,16 @@ def encoded(image: Image.Image, kind: str, **options) -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.parametrize("kind, size", [("JPEG", (300, 250)), ("PNG", (1200, 1000))])
+def test_a_large_jpeg_is_decoded_as_small_as_is_enough(kind, size):
+    across = np.linspace(0, 255, 1200).astype(np.uint8)
+    whole = np.tile(across[:, None], (1000, 1, 3))
+    small = decode_image(encoded(Image.fromarray(whole), kind), at_least=240)
+    assert small.shape == (size[1], size[0], 3)
+    expected = across[None, :: 1200 // size[0], None]
+    assert np.abs(small.astype(int) - expected).max() <= 3  # the same picture
+
+
 def test_exif_orientation_turns_the_image_upright():
     image = np.zeros((30, 50, 3), np.uint8)
     image[:15] = 255  # white above
