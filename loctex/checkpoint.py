@@ -1,21 +1,25 @@
 """A checkpoint is one folder, whole or not there: RUN/checkpoints/step-00000200.
 
 It is a `save_pretrained` folder (weights, config, tokenizer) with the trainer's state beside it
-(training.pt). RUN/last and RUN/best are links that are moved in one step.
+(training.pt). RUN/last and RUN/best are links that are moved in one step. torch is imported only
+to write and read that state: whoever but looks for a checkpoint does not wait for it.
 """
+
+from __future__ import annotations
 
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.optim.swa_utils import AveragedModel
-from transformers import PreTrainedTokenizerFast
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.swa_utils import AveragedModel
+    from transformers import PreTrainedTokenizerFast
 
-from loctex.model import LocTexModel
-from loctex.momentum import MomentumEncoders
+    from loctex.model import LocTexModel
+    from loctex.momentum import MomentumEncoders
 
 STATE = "training.pt"
 
@@ -29,7 +33,7 @@ class Kept:
     """
 
     model: LocTexModel
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     averaged: AveragedModel | None = None
     momentum: MomentumEncoders | None = None
 
@@ -86,6 +90,8 @@ def save(
 ) -> Path:
     """Writes the checkpoint of `step`, moves the links, and removes what none points to; those of
     every `keep_every` steps stay."""
+    import torch
+
     folder = run / "checkpoints" / f"step-{step:08d}"
     draft = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(draft, ignore_errors=True)
@@ -149,6 +155,8 @@ def find(path: Path | str, checkpoint: str = "best") -> Path:
 
 def load_state(folder: Path) -> dict[str, Any]:
     """The trainer's state of a checkpoint; ValueError if the file is missing or damaged."""
+    import torch
+
     try:
         return torch.load(folder / STATE, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:

@@ -4,6 +4,7 @@ The forward pass is taken with fake tensors (shapes only: no memory, no time), w
 pair of image and caption leaves for the backward pass and how much arithmetic it is. Ours.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -12,8 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
+from loctex import distributed, setup
 from loctex import model as models
-from loctex import setup
 from loctex.settings import DataSettings, ModelSettings, Settings, TrainSettings
 
 PROGRAM = {  # bytes before the first parameter
@@ -114,3 +115,21 @@ def largest_batch(
     found = count(wanted)
     room = (capacity - PROGRAM[device]) / SPARE - _weights(wanted, found) - found.constant
     return max(0, int(room / found.pair)) * num_processes
+
+
+def what_fits(wanted: Settings) -> str:
+    """What to do about too little memory: by what is counted, and by what this device has."""
+    ranks = distributed.num_ranks()
+    share = wanted.train.batch_size // ranks
+    at_once = math.ceil(share / wanted.train.accumulate)
+    fits = at_once // 2
+    if torch.cuda.is_available():
+        free, _ = torch.cuda.mem_get_info()
+        room = free + torch.cuda.memory_reserved() + PROGRAM["cuda"]
+        fits = largest_batch(wanted, room, device="cuda")
+    fits = max(2, min(fits, at_once - 1))
+    return (
+        f"{at_once} pairs at once do not fit, about {fits} would. Set train.accumulate "
+        f"{math.ceil(share / fits)} (the same batch, in smaller chunks) or train.batch_size "
+        f"{fits * ranks}"
+    )

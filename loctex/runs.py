@@ -19,10 +19,10 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-_PATIENCE = 2.0  # seconds; whoever only asks whether a lock is held holds it for microseconds
+_PATIENCE = 1.0  # seconds; whoever only asks whether a lock is held holds it for microseconds
 _held: set[int] = set()  # descriptors of the locks this process holds
 
 
@@ -177,7 +177,14 @@ class Run:
         Typed in a terminal, it forgets how the run ended before; under a watcher it does not,
         for a stop asked for since then must be heeded. Raises BusyError if held.
         """
-        with locked(self.train_lock):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.train_lock))
+            except BusyError:
+                raise BusyError(
+                    f"{self.path} is at work already, in process {holder(self.train_lock)}; "
+                    "wait for it, stop it, or name another folder"
+                ) from None
             if not is_locked(self.job_lock):
                 self.forget_end()
             yield

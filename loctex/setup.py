@@ -17,15 +17,13 @@ from loctex import model as models
 from loctex.changed_words import Exchange
 from loctex.dataset import Mixture
 from loctex.model import LocTexModel
-from loctex.settings import Settings, TrainSettings, changed
+from loctex.settings import Settings, TrainSettings
 from loctex.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 log = logging.getLogger("loctex")
-
-MADE_WITH = ("train.optimizer", "train.ema", "loss.queue")  # and the model's settings
 
 
 def open_snapshots(names: Sequence[str]) -> tuple[list[Snapshot], list[float]]:
@@ -65,18 +63,6 @@ def check_sizes(batch_size: int, num_images: int) -> int:
     elif size < batch_size:
         log.warning("batch size %d is cut to the %d training images there are", batch_size, size)
     return size
-
-
-def check_resumed(before: Settings, wanted: Settings) -> None:
-    """ValueError names the settings that a checkpoint made with `before` cannot take up."""
-    for name, value in changed(wanted, before).items():
-        section, key = name.split(".")
-        if section == "model" and key != "init" or name in MADE_WITH:
-            old = getattr(getattr(before, section), key)
-            raise ValueError(
-                f"--resume cannot change {name} from {old} to {value}: the checkpoint was made "
-                "with it; start a new run, with --model.init from this one where its model fits"
-            )
 
 
 def start_model(

@@ -7,10 +7,10 @@ import numpy as np
 from data_tools.snapshot import main as freeze
 from data_tools.store import Store
 from loctex import snapshot as snapshots
+from loctex.loop import train
 from loctex.narrative import Narrative
 from loctex.predictor import Predictor
 from loctex.runs import Run
-from loctex.train import train
 from tests.loctex.small import small
 from ui.payload import payload
 

@@ -13,9 +13,9 @@ from torchvision.models.detection import FasterRCNN
 from tqdm import tqdm
 
 from loctex import distributed
+from loctex.loop import is_turn, should_stop, stop_on_signal
 from loctex.meter import Meter
 from loctex.runs import Run, write_whole
-from loctex.train import is_turn, should_stop, stop_on_signal
 from loctex.transfer import detector
 from loctex.transfer.examples import Example, Order, batches
 from loctex.transfer.features import Encoder

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_tools import scene_foils
-from loctex import checkpoint, evaluate, foils, settings, tokenizer, train
+from loctex import checkpoint, evaluate, foils, loop, settings, tokenizer
 from loctex import model as models
 from loctex.runs import Run, write_whole
 from loctex.snapshot import Snapshot
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             with run.hold():
                 write_whole(run.settings_file, settings.dump(wanted(name, given)))
                 resumed = "last" if (run.path / "last").exists() else None
-                outcome = train.train(wanted(name, given), run, resumed)
+                outcome = loop.train(wanted(name, given), run, resumed)
             run.finish(outcome)
         columns[name] = scored(run, given.data)
     print(table(columns))

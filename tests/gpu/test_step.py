@@ -8,9 +8,9 @@ import torch
 
 from loctex import settings, step, tokenizer
 from loctex.dataset import Collate, Mixture, batches
+from loctex.loop import train
 from loctex.runs import Run
 from loctex.snapshot import Snapshot
-from loctex.train import train
 from tests.benchmarks.step import Trainer, made_batch
 from tests.loctex.small import small
 

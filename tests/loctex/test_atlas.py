@@ -11,9 +11,9 @@ import pytest
 from loctex import atlas, atlas_table, evaluate, metrics, model, tokenizer
 from loctex.atlas import Making
 from loctex.atlas_table import Atlas
+from loctex.loop import train
 from loctex.runs import Run, holder, is_locked
 from loctex.snapshot import Snapshot
-from loctex.train import train
 from loctex.word_classes import word_class
 from tests.loctex.small import small
 

@@ -10,8 +10,9 @@ import torch
 
 from loctex import checkpoint, evaluate, losses, settings, tokenizer
 from loctex import model as models
+from loctex.loop import train
 from loctex.runs import Run
-from loctex.train import main, train
+from loctex.train import main
 from tests.loctex.small import small
 
 

@@ -64,7 +64,7 @@ def test_out_of_memory_names_the_batch_that_would_fit(snapshot, tmp_path, monkey
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr("loctex.train.train", full)
+    monkeypatch.setattr("loctex.loop.train", full)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 0)

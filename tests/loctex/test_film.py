@@ -8,9 +8,9 @@ import torch
 
 from loctex import model as models
 from loctex.film import WORDS, choose
+from loctex.loop import train
 from loctex.runs import Run
 from loctex.snapshot import Snapshot
-from loctex.train import train
 from tests.loctex.small import small
 
 

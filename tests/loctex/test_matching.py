@@ -9,8 +9,8 @@ import torch
 from loctex import losses, matching, settings, step
 from loctex import model as models
 from loctex.dataset import Batch
+from loctex.loop import train
 from loctex.runs import Run
-from loctex.train import train
 from tests.loctex.small import BACKBONE, small
 from tests.loctex.test_step import ROOT, assert_close, environment, gradients
 from tests.loctex.test_step import batch as plain_batch

@@ -8,13 +8,13 @@ import torch
 from loctex import evaluate, predictor, tokenizer
 from loctex import model as models
 from loctex.dataset import decode_into
+from loctex.loop import train
 from loctex.losses import ATTENTION
 from loctex.narrative import Word
 from loctex.predictor import Predictor
 from loctex.runs import Run
 from loctex.settings import PRESETS
 from loctex.snapshot import Snapshot, decode_image
-from loctex.train import train
 from tests.loctex.small import small
 
 

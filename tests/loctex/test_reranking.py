@@ -9,10 +9,10 @@ import torch
 from loctex import evaluate, foils, metrics, tokenizer
 from loctex import model as models
 from loctex.changed_words import Exchange
+from loctex.loop import train
 from loctex.reranking import Reranker
 from loctex.runs import Run
 from loctex.snapshot import Snapshot
-from loctex.train import train
 from tests.loctex.small import small
 
 

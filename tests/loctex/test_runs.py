@@ -86,7 +86,7 @@ def test_a_second_trainer_is_refused_and_told_who_holds_the_run(tmp_path: Path) 
     run = Run(tmp_path / "first")
     process = start(HOLD, run)
     assert process.stdout.readline() == "held\n"
-    with pytest.raises(BusyError, match=f"process {process.pid}"), run.hold():
+    with pytest.raises(BusyError, match=f"at work already, in process {process.pid}"), run.hold():
         pass
     end(process)
     with run.hold():

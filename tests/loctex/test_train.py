@@ -15,10 +15,11 @@ from loctex import checkpoint, losses, settings
 from loctex import model as models
 from loctex import optimizer as optimizers
 from loctex.dataset import Mixture
+from loctex.loop import train
 from loctex.runs import Run
 from loctex.setup import check_sizes, open_snapshots
 from loctex.snapshot import Snapshot
-from loctex.train import main, train
+from loctex.train import main
 from tests.loctex.small import small
 
 ROOT = Path(__file__).parents[2]
@@ -142,6 +143,20 @@ def test_a_run_is_not_overwritten_and_resume_needs_one(snapshot, tmp_path, capsy
         main(["--run", str(run), "--data", str(snapshot)])
     with pytest.raises(SystemExit, match="has no checkpoint 'last'; train first"):
         main(["--run", str(tmp_path / "none"), "--resume"])
+
+
+def test_a_run_typed_in_a_second_terminal_is_refused_at_once(snapshot, tmp_path):
+    """The first holds it before it imports torch, so the second never does."""
+    with started(tmp_path / "run", small(snapshot)) as first:
+        run = Run(tmp_path / "run")
+        wait_for(run.is_live, first)
+        assert not run.metrics(), "it is still loading"
+        words = [sys.executable, "-m", "loctex.train", f"--run={run.path}", f"--data={snapshot}"]
+        done = subprocess.run(
+            [*words[:1], "-X", "importtime", *words[1:]], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 1 and " torch\n" not in done.stderr
+        assert f"error: {run.path} is at work already, in process {first.pid}" in done.stderr
 
 
 def test_torchrun_starting_it_again_after_a_crash_goes_on_from_the_last_checkpoint(

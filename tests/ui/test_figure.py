@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
+from loctex.loop import train
 from loctex.narrative import Narrative, Word
 from loctex.predictor import Attention
 from loctex.runs import Run
 from loctex.snapshot import Snapshot
-from loctex.train import train
 from loctex.words import estimate
 from tests.loctex.small import small
 from ui import figure
