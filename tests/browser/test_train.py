@@ -110,14 +110,16 @@ def test_a_run_outlives_the_page_and_the_studio(page: Page, studio, context) -> 
     expect(page.locator(".chart h3").first).to_have_text("Loss", timeout=PATIENCE)
 
     studio.stop(signal.SIGKILL)
-    seen = run.metrics_file.stat().st_size
-    wait_for(lambda: run.metrics_file.stat().st_size > seen)
+    seen = [row["step"] for row in run.metrics() if "loss" in row]
+    wait_for(lambda: len(run.metrics()) > len(seen))
     studio.start()
     other = context.new_page()  # another browser tells the same
     open_train(other, studio.url)
     expect(other.locator(".run .chip")).to_have_text("running", timeout=5000)
     expect(other.locator(".run .where")).to_have_text(re.compile(r"Step [\d,]+ of 100,000"))
-    expect(other.locator(".chart h3").first).to_have_text("Loss", timeout=PATIENCE)
+    plot = other.locator(".plot").first
+    wait_for(lambda: len(drawn(plot)) > len(seen))
+    assert drawn(plot)[: len(seen)] == seen, "the curve is complete"
     other.get_by_role("button", name="Stop").click()
     expect(other.locator(".run .chip")).to_have_text("stopped", timeout=PATIENCE)
     stopped_at = run.metrics()[-1]["step"]
@@ -141,6 +143,11 @@ def test_a_zoom_survives_new_points(page: Page, studio) -> None:
         assert plot.evaluate("(plot) => plot.data[0].x.length") == 11
         assert plot.evaluate(RANGE) == zoomed
     expect(page.locator(".run .chip")).to_have_text("failed", timeout=5000)
+
+
+def drawn(plot: Locator) -> list[int]:
+    """The steps of the first line of a chart."""
+    return plot.evaluate("(plot) => plot.data ? plot.data[0].x : []")
 
 
 def zoom(page: Page, plot: Locator) -> list[int]:

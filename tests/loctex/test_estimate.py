@@ -82,6 +82,7 @@ def test_out_of_memory_names_the_batch_that_would_fit(snapshot, tmp_path, monkey
 
 TOO_LITTLE = """
 import resource, sys
+import loctex.loop  # with torch, before the limit
 from loctex.train import main
 size = int(open("/proc/self/statm").read().split()[0]) * 4096
 resource.setrlimit(resource.RLIMIT_AS, (size + 350 * 2**20,) * 2)

@@ -1,5 +1,6 @@
 """The workspace, who may enter it, and the command that serves it."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -23,8 +24,6 @@ def test_a_new_folder_becomes_a_workspace(tmp_path):
 
 
 def test_runs_and_snapshots_come_newest_first_and_unfinished_ones_do_not(tmp_path):
-    import os
-
     workspace = Workspace(tmp_path)
     for age, name in enumerate(("new", "old")):
         for folder, file in ((workspace.runs_dir, "command.json"),
@@ -56,6 +55,18 @@ def test_a_second_studio_is_refused_while_the_first_is_alive(tmp_path):
     first.communicate()
     with served(tmp_path):  # the lock of a dead process holds nobody off
         pass
+
+
+def test_a_second_studio_ends_at_once_and_names_the_first(tmp_path):
+    with served(tmp_path):
+        done = subprocess.run(
+            [sys.executable, "app.py", "--workspace", str(tmp_path)], cwd=ROOT,
+            capture_output=True, text=True,
+        )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    said = done.stderr.strip().splitlines()
+    assert said[0].startswith(f"studio: workspace {tmp_path} is open in another studio")
+    assert f"process {os.getpid()}" in said[0] and len(said) == 1
 
 
 # --- users
