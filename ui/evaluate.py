@@ -13,6 +13,7 @@ from loctex.runs import Run
 from ui import evaluation_view as view
 from ui import evaluations
 from ui.components import Curves
+from ui.empty import empty
 from ui.evaluations import LABELS, SPLIT, Question
 from ui.inspect import checkpoints
 from ui.job_page import ACTION, QUIET, JobTab, html, kept
@@ -57,9 +58,10 @@ class EvaluateTab(JobTab):
     """A question, the evaluations that were asked for, and what one of them found."""
 
     noun = "evaluation"
-    empty = """<section class='empty'><h2>Nothing to evaluate yet</h2>
-    <p>Train a model first. Then see here how many labels it saves you.</p>
-    <button>Go to Train</button></section>"""
+    empty = empty(
+        "Nothing to evaluate yet",
+        "Train a model first. Then see here how many labels it saves you.", "Train",
+    )  # fmt: skip
 
     def build_form(self) -> None:
         self.kind = gr.Radio(KINDS, value=LABELS, label="Question", info=ABOUT[LABELS])

@@ -7,6 +7,7 @@ import gradio as gr
 from loctex.command import Command
 from loctex.runs import Run
 from ui import export_view, exports
+from ui.empty import empty
 from ui.inspect import checkpoints
 from ui.job_page import ACTION, QUIET, JobTab, kept, problem
 from ui.workspace import Workspace
@@ -17,9 +18,11 @@ class ExportTab(JobTab):
 
     noun = "export"
     start_label = "Export and check"
-    empty = """<section class='empty'><h2>Nothing to hand over yet</h2>
-    <p>Train a model first. Then take its weights into torchvision, timm, transformers, ONNX or
-    detectron2 in one line.</p><button>Go to Train</button></section>"""
+    empty = empty(
+        "Nothing to hand over yet",
+        "Train a model first. Then take its weights into torchvision, timm, transformers, ONNX or "
+        "detectron2 in one line.", "Train",
+    )  # fmt: skip
 
     def build_form(self) -> None:
         with gr.Row(equal_height=True):

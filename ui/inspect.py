@@ -18,6 +18,7 @@ from ui.assets import static
 from ui.atlas import AtlasView
 from ui.comparison import MOST, compare
 from ui.components import Comparison, Listing, Player, Saver
+from ui.empty import empty
 from ui.look import NO_MODEL, look, shown
 from ui.models import Models, checkpoints
 from ui.pictures import Listed, list_items, load_item, sources, thumbnail
@@ -25,15 +26,19 @@ from ui.survey import making, survey
 from ui.workspace import Workspace
 
 FIGURES = {"SVG": "svg", "PNG": "png", "PDF": "pdf", "Player (HTML)": "html", "Numbers": "json"}
+NOTHING = empty(
+    "Nothing to look at yet",
+    "Train a model, then come back and see where it looks for each word.", "Train",
+)  # fmt: skip
 NOT_SCORED = (
     '<div class="nearest"><p>Score this split under Atlas once, then the sentences nearest to a '
     "picture and the pictures nearest to a sentence stand here.</p></div>"
 )
 
 
-def build(workspace: Workspace) -> gr.Button:
-    """The tab. Returns the button of the empty state, which leads to Train."""
-    return _Page(workspace).to_train
+def build(workspace: Workspace) -> None:
+    """The tab, inside the current gr.Tab."""
+    _Page(workspace)
 
 
 class _Page:
@@ -43,13 +48,14 @@ class _Page:
         self.workspace, self.models = workspace, Models()
         self.listed, self.item = gr.State([]), gr.State(None)
         self.starts, self.end, self.view = gr.State([0]), gr.State(None), gr.State("one")
-        with gr.Row(elem_classes="inspect") as self.row:
-            with gr.Column(scale=1, min_width=250, visible=False) as self.side:
+        self.guide = gr.HTML(NOTHING, visible=False, apply_default_css=False)
+        with gr.Row(elem_classes="inspect", visible=False) as self.row:
+            with gr.Column(scale=1, min_width=250):
                 self._build_side()
             with gr.Column(scale=5, min_width=600):
                 self.caption = gr.Textbox(
                     show_label=False, container=False, placeholder="Say what is in the picture",
-                    submit_btn="Look", max_lines=3, visible=False, elem_id="inspect-caption",
+                    submit_btn="Look", max_lines=3, elem_id="inspect-caption",
                 )  # fmt: skip
                 with gr.Tabs(elem_id="inspect-views", elem_classes="inner") as self.views:
                     with gr.Tab("One picture", id="one") as self.one:
@@ -84,9 +90,6 @@ class _Page:
 
     def _build_one(self) -> None:
         self.player = Player({"message": NO_MODEL}, accepts="image", elem_id="inspect-player")
-        self.to_train = gr.Button(
-            "Go to Train", variant="primary", visible=False, scale=0, elem_id="inspect-to-train"
-        )
         with gr.Accordion("Nearest sentences and pictures", open=False) as self.near:
             self.nearest = Listing(elem_id="inspect-nearest", css_template=static("atlas.css"))
         with gr.Accordion("Save as a figure", open=False):
@@ -127,8 +130,8 @@ class _Page:
             step = _on(
                 event, partial(_offer, self.workspace, event == self.source.input),
                 [self.checkpoint, self.source, self.rivals, self.item, self.starts],
-                [self.checkpoint, self.source, self.rivals, self.side, self.caption, self.to_train,
-                 self.item, self.starts],
+                [self.checkpoint, self.source, self.rivals, self.row, self.guide, self.item,
+                 self.starts],
             )  # fmt: skip
             step = _on(_on(step.then, *page).then, _first, [self.listed, *picked], picked)
             _on(self._follow(step.then).then, *self.scored)
@@ -148,7 +151,7 @@ class _Page:
     def _wire_views(self) -> None:
         _on(self.near.expand, *self.neared)
         for tab, name in ((self.one, "one"), (self.compared, "compare"), (self.atlas_tab, "atlas")):
-            chosen = _on(tab.select, partial(self._turn_to, name), [self.checkpoint],
+            chosen = _on(tab.select, partial(_turn_to, name), [],
                          [self.view, self.browse, self.caption])  # fmt: skip
             _on(_on(chosen.then, *self.looked).then, *self.scored)
         opened = _on(
@@ -205,12 +208,6 @@ class _Page:
 
     def _atlas(self, view: str, *asked: Any) -> Any:
         return self.atlas.show(*asked) if view == "atlas" else [gr.skip()] * len(self.atlas.shown)
-
-    def _turn_to(self, view: str, checkpoint: str | None) -> tuple:
-        is_one_picture = view != "atlas"
-        return view, gr.Column(visible=is_one_picture), gr.Textbox(
-            visible=is_one_picture and checkpoint is not None
-        )
 
     def _open(self, source: str, checkpoint: str, event: gr.EventData) -> tuple:
         """A sentence of the atlas, in the player."""
@@ -281,8 +278,13 @@ def _offer(
     some = still or list(reversed(folders.values()))[:2]
     again = (None, [0]) if is_new else (item, starts)
     ready = bool(trained)
-    views = gr.Column(visible=ready), gr.Textbox(visible=ready), gr.Button(visible=not ready)
+    views = gr.Row(visible=ready), gr.HTML(visible=not ready)
     return *chosen, gr.Dropdown(trained, value=some), *views, *again
+
+
+def _turn_to(view: str) -> tuple:
+    is_one_picture = view != "atlas"
+    return view, gr.Column(visible=is_one_picture), gr.Textbox(visible=is_one_picture)
 
 
 def _value(known: Sequence[tuple[str, str]]) -> str | None:

@@ -24,11 +24,6 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 ACTION: dict[str, Any] = {"scale": 0, "min_width": 220}
 COMMAND: dict[str, Any] = {"interactive": False, "buttons": ["copy"], "lines": 2, "max_lines": 8,
                            "elem_classes": "studio-command"}  # fmt: skip
-_GO_TO_TRAIN = """element.querySelector("button")?.addEventListener("click", () => {
-  document.querySelectorAll("button[role=tab]").forEach((tab) => {
-    if (tab.textContent.trim() === "Train") tab.click();
-  });
-});"""
 _LISTEN = """element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-run]");
   if (button) trigger("pick", { run: button.dataset.run });
@@ -87,7 +82,7 @@ class JobTab:
 
     def _build_question(self) -> None:
         with gr.Column() as self.form_page:
-            self.guide = html(self.empty, js_on_load=_GO_TO_TRAIN, visible=False)
+            self.guide = html(self.empty, visible=False)
             with gr.Column(visible=False) as self.questions:
                 self.build_form()
                 self.lines = gr.Textbox(

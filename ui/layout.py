@@ -36,6 +36,7 @@ _THEME = gr.themes.Default(
 LAUNCH: dict[str, Any] = {
     "theme": _THEME,
     "css": static("studio.css"),
+    "js": static("tabs.js"),
     "favicon_path": str(Path(__file__).parent / "static" / "favicon.svg"),
     "auth_message": static("login.html"),
     "footer_links": [],
@@ -74,13 +75,13 @@ def build(workspace: Workspace) -> gr.Blocks:
             with page.tab("Train", "train", "reviewer"):
                 train.build(workspace)
             with page.tab("Inspect", "inspect", "reviewer"):
-                to_train = inspect.build(workspace)
+                inspect.build(workspace)
             with page.tab("Evaluate", "evaluate", "admin"):
                 evaluate.build(workspace)
             with page.tab("Export", "export", "admin"):
                 export.build(workspace)
-        for event, tab in ((recorder.data, "data"), (to_train.click, "train")):
-            event(partial(gr.Tabs, selected=tab), outputs=tabs, api_visibility="private")
+        to_data = partial(gr.Tabs, selected="data")
+        recorder.data(to_data, outputs=tabs, api_visibility="private")
         page.show_tabs()
         if workspace.users is not None:
             page.load(_signed_in, None, brand, api_visibility="private", show_progress="hidden")

@@ -13,12 +13,16 @@ from data_tools.rows import NarrativeRow
 from data_tools.wording import reworded
 from ui.access import name_of
 from ui.components import Listing, Player
+from ui.empty import empty
 from ui.listing import problem_html, thumbnail
 from ui.review import show, trail_html
 from ui.workspace import Workspace
 
 PAGE = 8  # narratives listed at a time
-NOTHING = "<p class='none'>What you submit under Annotate will be listed here.</p>"
+NOTHING = empty(
+    "Nothing told yet",
+    "What you submit in Annotate is listed here, with what reviewers say of it.", "Annotate",
+)  # fmt: skip
 
 
 # --- what it does
@@ -82,7 +86,7 @@ class MineTab:
                 with gr.Row():
                     self.back = gr.Button("Back", size="sm", min_width=60, visible=False)
                     self.more = gr.Button("More", size="sm", min_width=60, visible=False)
-            with gr.Column(scale=3, min_width=400):
+            with gr.Column(scale=3, min_width=400, visible=False) as self.one:
                 self.player = Player({"message": "Choose a narrative to replay it."})
                 self.said = Listing(elem_id="mine-said")
                 with gr.Column(visible=False) as self.actions:
@@ -101,7 +105,7 @@ class MineTab:
         at = [self.ends, self.narrative]
         ask = [self.delete, self.sure, self.keep]
         seen = [*at, self.rows, self.back, self.more, self.player, self.said, self.actions,
-                self.caption, *ask]  # fmt: skip
+                self.caption, *ask, self.one]  # fmt: skip
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         anew = {"inputs": at, "outputs": seen} | quiet
         Context.block.select(self._show, **anew)
@@ -121,7 +125,7 @@ class MineTab:
         rows = store.people.narratives(me, before=ends[-1], limit=PAGE + 1)
         page = rows[:PAGE]
         chosen = next((row for row in page if row.id == narrative_id), page[0] if page else None)
-        player, caption = {"message": "Nothing to replay yet."}, ""
+        player, caption = {"message": ""}, ""
         if chosen:
             caption = chosen.caption
             said += trail_html(self.workspace, store.reviews.trail(chosen.id))
@@ -134,6 +138,7 @@ class MineTab:
             rows_html(self.workspace, page, chosen.id if chosen else None),
             gr.Button(visible=len(ends) > 1), gr.Button(visible=len(rows) > PAGE), player, said,
             gr.Column(visible=bool(chosen)), caption, *_visible(True, False, False),
+            gr.Column(visible=bool(chosen)),
         ]  # fmt: skip
 
     def _pick(

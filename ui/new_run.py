@@ -17,6 +17,7 @@ from loctex.runs import Run
 from loctex.settings import PRESETS, Settings
 from ui import devices, form, run_view
 from ui.components import static
+from ui.empty import empty
 from ui.start import Wish, choices, like, make_plan, next_name, picked_from, start, starts_from
 from ui.workspace import Workspace
 
@@ -26,14 +27,14 @@ PRESET_NOTES = {
     "softmask": "Soft mask: the same with a fusion encoder, which tells near captions apart",
 }
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
-GO = """document.querySelectorAll("button[role=tab]").forEach((tab) => {
-  if (tab.textContent.trim() === "%s") tab.click();
-});"""
 _ACTION = {"scale": 0, "min_width": 220}
 COMMAND = {"interactive": False, "buttons": ["copy"], "lines": 2, "max_lines": 8}
-_EMPTY = """<section class='empty'><h2>Nothing to learn from yet</h2>
-<p>Describe a few pictures in Annotate, or load the demo collection in Data. Then a model learns
-here where the words are.</p><button>Go to Data</button></section>"""
+_EMPTY = empty(
+    "Nothing to learn from yet",
+    "Describe a few pictures in Annotate, or open the demo collection in Data. Then a model learns "
+    "here where the words are.",
+    "Data",
+)
 
 
 def html(value: str = "", **kwargs: Any) -> gr.HTML:
@@ -52,8 +53,7 @@ class NewRun:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.starting = threading.Lock()
-        go = f"element.querySelector('button').addEventListener('click', () => {{{GO % 'Data'}}})"
-        self.guide = html(_EMPTY, js_on_load=go, visible=False)
+        self.guide = html(_EMPTY, visible=False)
         with gr.Column(visible=False) as self.questions:
             self._build_questions()
             with gr.Accordion("As YAML", open=False):

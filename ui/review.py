@@ -20,6 +20,7 @@ from loctex.narrative import Narrative
 from loctex.snapshot import decode_image
 from ui.access import name_of
 from ui.components import Listing, Player, static
+from ui.empty import empty
 from ui.listing import problem_html, thumbnail
 from ui.payload import payload
 from ui.workspace import Workspace
@@ -31,6 +32,9 @@ NOTHING = {
     "accepted": "Nothing was accepted here yet.",
     "rejected": "Nothing was rejected here.",
 }
+NO_COLLECTION = empty(
+    "Nothing to review yet", "What people tell of the images waits here for a verdict.", "Data"
+)
 KEYS = """<p class='studio-quiet keys'><kbd>a</kbd> accept <kbd>x</kbd> reject <kbd>e</kbd> mend the
 words <kbd>↓</kbd> <kbd>↑</kbd> next, previous</p>"""
 
@@ -142,8 +146,8 @@ class ReviewTab:
                 with gr.Row():
                     self.back = gr.Button("Back", size="sm", min_width=60, visible=False)
                     self.more = gr.Button("More", size="sm", min_width=60, visible=False)
-            with gr.Column(scale=3, min_width=400):
-                with gr.Row(elem_classes="studio-line", visible=False) as self.verdict:
+            with gr.Column(scale=3, min_width=400, visible=False) as self.one:
+                with gr.Row(elem_classes="studio-line"):
                     self.accept = gr.Button(
                         "Accept", variant="primary", scale=0, min_width=130,
                         elem_id="review-accept",
@@ -156,23 +160,22 @@ class ReviewTab:
                     self.reject = gr.Button("Reject", scale=0, min_width=100)
                 self.said = Listing(elem_id="review-said")
                 self.player = Player({"message": "Choose a narrative to replay it."})
-                with gr.Column(visible=False) as self.words:
-                    self.caption = gr.Textbox(
-                        label="Words", lines=2, elem_id="review-words",
-                        info="Mend them here; Accept keeps what you changed.",
-                    )  # fmt: skip
-                    self.trail = Listing(elem_id="review-trail")
-                    gr.HTML(
-                        KEYS, js_on_load=static("review.js"), apply_default_css=False,
-                        css_template=static("listing.css"),
-                    )  # fmt: skip
+                self.caption = gr.Textbox(
+                    label="Words", lines=2, elem_id="review-words",
+                    info="Mend them here; Accept keeps what you changed.",
+                )  # fmt: skip
+                self.trail = Listing(elem_id="review-trail")
+                gr.HTML(
+                    KEYS, js_on_load=static("review.js"), apply_default_css=False,
+                    css_template=static("listing.css"),
+                )  # fmt: skip
         self._wire()
 
     def _wire(self) -> None:
         at = [self.collection, self.status, self.starts, self.narrative]
         seen = [
-            *at, self.rows, self.back, self.more, self.player, self.said, self.verdict, self.words,
-            self.caption, self.reason, self.trail, self.shown,
+            *at, self.rows, self.back, self.more, self.player, self.said, self.one, self.caption,
+            self.reason, self.trail, self.shown,
         ]  # fmt: skip
         quiet = {"show_progress": "hidden", "api_visibility": "private", "concurrency_id": "review"}
         anew = {"inputs": at, "outputs": seen} | quiet
@@ -203,20 +206,22 @@ class ReviewTab:
         page = rows[:PAGE]
         chosen = next((row for row in page if row.id == narrative_id), page[0] if page else None)
         label = [(f"{text} ({counts.get(key, 0):,})", key) for key, text in LABELS.items()]
+        listed = rows_html(self.workspace, page, chosen.id if chosen else None, status)
+        listed = listed if known else NO_COLLECTION
+        choices = [(c.name, c.id) for c in known]
         return [
-            gr.Dropdown(choices=[(c.name, c.id) for c in known], value=collection),
-            gr.Radio(choices=label, value=status), starts, chosen.id if chosen else None,
-            rows_html(self.workspace, page, chosen.id if chosen else None, status),
+            gr.Dropdown(choices=choices, value=collection, visible=bool(known)),
+            gr.Radio(choices=label, value=status, visible=bool(known)), starts,
+            chosen.id if chosen else None, listed if chosen else said + listed,
             gr.Button(visible=len(starts) > 1), gr.Button(visible=len(rows) > PAGE),
             *self._chosen(chosen, said),
         ]  # fmt: skip
 
     def _chosen(self, row: NarrativeRow | None, said: str) -> list[Any]:
-        """Player, what is said of it, whether it can be judged, its words, no reason, its trail,
-        and that it is shown."""
-        can = [gr.Row(visible=row is not None), gr.Column(visible=row is not None)]
+        """Player, what is said of it, all of it shown or not, its words, no reason, its trail, and
+        that it is shown."""
         if row is None:
-            return [{"message": "Choose a narrative to replay it."}, said, *can, "", "", "", None]
+            return [{"message": ""}, "", gr.Column(visible=False), "", "", "", None]
         try:
             narrative = self.workspace.store.narrative(row.id)
             player = show(self.workspace, narrative, row)
@@ -224,7 +229,7 @@ class ReviewTab:
         except (ValueError, OSError) as error:
             player = {"message": str(error)}
         trail = trail_html(self.workspace, self.workspace.store.reviews.trail(row.id))
-        return [player, said, *can, row.caption, "", trail, row.id]
+        return [player, said, gr.Column(visible=True), row.caption, "", trail, row.id]
 
     def _first(self, collection: int | None, status: str, *_: Any) -> list[Any]:
         return self._show(collection, status, [0], None)
@@ -259,8 +264,8 @@ class ReviewTab:
                 done = action(self.workspace, name_of(request), narrative_id, text)
             except ValueError as error:
                 seen = self._show(collection, status, starts, narrative_id)
-                kept = [gr.skip()] * 5  # what was typed stays
-                return [*seen[:8], problem_html(error), *seen[9:10], *kept]
+                kept = [gr.skip()] * 4  # what was typed stays
+                return [*seen[:8], problem_html(error), seen[9], *kept]
             said = f"<p class='done' role='status'>{escape(done)}</p>"
             following = after[0].id if after else None
             return self._show(collection, status, starts, following, said=said)

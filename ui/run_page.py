@@ -9,7 +9,7 @@ from loctex import jobs
 from loctex.runs import Run
 from ui import compare, run_view
 from ui.components import Curves, Film
-from ui.new_run import COMMAND, GO, QUIET, html
+from ui.new_run import COMMAND, QUIET, html
 from ui.workspace import Workspace
 
 _BUTTON = {"scale": 0, "min_width": 150}
@@ -37,7 +37,7 @@ class RunPage:
             "", label="Note", lines=1, max_lines=4, placeholder="What was tried, what was seen",
             info="Kept as you leave the field.", interactive=True,
         )  # fmt: skip
-        self.inspect.click(None, js=f"() => {{{GO % 'Inspect'}}}", api_visibility="private")
+        self.inspect.click(None, js="() => openTab('Inspect')", api_visibility="private")
 
     def _build_actions(self) -> None:
         hidden = {"visible": False, **_BUTTON}

@@ -15,13 +15,15 @@ from data_tools import agreement, withdrawal
 from data_tools.agreement import Agreement
 from data_tools.people import Work
 from ui.components import Curves, Listing
+from ui.empty import empty
 from ui.exchange import counted
 from ui.listing import problem_html
 from ui.workspace import Workspace
 
-NOBODY = (
-    "<p class='none'>Nobody has described an image of this collection yet. When people do, this "
-    "page shows who did how much, how fast, and how far they agree.</p>"
+NOBODY = empty(
+    "Nobody has described an image here yet",
+    "When people do, this page shows who did how much, how fast, and how far they agree.",
+    "Annotate",
 )
 COLUMNS = (
     ("Person", ""), ("Narratives", "how many, and how many images were skipped"),
@@ -155,7 +157,7 @@ class TeamTab:
             self.collection = gr.Dropdown([], label="Collection", scale=0, min_width=260)
         self.people = Listing(elem_id="team-people")
         self.charts = Curves()
-        with gr.Accordion("Rules of this collection", open=False):
+        with gr.Accordion("Rules of this collection", open=False) as self.rules:
             with gr.Row(elem_classes="studio-line"):
                 self.overlap = gr.Number(
                     1, label="People who describe each image", minimum=0, precision=0, scale=0,
@@ -167,7 +169,7 @@ class TeamTab:
                 )  # fmt: skip
                 self.save = gr.Button("Save", variant="primary", scale=0, min_width=140)
             self.saved = Listing()
-        with gr.Accordion("Take back all that a person recorded", open=False):
+        with gr.Accordion("Take back all that a person recorded", open=False) as self.withdrawal:
             with gr.Row(elem_classes="studio-line"):
                 self.name = gr.Textbox(
                     label="Login name", max_lines=1, scale=0, min_width=260, elem_id="team-name"
@@ -180,7 +182,8 @@ class TeamTab:
         self._wire()
 
     def _wire(self) -> None:
-        seen = [self.collection, self.people, self.charts, self.overlap, self.needs_review]
+        seen = [self.collection, self.people, self.charts, self.overlap, self.needs_review,
+                self.rules, self.withdrawal]  # fmt: skip
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         show = {"fn": self._show, "inputs": self.collection, "outputs": seen} | quiet
         Context.block.select(**show)
@@ -196,12 +199,13 @@ class TeamTab:
         known = {one.id: one for one in self.workspace.store.collections()}
         here = known.get(collection) or next(iter(known.values()), None)
         choices = gr.Dropdown(choices=[(one.name, one.id) for one in known.values()],
-                              value=here.id if here else None)  # fmt: skip
+                              value=here.id if here else None, visible=bool(here))  # fmt: skip
+        more = [gr.Accordion(visible=bool(here))] * 2
         if here is None:
-            return [choices, NOBODY, {"panels": []}, gr.skip(), gr.skip()]
+            return [choices, NOBODY, {"panels": []}, gr.skip(), gr.skip(), *more]
         work = self.workspace.store.people.work(here.id)
         table = table_html(work, agreements(self.workspace, here.id))
-        return [choices, table, charts(here.id, work), here.overlap, here.needs_review]
+        return [choices, table, charts(here.id, work), here.overlap, here.needs_review, *more]
 
     def _save(
         self, collection: int, overlap: float, needs_review: bool, request: gr.Request

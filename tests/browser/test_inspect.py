@@ -97,7 +97,8 @@ def test_a_picture_of_ones_own_is_opened_or_let_fall_and_a_text_file_is_refused(
 
 def test_without_a_model_the_way_leads_to_train(page, own_studio):
     open_inspect(page, own_studio)
-    expect(page.locator("#inspect-player .empty")).to_contain_text("Train a model")
+    expect(page.get_by_text("Nothing to look at yet")).to_be_visible()
+    expect(page.locator("#inspect-player")).to_be_hidden()
     page.get_by_role("button", name="Go to Train").click()
     expect(page.get_by_role("tab", name="Train")).to_have_attribute("aria-selected", "true")
 
