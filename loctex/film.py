@@ -50,7 +50,7 @@ class Film:
         model: LocTexModel,
         done: int,
     ) -> None:
-        """done: the step it starts from; later frames are dropped, and one is taken of it."""
+        """done: the step it starts from. Later frames are dropped; the first is taken at once."""
         grid = model.grids()[-1]
         self.run, self.tokenizer = run, tokenizer
         self.pictures = choose(split, grid, model.config.word_margin, num_pictures)
@@ -60,7 +60,8 @@ class Film:
         if self.pictures:
             write_whole(run.film_file, "".join(lines))
         self.last = frames[-1]["step"] if frames else -1
-        self.shoot(model, done)
+        if not frames:
+            self.shoot(model, done)
 
     def shoot(self, model: LocTexModel, step: int) -> None:
         """A frame, unless this step has one."""
