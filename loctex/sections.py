@@ -54,7 +54,7 @@ class ModelSettings:
     """What is trained."""
 
     init: str = setting(
-        "random", "Start from: random, timm (pre-trained backbone), a run folder, a saved model."
+        "random", "Random numbers, timm (a pre-trained backbone), a run's folder, or a saved model."
     )
     backbone: str = setting("resnet50", "Any timm model that returns feature maps, by name.")
     backbone_options: dict[str, Any] = setting({}, "More arguments for timm, as JSON.")

@@ -17,7 +17,10 @@ FRONT = (  # what most people change; everything else is folded away
     "loss.localization_weight",
 )  # fmt: skip
 TITLES = {"data": "Images and captions", "model": "Model", "loss": "Losses", "train": "Training"}
-LABELS = {"model.init": "Start from"}
+LABELS = {
+    "model.init": "Start from", "model.gradcam_layer": "Grad-CAM layer",
+    "train.ema": "Moving average", "train.tensorboard": "TensorBoard",
+}  # fmt: skip
 HIDDEN = ("data.snapshots",)  # chosen above the form
 
 
@@ -113,7 +116,7 @@ def label(name: str) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    return f"{value:,.12g}"
 
 
 # --- what it looks like

@@ -74,8 +74,8 @@ class _Page:
 
     def _build_side(self) -> None:
         with gr.Row():
-            self.checkpoint = gr.Dropdown([], label="Model", min_width=130)
-            self.source = gr.Dropdown([], label="Pictures", min_width=130)
+            self.checkpoint = gr.Dropdown([], label="Model", min_width=180)
+            self.source = gr.Dropdown([], label="Pictures", min_width=180)
         with gr.Column() as self.browse:
             self.gallery = gr.Gallery(
                 show_label=False, columns=2, height=520, object_fit="cover", allow_preview=False,

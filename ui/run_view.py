@@ -165,10 +165,12 @@ def about(run: Run) -> str:
     given = dict(zip(command.words, command.words[1:], strict=False)) if command else {}
     if "--preset" in given:
         said += f" · preset {given['--preset']}"
+    if "--model.init" in given:
+        said += f" · from {Path(given['--model.init']).name}"
     changed = [
         f"{name.split('.')[1].replace('_', ' ')} {value}"
         for name, value in given.items()
-        if name.startswith("--") and "." in name
+        if name.startswith("--") and "." in name and name != "--model.init"
     ]
     return said + (f" with {', '.join(changed)}" if changed else "")
 

@@ -51,7 +51,8 @@ def match(seen: Seen, others: np.ndarray | None) -> Row:
             shown |= {"note": "low: " + shown["note"].replace("better than", "better than only"),
                       "is_low": "yes"}  # fmt: skip
     if seen.match is not None:
-        shown["note"] = f"matching head: {seen.match:.0%}. " + shown.get("note", "")
+        said = f"matching head: {seen.match:.0%}"
+        shown["note"] = f"{shown['note']} · {said}" if "note" in shown else said
     return shown
 
 

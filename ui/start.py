@@ -121,7 +121,7 @@ def starts_from(workspace: Workspace) -> list[tuple[str, str]]:
     new domain go furthest from there."""
     runs = [run for run in workspace.runs() if (run.path / "best" / "config.json").is_file()]
     return [
-        *((f"{run.name}: what it learned", short(run.path)) for run in runs),
+        *((f"What {run.name} learned", short(run.path)) for run in runs),
         ("Pre-trained backbone (timm)", "timm"),
         ("Nothing: random numbers", "random"),
     ]

@@ -122,12 +122,12 @@ def test_layers_show_every_map_and_its_raw_numbers(page, studio):
     open_view(page, studio, "One picture")
     page.locator(".layers summary").click()
     names = page.locator(".layer b")
-    expect(names).to_have_text(["attention 4x4", "attention 8x8", "contrastive"])
+    expect(names).to_have_text(["Attention 4 × 4", "Attention 8 × 8", "Contrastive"])
     canvas = page.locator(".layer canvas").nth(1)
     box = canvas.bounding_box()
     canvas.hover(position={"x": box["width"] * 3.5 / 8, "y": box["height"] * 5.5 / 8})
     number = page.locator(".layer figcaption span").nth(1)
-    expect(number).to_contain_text("% in this cell; even: 1.56 %")
+    expect(number).to_contain_text("% in this cell; even: 1.56%")
     shown = float(number.inner_text().split(" ")[0])
     raw = page.evaluate("""() => {
         const { player } = document.querySelector('#inspect-player .player');

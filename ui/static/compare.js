@@ -42,7 +42,7 @@ function draw() {
     panel.stage.draw({ ...item, grid, pieces: [] }, { ...view, values, table });
   });
   find(".change").hidden = !changes;
-  find(".high").textContent = options.isCommon ? (100 * top).toFixed(0) + " % of the attention in one cell"
+  find(".high").textContent = options.isCommon ? (100 * top).toFixed(0) + "% of the attention in one cell"
     : "the strongest cell of each model";
   find(".attention .ramp").style.background = "linear-gradient(to right, " + VIRIDIS.join(", ") + ")";
   find(".change .ramp").style.background = "linear-gradient(to right, " + ORANGES.join(", ") + ")";
@@ -135,8 +135,8 @@ function cell(kind, text) {
 
 function scoreCell(model, i, best) { // hit or miss, and the share of the attention on the person's trace
   const inside = model.inside?.[i], hit = model.hits?.[i];
-  const peak = (100 * model.peaks[i]).toFixed(0) + " % in one cell";
-  const node = cell("td", inside === null ? "" : inside === undefined ? peak : (100 * inside).toFixed(0) + " %");
+  const peak = (100 * model.peaks[i]).toFixed(0) + "% in one cell";
+  const node = cell("td", inside === null ? "" : inside === undefined ? peak : (100 * inside).toFixed(0) + "%");
   if (hit === true || hit === false) node.prepend(cell("i", hit ? "✓" : "–"));
   node.classList.toggle("best", panels.length > 1 && inside !== null && inside === best && best > 0);
   node.title = inside === null ? "no trace of this word" : inside === undefined ? "" : (hit ? "the strongest cell meets the person's trace"

@@ -98,7 +98,7 @@ function tell(event, mass, words) {
   const names = words.map((i) => item.words[i].text).join(" + ");
   output.hidden = mass === undefined;
   if (output.hidden) return;
-  output.textContent = names + ": " + (100 * mass).toFixed(1) + " % of its attention in this cell, "
+  output.textContent = names + ": " + (100 * mass).toFixed(1) + "% of its attention in this cell, "
     + (mass * h * w).toFixed(1) + " times an even spread";
   output.style.left = Math.min(event.clientX - box.left + 14, box.width - 230) + "px";
   output.style.top = event.clientY - box.top + 18 + "px";

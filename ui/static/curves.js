@@ -50,7 +50,7 @@ function makeChart(title) {
 
 function shortNumber(value, isShare) {
   if (value === undefined || value === null) return "";
-  if (isShare) return `${Number((value * 100).toPrecision(2))} %`;
+  if (isShare) return `${Number((value * 100).toPrecision(2))}%`;
   const size = Math.abs(value);
   if (size !== 0 && size < 0.001) return value.toExponential(1);
   return String(Number(value.toPrecision(size >= 1000 ? 4 : 3)));

@@ -7,6 +7,8 @@ const ABOUT = { // by the first word of a layer's name
   soft: "the picture as training dims it",
 };
 const DARKNESS = lookup(["#000000", "#000000"], (v) => v); // of a soft mask: 1 hides a cell
+const titled = (name) => name === "grad-cam" ? "Grad-CAM"
+  : name[0].toUpperCase() + name.slice(1).replace(/(\d)x(\d)/, "$1 × $2");
 let layers = [];
 
 function buildLayers() {
@@ -19,7 +21,7 @@ function buildLayers() {
     Object.assign(figure, { className: "stage layer" });
     Object.assign(photo, { className: "photo" });
     photo.append(canvas);
-    name.textContent = layer.name;
+    name.textContent = titled(layer.name);
     caption.append(name, " ", number);
     figure.append(photo, caption);
     const stage = new Stage(figure, { attention: true });
@@ -57,8 +59,8 @@ function drawLayers(words, view) {
     layer.stage.draw({ grid, pieces: [] }, { ...view, values, table, cell, hasPath: false, hasBox: false });
     const at = cell && mass && mass[cell[0] * grid[1] + cell[1]];
     layer.number.textContent = typeof at !== "number" ? layer.about
-      : isMask ? Math.round(100 * (1 - at)) + " % of this cell is left"
-      : (100 * at).toFixed(2) + " % in this cell; even: " + (100 / (grid[0] * grid[1])).toFixed(2) + " %";
+      : isMask ? Math.round(100 * (1 - at)) + "% of this cell is left"
+      : (100 * at).toFixed(2) + "% in this cell; even: " + (100 / (grid[0] * grid[1])).toFixed(2) + "%";
   }
 }
 

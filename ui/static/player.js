@@ -84,7 +84,7 @@ function mark(words) { // the chips and cards of these words, and their names un
 }
 
 function legend(top, words) {
-  const percent = (v) => (100 * v).toFixed(v < 0.0995 ? 1 : 0) + " %";
+  const percent = (v) => (100 * v).toFixed(v < 0.0995 ? 1 : 0) + "%";
   find(".high").textContent = percent(top) + " of the attention in one cell";
   find(".scale").textContent = options.isCommon ? "one scale for all words" : "each word on its own scale";
   const ramp = options.isTinted && words.length ? wordRamp(item.colors[words.at(-1)]) : VIRIDIS;

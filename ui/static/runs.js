@@ -99,7 +99,7 @@ function bodyLine(row, list, best, picked) {
         cell.append(swatch);
       }
     } else if (column.isScore && value !== undefined) {
-      cell.textContent = `${(100 * value).toFixed(1)} %`;
+      cell.textContent = `${(100 * value).toFixed(1)}%`;
       cell.classList.toggle("top", value === best[column.key]);
     } else {
       cell.textContent = typeof value === "number" ? value.toLocaleString("en") : value ?? "";

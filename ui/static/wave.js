@@ -59,7 +59,7 @@ function showLane() {
     span.style.width = 100 * Math.max(0.01, end - start) / total + "%";
     span.title = text + ": " + start.toFixed(2) + " to " + end.toFixed(2) + " s"
       + (is_guessed ? ", guessed: drag it to its place" : confidence === undefined ? ""
-        : ", " + Math.round(100 * confidence) + " % sure");
+        : ", " + Math.round(100 * confidence) + "% sure");
   });
 }
 
