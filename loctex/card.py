@@ -155,12 +155,20 @@ def _made_with(run: Path) -> Iterator[str]:
     commit = f", commit {code['commit']}" if "commit" in code else ""
     commit += " with changes" if code.get("is_changed") else ""
     devices = ", ".join(machine["gpus"]) or f"{machine['processors']} processor cores"
-    yield f"LocTex Studio, code {code['hash'][:16]}{commit}; started {len(starts)} time(s)."
+    yield f"LocTex Studio, code {code['hash'][:16]}{commit}; started {_times(len(starts))}."
     yield (
-        f"\nPython {machine['python']} on {devices}, {machine['processes']} process(es); "
+        f"\nPython {machine['python']} on {devices}, {_counted(machine['processes'], 'process')}; "
         + (", ".join(f"{name} {version}" for name, version in machine["packages"].items()))
         + "."
     )
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}es"
 
 
 def _scores(run: Path) -> Iterator[str]:

@@ -52,7 +52,7 @@ _KNOWN = (  # (what the log says, what happened, what to do); the first that fit
      "Put it back, or choose other data and start a new run."),
     (r"^error: (?P<detail>.+)",
      "{detail}",
-     "Change what it names and start a new run."),
+     "Change what it names, then start again."),
 )  # fmt: skip
 
 

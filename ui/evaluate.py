@@ -66,7 +66,9 @@ class EvaluateTab(JobTab):
     def build_form(self) -> None:
         self.kind = gr.Radio(KINDS, value=LABELS, label="Question", info=ABOUT[LABELS])
         with gr.Row(equal_height=True):
-            self.model = gr.Dropdown([], label="Model", min_width=280)
+            self.model = gr.Dropdown(
+                [], label="Model", min_width=280, info="A run, and which of its checkpoints."
+            )
             self.others = gr.Dropdown(
                 [], value=[], multiselect=True, allow_custom_value=True, min_width=320,
                 label="Beside it", elem_id="evaluation-others",

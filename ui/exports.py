@@ -4,8 +4,10 @@ They lie in WORKSPACE/handover/runs; what is handed over is the folder `files` o
 there whole and checked, or not at all.
 """
 
+import json
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 from gradio.utils import get_upload_folder
@@ -23,6 +25,9 @@ FORMATS = (  # (name, what it is for)
     ("onnx", "ONNX: image, text and attention, for any runtime"),
     ("detectron2", "detectron2: MODEL.WEIGHTS"),
 )
+
+
+TORCHVISION = ("torchvision", "detectron2")  # formats that hold torchvision's own models only
 
 
 def root(workspace: Workspace) -> Path:
@@ -43,15 +48,28 @@ def state(job: Run) -> str:
 
 
 def command(workspace: Workspace, model: str, format: str) -> tuple[Run, Command]:
-    """The job that writes RUN/best in a format, and what it executes. ValueError: none chosen."""
+    """The job that writes RUN/best in a format, and what it executes. ValueError: none chosen, or
+    one that this format has no place for."""
     if not model:
         raise ValueError("Choose a model.")
     chosen = Path(model)
+    if format in TORCHVISION and _has_own_layers(chosen):
+        raise ValueError(
+            f"{chosen.parent.name} has layers of its own, as the tiny preset has, which "
+            "torchvision has not: choose timm, Hugging Face or ONNX."
+        )
     job = Run(free_path(root(workspace), f"{chosen.parent.name}-{format}"))
     words = (short(sys.executable), "-m", "loctex.export", "--run", short(chosen.parent),
              "--checkpoint", chosen.name, "--format", format,
              "--to", short(files(job)))  # fmt: skip
     return job, Command(words, devices=("cpu",), grace=0.0)
+
+
+def _has_own_layers(checkpoint: Path) -> bool:
+    """Whether the backbone is built with options of its own; loctex.export refuses those too."""
+    with suppress(FileNotFoundError):
+        return bool(json.loads((checkpoint / "config.json").read_bytes()).get("backbone_options"))
+    return False
 
 
 def card(model: str, format: str) -> str:

@@ -86,7 +86,7 @@ class JobTab:
             with gr.Column(visible=False) as self.questions:
                 self.build_form()
                 self.lines = gr.Textbox(
-                    label=f"What {self.start_label} runs", elem_id=f"{self.noun}-line", **COMMAND
+                    label=f"What “{self.start_label}” runs", elem_id=f"{self.noun}-line", **COMMAND
                 )
                 self.problem = html(visible=False)
                 with gr.Row(elem_classes="studio-actions"):

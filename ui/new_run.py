@@ -103,7 +103,7 @@ class NewRun:
         self.name = gr.Textbox("", label="Name of the run", max_lines=1)
         self.forecast = html("<p class='forecast'></p>")
         self.lines = gr.Textbox(
-            label="What Start runs", info=f"You can type the same in {jobs.ROOT}",
+            label="What “Start” runs", info=f"You can type the same in {jobs.ROOT}",
             elem_id="start-line", elem_classes="studio-command", **COMMAND,
         )  # fmt: skip
         self.problem = html(visible=False)

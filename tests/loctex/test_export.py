@@ -239,8 +239,8 @@ def test_the_card_names_what_was_trained_on_even_where_it_is_gone_or_changed(sna
         (tmp_path / "evaluations" / "runs" / name / "result.json").write_text(json.dumps(content))
     text = card.preview(run, run / "best", "onnx")
     assert "`gone`: no longer where it was" in text and "its content hash was abc123" in text
-    assert "code ffffffffffffffff, commit 0123abcd; started 1 time(s)." in text
-    assert "Python 3.11.2 on One GPU, 8 process(es); torch 2.15." in text
+    assert "code ffffffffffffffff, commit 0123abcd; started once." in text
+    assert "Python 3.11.2 on One GPU, 8 processes; torch 2.15." in text
     assert "| mine | auc | 0.750 |" in text and "| other |" not in text
     assert "Not made yet" in text
     shutil.copytree(snapshot, gone)

@@ -147,6 +147,12 @@ def test_an_export_is_done_when_its_folder_is_there(workspace, monkeypatch, tmp_
     )  # fmt: skip
     with pytest.raises(ValueError, match="Choose a model"):
         exports.command(workspace, "", "timm")
+    small = workspace.runs_dir / "small" / "best"
+    small.mkdir(parents=True)
+    (small / "config.json").write_text('{"backbone_options": {"layers": [1, 1]}}')
+    with pytest.raises(ValueError, match="small has layers of its own.*choose timm"):
+        exports.command(workspace, str(small), "torchvision")
+    assert exports.command(workspace, str(small), "onnx")[0].name == "small-onnx-1"
     assert exports.state(job) == "new"
     exports.files(job).mkdir(parents=True)
     (exports.files(job) / "model.safetensors").write_bytes(b"0" * 1_500_000)
