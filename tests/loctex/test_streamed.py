@@ -227,7 +227,7 @@ def test_two_trainers_stopped_in_mid_epoch_learn_from_s3_the_same_bits_as_undist
 
 def torchrun(run: Run, *options: str) -> subprocess.Popen:
     """Two trainers."""
-    command = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "-m"]
+    command = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m"]
     command += ["--", "loctex.train", "--run", str(run.path), *options]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment)
