@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from data_tools.store import FIRST_ANNOTATOR
 from loctex import trace
 from loctex import words as words_
 from loctex.metrics import certainty
@@ -73,8 +74,10 @@ def payload(
 
 
 def is_simulated(narrative: Narrative) -> bool:
-    """Whether a program pointed and spoke: rendered scenes, and data_tools.coco simulate."""
-    return narrative.dataset_id == "scenes" or "simulated" in narrative.dataset_id
+    """Whether a program pointed and spoke: rendered scenes, and data_tools.coco simulate; not what
+    people here told of the same pictures."""
+    is_program = narrative.annotator_id < FIRST_ANNOTATOR
+    return is_program and (narrative.dataset_id == "scenes" or "simulated" in narrative.dataset_id)
 
 
 def _model_side(attention: Attention) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from data_tools.store import FIRST_ANNOTATOR
 from loctex import trace
 from loctex.narrative import Narrative, Word
 from loctex.words import estimate
@@ -52,6 +53,8 @@ def test_a_program_that_pointed_is_not_called_a_person():
     assert payload(None, image, told())["isSimulated"] is True
     for dataset, expected in (("coco_train_simulated", True), ("mscoco_val2017", False)):
         assert payload(None, image, replace(told(), dataset_id=dataset))["isSimulated"] is expected
+    by_hand = replace(told(), annotator_id=FIRST_ANNOTATOR + 1)  # of a rendered scene
+    assert payload(None, image, by_hand)["isSimulated"] is False
 
 
 def test_a_fragment_of_a_longer_recording_begins_at_its_first_word_or_point():

@@ -158,10 +158,14 @@ function showWords() {
     chip.title = start.toFixed(2) + " to " + end.toFixed(2) + " s";
   });
   chips.scrollLeft = chips.scrollWidth;
-  caption.style.height = "auto";
-  caption.style.height = caption.scrollHeight + "px";
+  fitCaption();
   find("[data-do=undo]").disabled = !take.strokes.length || state === "sending";
   draw();
+}
+
+function fitCaption() {
+  caption.style.height = "auto";
+  caption.style.height = caption.scrollHeight + "px";
 }
 
 find(".chips").addEventListener("pointerover", (event) => {
@@ -238,5 +242,5 @@ find(".seek").addEventListener("input", (event) => {
   position = Number(event.target.value);
   draw();
 });
-const observer = new ResizeObserver(() => { draw(); showWave(); });
+const observer = new ResizeObserver(() => { requestAnimationFrame(fitCaption); draw(); showWave(); });
 observer.observe(frame);

@@ -175,7 +175,8 @@ function undo(isRedo) { // of a word's times, then of a stroke
 }
 
 function setMode(next) {
-  if (state !== "idle" || next === mode) return;
+  if (state !== "idle") return;
+  if (next === mode) return rest(); // Space then starts, and does not press the button again
   mode = next;
   localStorage.setItem("loctex-mode", mode);
   if (mode !== "speak") microphone.close();
