@@ -88,7 +88,8 @@ class Person:
             self.page.context.set_offline(False)
         elif kind == "studio killed":
             studio.stop(signal.SIGKILL)
-            self.page.keyboard.press("Enter")  # who sees "not saved" stops
+            if self.page.locator("[data-state=recording]").count():
+                self.page.keyboard.press("Enter")  # who sees "not saved" stops
             studio.start()
         else:
             self.close()
