@@ -29,6 +29,13 @@ class Recorder(gr.HTML):
             **{"answer": ""} | kwargs,
         )
 
+    def __getattr__(self, name: str) -> Any:
+        """The two events. Gradio asks for dozens of names at every answer, and gr.HTML searches the
+        whole script for each: a third of the time that a save took."""
+        if name not in ("ask", "data"):
+            raise AttributeError(name)
+        return super().__getattr__(name)
+
 
 class Player(gr.HTML):
     """A sentence, a photograph, and under each word the place a model looks at, beside the place

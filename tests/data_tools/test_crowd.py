@@ -20,7 +20,7 @@ from tests.ui.client import Client, Event, built, named
 from ui import users
 
 PASSWORD = "correct horse"
-STEP = 2  # seconds between two autosaves
+STEP = 1  # seconds between two autosaves, as in ui/static/session.js
 
 
 def record(seconds: float) -> dict:
@@ -53,8 +53,9 @@ class Crowd:
         self.num_submitted = 0
         self.failed: list[object] = []
 
-    def work(self, client: Client, name: str, until: float) -> None:
+    def work(self, client: Client, name: str, start: float, until: float) -> None:
         """Takes one after another, autosaved every `pace` seconds, until the time is over."""
+        time.sleep(start)
         try:
             told = client.question(self.event, action="open")
             while time.monotonic() < until and told["image"]:
@@ -104,8 +105,8 @@ def work_at_once(
     assert {client.answer.status_code for client in clients} == {200}
     until = time.monotonic() + seconds
     threads = [
-        threading.Thread(target=crowd.work, args=(client, name, until))
-        for client, name in zip(clients, names, strict=True)
+        threading.Thread(target=crowd.work, args=(client, name, pace * k / num_people, until))
+        for k, (client, name) in enumerate(zip(clients, names, strict=True))
     ]
     for thread in threads:
         thread.start()

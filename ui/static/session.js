@@ -259,6 +259,7 @@ async function recover(known) {
     strokes: traces.map((stroke) => stroke.map(({ x, y, t }) => [x, y, t])),
   });
   take.elapsed = Math.max(lastTime(), ...words.map((word) => word.end_time), (voice?.length ?? 0) / RATE);
+  mode = take.mode; // a browser that was killed has forgotten the way in
   review();
   say("saved", "draft saved " + time(saved));
   note("This take was not submitted: continue, replay or submit it.", "Discard", () => {
