@@ -150,8 +150,14 @@ def label_table(found: dict[str, Any]) -> str:
 def about_split(found: dict[str, Any]) -> str:
     return (
         f"<p class='quiet'>{found['num_images']:,} images, {found['num_words']:,} words with a "
-        f"trace · split {escape(found['split'])} · {escape(found['checkpoint'])}</p>"
+        f"trace · split {escape(found['split'])} · {escape(_step(found['checkpoint']))}</p>"
     )
+
+
+def _step(checkpoint: str) -> str:
+    """step-00000550 -> step 550"""
+    number = checkpoint.removeprefix("step-")
+    return f"step {int(number):,}" if number.isdigit() else checkpoint
 
 
 def measure_table(metrics: dict[str, float]) -> str:
@@ -169,7 +175,7 @@ def measure_table(metrics: dict[str, float]) -> str:
 def word_table(words: dict[str, dict[str, float]]) -> str:
     rows = "".join(
         f"<tr><th>{escape(word)}</th><td>{row['count']:,}</td><td>{row['pointing_trace']:.2f}</td></tr>"
-        for word, row in list(words.items())[:MOST_WORDS]
+        for word, row in sorted(words.items(), key=lambda pair: -pair[1]["count"])[:MOST_WORDS]
     )
     head = "<tr><th>word</th><th>times</th><th>points at the trace</th></tr>"
     return _table("the words said most", head, rows) if rows else ""

@@ -157,7 +157,9 @@ class RunPage:
                 value="Cancel" if state == "waiting" else "Stop",
             ),
             self.resume: gr.update(visible=can_resume, value="Resume" if names else "Try again"),
-            self.inspect: gr.update(visible=bool(names)),
+            self.inspect: gr.update(
+                visible=bool(names), variant="secondary" if can_resume else "primary"
+            ),
             self.earlier: gr.update(visible=place > 0),
             self.later: gr.update(visible=0 <= place < num_waiting - 1),
             self.extend: gr.update(visible=is_job and state == "done"),

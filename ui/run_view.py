@@ -150,7 +150,7 @@ def sentence(found: Progress, ahead: Sequence[str] = ()) -> str:
         "new": "It was not started yet.",
         "stopping": "It writes a checkpoint, then it ends.",
         "stopped": f"Stopped at {where}. Resume goes on from there." if found.step
-                   else "Stopped before its first step. Resume starts it.",
+                   else "Stopped before its first step. Try again starts it.",
         "failed": f"Ended at {where}." if found.step else "Ended before its first step.",
         "done": f"{found.step:,} steps{took}.",
     }[found.state]  # fmt: skip
