@@ -3,7 +3,7 @@
 import re
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,12 @@ class NewRun:
 
     # --- events
 
-    def wire(self, page: gr.Blocks, tab: gr.Tab) -> None:
-        for event in (page.load, tab.select):
-            self.refresh(event(self.fresh, *self._fresh_io(), **QUIET))
+    def wire(self, opened: Sequence[Callable], selected: gr.State) -> None:
+        """opened: the events after which the form may be in view; it is where no run is selected.
+        Elsewhere nothing is asked: the first forecast imports torch, which takes seconds."""
+        asked, shown = self._fresh_io()
+        for event in opened:
+            self.refresh(event(self._fresh_in_view, [selected, *asked], shown, **QUIET))
         own = [self.picked, self.folders, self.name, self.devices, self.launcher]
         gr.on(
             [part.input for name, part in self.inputs.items() if name != "model.init"]
@@ -167,6 +170,9 @@ class NewRun:
             self.devices, self.launcher, *self.inputs.values(),
         ]  # fmt: skip
         return asked, shown
+
+    def _fresh_in_view(self, selected: str, *asked: Any) -> list[Any]:
+        return [gr.skip()] * len(self._fresh_io()[1]) if selected else self.fresh(*asked)
 
     def fresh(
         self, picked: list[str], preset: str, name: str, takes: list[str], *inputs: Any

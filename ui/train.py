@@ -121,11 +121,11 @@ class TrainTab:
             "outputs": self.shown,
         }  # fmt: skip
         page, tab, chosen = Context.root_block, Context.block, [self.selected, self.seen]
-        self.form.wire(page, tab)
         self.run.wire(self.selected, look)
-        page.load(lambda: newest(self.workspace), None, self.selected, **QUIET).then(
+        loaded = page.load(lambda: newest(self.workspace), None, self.selected, **QUIET).then(
             **look, **QUIET
         )
+        self.form.wire((loaded.then, tab.select), self.selected)
         self.timer.tick(**look, **QUIET)
         self.form.again(
             self.new.click(lambda: (NEW, {}), None, chosen, **QUIET).then(**look, **QUIET)
