@@ -84,12 +84,13 @@ def rows_html(
     for row in rows:
         flags = flags_of(workspace, workspace.store.narrative(row.id))
         image = workspace.store.image(row.image_row_id)
+        who = names.get(row.annotator_id, f"annotator {row.annotator_id}")
         shown.append(
             f"<button type='button' class='row' data-id='{row.id}' "
             f"aria-pressed='{str(row.id == chosen).lower()}'>"
             f"<img src='{thumbnail(image)}' alt='' loading='lazy'>"
             f"<span class='said' dir='auto'>{escape(row.caption)}</span>"
-            f"<span class='facts'>{escape(names.get(row.annotator_id, str(row.annotator_id)))} · "
+            f"<span class='facts'>{escape(who)} · "
             f"{row.duration:.0f} s{chips(flags)}</span></button>"
         )
     return f"<div class='rows'>{''.join(shown)}</div>"

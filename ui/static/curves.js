@@ -93,6 +93,11 @@ function traceOf(line, color, isShare) {
   };
 }
 
+function daysOf(panel) { // never the hours between two days, however few there are
+  const days = [...new Set(panel.lines.flatMap((line) => line.x))];
+  return { type: "date", tickformat: "%-d %b", tickangle: 0, ...(days.length < 7 && { tickvals: days }) };
+}
+
 function layoutOf(value, panel) {
   const grid = isDark() ? "rgba(255,255,255,0.09)" : "rgba(15,23,42,0.08)";
   const text = isDark() ? "#a9b2c3" : "#526075";
@@ -106,7 +111,10 @@ function layoutOf(value, panel) {
     xaxis: panel.ticks ? {
       ...axis, type: "log", tickvals: panel.ticks, ticktext: panel.ticks.map((x) => x.toLocaleString("en")),
       hoverformat: ",d", title: { text: panel.by, font: { color: text, size: 12 } },
-    } : { ...axis, range: value.steps ? [0, value.steps] : undefined, nticks: 6, hoverformat: value.hover ?? ",d" },
+    } : {
+      ...axis, range: value.steps ? [0, value.steps] : undefined, nticks: 6, hoverformat: value.hover ?? ",d",
+      ...(panel.by === "day" && daysOf(panel)),
+    },
     yaxis: { ...axis, nticks: 5, rangemode: "tozero", tickformat: panel.is_share ? ".0%" : "" },
   };
 }
