@@ -173,9 +173,14 @@ def measure_table(metrics: dict[str, float]) -> str:
 
 
 def word_table(words: dict[str, dict[str, float]]) -> str:
+    """Of the words with traces; those that only name a region have no count of them."""
+    said = sorted(
+        ((word, row) for word, row in words.items() if "count" in row),
+        key=lambda pair: -pair[1]["count"],
+    )
     rows = "".join(
         f"<tr><th>{escape(word)}</th><td>{row['count']:,}</td><td>{row['pointing_trace']:.2f}</td></tr>"
-        for word, row in sorted(words.items(), key=lambda pair: -pair[1]["count"])[:MOST_WORDS]
+        for word, row in said[:MOST_WORDS]
     )
     head = "<tr><th>word</th><th>times</th><th>points at the trace</th></tr>"
     return _table("the words said most", head, rows) if rows else ""

@@ -95,13 +95,17 @@ def test_a_split_s_result_stands_beside_its_chance() -> None:
     metrics = {"pointing_region": 0.8, "pointing_region_chance": 0.15, "auc": 0.7}
     found = {
         "metrics": metrics, "num_images": 30, "num_words": 90, "split": "val",
-        "checkpoint": "step-7", "words": {"cat": {"count": 9, "pointing_trace": 0.5}},
+        "checkpoint": "step-7", "words": {
+            "red dog": {"num_regions": 30, "pointing_region": 0.5},
+            "a": {"count": 7, "pointing_trace": 0.25}, "cat": {"count": 9, "pointing_trace": 0.5},
+        },
     }  # fmt: skip
     html = view.report(found)
     cells = "<td>0.800</td><td></td><td>0.150</td><td></td>"
     assert f"<tr><th>Points at the thing named</th>{cells}</tr>" in html
     assert "30 images" in html and "<th>cat</th><td>9</td><td>0.50</td>" in html
-    assert view.headline(found) == ""
+    assert html.index("<th>cat</th>") < html.index("<th>a</th>") and "red dog" not in html
+    assert "split val · step 7" in html and view.headline(found) == ""
     assert "auc,0.7" in evaluations.spreadsheet(found)
 
 
