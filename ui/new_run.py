@@ -116,7 +116,7 @@ class NewRun:
     # --- events
 
     def wire(self, opened: Sequence[Callable], selected: gr.State) -> None:
-        """opened: the events after which the form may be in view; it is where no run is selected.
+        """opened: the events after which the form may be in view; it is where "" is selected.
         Elsewhere nothing is asked: the first forecast imports torch, which takes seconds."""
         asked, shown = self._fresh_io()
         for event in opened:
@@ -171,8 +171,8 @@ class NewRun:
         ]  # fmt: skip
         return asked, shown
 
-    def _fresh_in_view(self, selected: str, *asked: Any) -> list[Any]:
-        return [gr.skip()] * len(self._fresh_io()[1]) if selected else self.fresh(*asked)
+    def _fresh_in_view(self, selected: str | None, *asked: Any) -> list[Any]:
+        return self.fresh(*asked) if selected == "" else [gr.skip()] * len(self._fresh_io()[1])
 
     def fresh(
         self, picked: list[str], preset: str, name: str, takes: list[str], *inputs: Any

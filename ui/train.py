@@ -93,7 +93,7 @@ class TrainTab:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.dashboard = Dashboard(workspace)
-        self.selected, self.seen, self.names = gr.State(NEW), gr.State({}), gr.State([])
+        self.selected, self.seen, self.names = gr.State(None), gr.State({}), gr.State([])
         with gr.Row():
             with gr.Column(visible=False, scale=1, min_width=260) as self.side:
                 with gr.Row():
@@ -122,9 +122,7 @@ class TrainTab:
         }  # fmt: skip
         page, tab, chosen = Context.root_block, Context.block, [self.selected, self.seen]
         self.run.wire(self.selected, look)
-        loaded = page.load(lambda: newest(self.workspace), None, self.selected, **QUIET).then(
-            **look, **QUIET
-        )
+        loaded = page.load(self._open, None, self.shown, **QUIET)
         self.form.wire((loaded.then, tab.select), self.selected)
         self.timer.tick(**look, **QUIET)
         self.form.again(
@@ -164,8 +162,15 @@ class TrainTab:
     def _star(self, request: gr.Request, event: gr.EventData) -> None:
         self.run.doing(lambda run: compare.remark(run, star=bool(event.star)))(request, event.run)
 
-    def _look(self, selected: str, seen: dict[str, Any], names: list[str]) -> Any:
-        """The outputs `shown`; what did not change is skipped."""
+    def _open(self) -> dict[Any, Any]:
+        """The outputs `shown` of a fresh page, in one event: a run at work is seen at once."""
+        selected = newest(self.workspace)
+        return self._look(selected, {}, []) | {self.selected: selected}
+
+    def _look(self, selected: str | None, seen: dict[str, Any], names: list[str]) -> Any:
+        """The outputs `shown`; what did not change is skipped, all of it before the page opened."""
+        if selected is None:
+            return gr.skip()
         jobs.ensure_watcher(self.workspace.root)
         now = self.dashboard.look(selected, names, self.run)
         changed = {key: value for key, value in now.items() if seen.get(key) != value}
