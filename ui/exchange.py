@@ -119,6 +119,7 @@ def import_narratives(
     if not file.strip() or not path.is_file():
         raise ValueError(f"There is no file {file.strip()!r} on this machine.")
     files_of(images)
+    yield Outcome(f"Reading {path.name}", share=0.0)  # all of it, before the first picture
     report = yield from _watched(
         lambda progress: import_file(workspace.store, path, folder, collection, progress), "image"
     )

@@ -83,6 +83,13 @@ def test_genuine_narratives_are_listed_by_pages_and_replay(page, studio, shared_
     expect(page.locator(".player .word").first).to_be_visible()
     words = page.locator(".player .word").all_inner_texts()
     assert " ".join(words).split() == seen[-1].split()
+    page.locator("#data-flag input").click()
+    page.get_by_role("option", name="pace", exact=True).click()
+    expect(rows).to_have_count(5)
+    for row in rows.all():
+        expect(row.locator(".flag", has_text="pace")).to_have_count(1)
+    page.locator("#data-words").get_by_role("textbox").fill("nowhere")
+    expect(rows).to_have_count(0)
 
 
 def test_a_narrative_or_its_image_is_deleted_only_after_a_second_question(page, studio, scenes):
