@@ -81,7 +81,7 @@ class DataTab:
         self._wire()
 
     def _build_filters(self) -> None:
-        small = {"container": False, "show_label": False, "scale": 0, "min_width": 170}
+        small = {"container": False, "show_label": False, "scale": 1, "min_width": 130}
         with gr.Row(elem_classes="studio-line"):
             self.words = gr.Textbox(
                 container=False, show_label=False, placeholder="Search in captions", max_lines=1,
@@ -134,10 +134,10 @@ class DataTab:
         ask = [self.delete, self.sure, self.keep, self.delete_image]
 
         Context.block.select(**show)
-        self.cards.pick(self._pick_collection, **move).then(
+        emptied = [self.outcome, *(control for control in filters if control != self.who)]
+        self.cards.pick(self._pick_collection, at, [*at, *seen, *emptied], **in_turn).then(
             self._known_charts, self.collection, self.charts, **quiet
         )
-        self.cards.pick(lambda: [""] * 6, None, [self.outcome, *filters], **quiet)
         for event in (self.words.change, *(control.input for control in filters[1:])):
             event(
                 self._filter, [*at, *filters], [*at, *seen], trigger_mode="always_last", **in_turn
@@ -165,6 +165,7 @@ class DataTab:
         chosen = choose(known, collection_id)
         rows, end = page(self.workspace, chosen, starts[-1], wanted) if chosen else ([], None)
         narrative = next((row for row in rows if row.id == narrative_id), None)
+        who = wanted.annotator_id
         return [
             collection_cards(known, chosen) if known else WELCOME,
             gr.Button(visible=not known), gr.Tabs(visible=bool(known)),
@@ -172,7 +173,9 @@ class DataTab:
             gr.Button(visible=len(starts) > 1, interactive=True),
             gr.Button(visible=end is not None, interactive=True),
             replay(self.workspace, narrative), *_visible(bool(narrative), False, False, False),
-            gr.Dropdown(choices=people(self.workspace, chosen)),
+            gr.Dropdown(
+                choices=people(self.workspace, chosen), value="" if who is None else str(who)
+            ),
         ]  # fmt: skip
 
     def _move(self, *at: Any) -> list[Any]:
@@ -182,7 +185,7 @@ class DataTab:
         self, _: int | None, starts: list[int], narrative: int | None, wanted: Filter,
         event: gr.EventData,
     ) -> list[Any]:  # fmt: skip
-        return self._move(event.id, [0], None, EVERYTHING)
+        return [*self._move(event.id, [0], None, EVERYTHING), *[""] * 5]
 
     def _pick_narrative(
         self, collection: int | None, starts: list[int], _: int | None, wanted: Filter,
