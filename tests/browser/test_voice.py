@@ -34,31 +34,34 @@ CLICKING = """() => { // in place of the microphone: a stream on which clicks ar
     return to.stream;
   };
 }"""
-HEARING = """() => { // the pointer jumps as soon as the page hears a click in its microphone
+HEARING = """() => { // the pointer jumps when the page itself hears a click in its microphone
   const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
   navigator.mediaDevices.getUserMedia = async (wanted) => {
     const stream = await ask(wanted), context = new AudioContext({ sampleRate: 48000 });
-    const ear = context.createAnalyser(), heard = new Float32Array(ear.fftSize = 4096);
+    const ear = context.createAnalyser(), heard = new Float32Array(ear.fftSize = 16384);
     context.createMediaStreamSource(stream.clone()).connect(ear);
     await context.resume();
     let last = 0;
     setInterval(() => {
       ear.getFloatTimeDomainData(heard);
-      if (performance.now() - last < 200 || Math.max(...heard.map(Math.abs)) < 0.2) return;
-      last = performance.now();
-      window.jump();
+      const now = performance.now(), end = heard.findLastIndex((v) => Math.abs(v) > 0.2);
+      const at = now - (heard.length - end) / 48 - 10; // a click has 480 samples
+      if (end < 480 || end > heard.length - 96 || at - last < 200) return;
+      window.jump(last = at);
     }, 1);
     return stream;
   };
 }"""
 JUMPING = """() => { // the pointer, at once at the other side
   let side = 0.25;
-  window.jump = () => {
+  window.jump = (at) => {
     const frame = document.querySelector('.frame'), box = frame.getBoundingClientRect();
-    frame.dispatchEvent(new PointerEvent('pointermove', {
+    const event = new PointerEvent('pointermove', {
       isPrimary: true, pointerType: 'mouse', bubbles: true,
       clientX: box.left + box.width * (side = 1 - side), clientY: box.top + box.height / 2,
-    }));
+    });
+    if (at) Object.defineProperty(event, 'timeStamp', { value: at });
+    frame.dispatchEvent(event);
   };
 }"""
 CLICKS = """async ([seconds, every]) => { // a click and a jump of the pointer at the same moment
