@@ -150,7 +150,7 @@ class ReviewTab:
             with gr.Column(scale=3, min_width=400, visible=False) as self.one:
                 with gr.Row(elem_classes="studio-line"):
                     self.accept = gr.Button(
-                        "Accept", variant="primary", scale=0, min_width=130,
+                        "Accept", variant="primary", scale=0, min_width=90,
                         elem_id="review-accept",
                     )  # fmt: skip
                     self.reason = gr.Textbox(
@@ -158,7 +158,7 @@ class ReviewTab:
                         placeholder="Why it is rejected, for the annotator",
                         elem_id="review-reason",
                     )  # fmt: skip
-                    self.reject = gr.Button("Reject", scale=0, min_width=100)
+                    self.reject = gr.Button("Reject", scale=0, min_width=84)
                 self.said = Listing(elem_id="review-said")
                 self.player = Player({"message": "Choose a narrative to replay it."})
                 self.caption = gr.Textbox(
