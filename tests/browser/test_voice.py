@@ -127,7 +127,7 @@ def test_clicks_in_the_voice_and_jumps_of_the_pointer_are_on_one_clock(page, stu
     told = only(store, collection)
     voice = voice_of(studio, told.voice)
     clicks, jumps = click_times(voice), jump_times(told)
-    assert len(clicks) == len(jumps) > 1.5 * seconds
+    assert len(clicks) == len(jumps) > seconds  # two a second where the machine is quiet
     agree(clicks, jumps)
     assert len(voice) / RATE == pytest.approx(seconds, abs=2)
 
@@ -181,7 +181,7 @@ def test_clicks_in_the_fake_microphone_are_on_the_pointers_clock(speaking, own_s
     told = only(store, collection)
     clicks, jumps = click_times(voice_of(own_studio, told.voice)), jump_times(told)
     inner = jumps[(jumps > 0.2) & (jumps < told.duration - 0.2)]
-    assert len(inner) > 1.5 * seconds and abs(len(clicks) - len(inner)) <= 2
+    assert len(inner) > seconds and abs(len(clicks) - len(inner)) <= 2
     agree(clicks[np.abs(clicks - inner[:, None]).argmin(axis=1)], inner)
 
 
