@@ -167,7 +167,8 @@ def test_two_processes_train_and_score_together(run, shapes, tmp_path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    rows = [json.loads(line) for line in open(tmp_path / "out" / "metrics.jsonl")]
+    lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["num_test"] == 6 and result["rows"][0]["box_ap"] >= 0
