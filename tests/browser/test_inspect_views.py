@@ -128,7 +128,7 @@ def test_layers_show_every_map_and_its_raw_numbers(page, studio):
     canvas.hover(position={"x": box["width"] * 3.5 / 8, "y": box["height"] * 5.5 / 8})
     number = page.locator(".layer figcaption span").nth(1)
     expect(number).to_contain_text("% in this cell; even: 1.56%")
-    shown = float(number.inner_text().split(" ")[0])
+    shown = float(number.inner_text().split("%")[0])
     raw = page.evaluate("""() => {
         const { player } = document.querySelector('#inspect-player .player');
         return 100 * player.layers()[1].masses[player.state.pinned[0]][5 * 8 + 3];
