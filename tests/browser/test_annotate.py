@@ -6,6 +6,7 @@ import re
 import resource
 import signal
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from ui import users
 # --- a collection of its own, opened
 
 
-def picture(width: int = 640, height: int = 480, seed: int = 0) -> bytes:
+def picture(width: int = 640, height: int = 480, seed: int | tuple[int, ...] = 0) -> bytes:
     colors = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), np.uint8)
     file = io.BytesIO()
     Image.fromarray(colors).resize((width, height)).save(file, "JPEG")
@@ -31,7 +32,9 @@ def open_collection(page: Page, studio: Studio, name: str, count: int = 3) -> tu
     store = studio.store()
     collection = store.add_collection(name)
     for seed in range(count):
-        store.add_image(collection, picture(seed=hash(name) % 1000 + seed), dataset_id="studio")
+        store.add_image(
+            collection, picture(seed=(zlib.crc32(name.encode()), seed)), dataset_id="studio"
+        )
     page.goto(studio.url)
     page.wait_for_selector("[data-state=idle], [data-state=review]")
     page.select_option(".collection", label=name)
