@@ -71,6 +71,7 @@ CLICKS = """async ([seconds, every]) => { // a click and a jump of the pointer a
     window.clickNow();
     window.jump();
   }
+  await new Promise((resolve) => setTimeout(resolve, 300)); // the last one is still on its way
 }"""
 
 
