@@ -115,7 +115,7 @@ def test_a_path_in_place_of_a_take_is_refused(studio, enter, recorder, take_id):
 
 
 def test_a_path_in_place_of_an_upload_is_refused_and_not_read(studio, enter, events):
-    eve, drop = enter("eve"), named(events, "DataTab._step_by_step.<locals>.steps")
+    eve, drop = enter("eve"), named(events, "ExchangePage._step_by_step.<locals>.steps")
     drops = [event for event in events if event.name == drop.name and event.kinds == ["upload"]]
     for path in (studio.root / "studio.db", Path("/etc/passwd"), studio.root.parent / "users"):
         file = {"path": str(path), "meta": {"_type": "gradio.FileData"}}
