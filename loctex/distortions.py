@@ -13,8 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from loctex import trace
-
 TURN, SHEAR, SHIFT = math.radians(30), 0.3, 0.3  # largest, as RandAugment's
 OPERATIONS = ("turn", "shear_x", "shear_y", "shift_x", "shift_y", "solarize", "posterize", "blur")
 
@@ -74,12 +72,11 @@ def _about_center(name: str, degree: float) -> np.ndarray:
     return center @ change @ np.linalg.inv(center)
 
 
-def move(strokes: trace.Strokes, what: Distortion) -> tuple[np.ndarray, ...]:
-    """The trace on the distorted image."""
-    matrix = what.matrix
-    return tuple(
-        np.column_stack((s[:, :2] @ matrix[:, :2].T + matrix[:, 2], s[:, 2])) for s in strokes
-    )
+def after(what: Distortion, first: np.ndarray) -> np.ndarray:
+    """(2, 3) map: `first`, another such map, then the distortion's."""
+    result = what.matrix[:, :2] @ first
+    result[:, 2] += what.matrix[:, 2]
+    return result
 
 
 def apply_tones(pixels: Tensor, values: Tensor) -> Tensor:

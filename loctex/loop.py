@@ -1,9 +1,10 @@
 """The training loop, from the settings to the last step; train.py is its command."""
 
+import gc
 import math
 import signal
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import torch
@@ -63,17 +64,18 @@ def train(wanted: Settings, run: Run, resumed: str | None = None) -> dict:
     meter, scores, is_stopped = Meter(device), logged_scores(run, done), False
     number, is_last = done, done >= options.steps
 
-    with ThreadPoolExecutor(wanted.data.threads, thread_name_prefix="decode") as pool:
-        collate = Collate(
-            tokenizer=words, settings=wanted.data, grid=model.grids()[0], pool=pool,
-            is_pinned=device.type == "cuda", numbers_words=wanted.loss.soft_mask_weight > 0,
-            hides_words=wanted.loss.masked_words_weight > 0 or wanted.data.mask_captions,
-            exchange=setups.exchange(wanted, mixture),
-        )  # fmt: skip
-        source = batches(
-            mixture, collate, wanted.data, batch_size=batch_size, start=done,
-            rank=distributed.rank(), num_ranks=distributed.num_ranks(),
-        )  # fmt: skip
+    collate = Collate(
+        tokenizer=words, settings=wanted.data, grid=model.grids()[0],
+        is_pinned=device.type == "cuda", numbers_words=wanted.loss.soft_mask_weight > 0,
+        hides_words=wanted.loss.masked_words_weight > 0 or wanted.data.mask_captions,
+        exchange=setups.exchange(wanted, mixture),
+    )  # fmt: skip
+    made = batches(
+        mixture, collate, wanted.data, batch_size=batch_size, start=done,
+        rank=distributed.rank(), num_ranks=distributed.num_ranks(),
+    )  # fmt: skip
+    gc.freeze()  # else the collector walks through all of torch each time that words were read
+    with closing(made) as source:
         numbers = range(done + 1, options.steps + 1)
         progress = tqdm(numbers, initial=done, total=options.steps, unit="step", mininterval=1.0,
                         disable=distributed.rank() > 0)  # fmt: skip
@@ -104,8 +106,14 @@ def train(wanted: Settings, run: Run, resumed: str | None = None) -> dict:
             is_scored = validation is not None and (
                 is_last or is_turn(number, options.evaluate_every)
             )
-            is_kept = is_last or is_stopped or is_scored or any(
-                is_turn(number, every) for every in (options.checkpoint_every, options.keep_every)
+            is_kept = (
+                is_last
+                or is_stopped
+                or is_scored
+                or any(
+                    is_turn(number, every)
+                    for every in (options.checkpoint_every, options.keep_every)
+                )
             )
             if is_kept:
                 check_finite(meter, mixture, batch_size)
@@ -125,7 +133,6 @@ def train(wanted: Settings, run: Run, resumed: str | None = None) -> dict:
                     )  # fmt: skip
             if is_stopped:
                 break
-        source.close()
     if board:
         board.close()
     distributed.stop()

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from loctex.narrative import Narrative, Word
 if TYPE_CHECKING:
     from datasets import Dataset
 
+_word = partial(tuple.__new__, Word)  # as Word._make, in half the time
 ROWS_PER_GROUP = 64  # of a shard: what is fetched at once when it is streamed
 REGION = pa.struct(
     [
@@ -184,7 +185,10 @@ class Rows:
     def _narrative(self, place: int, image_id: str) -> Narrative:
         dataset_id, annotator_id, caption = (column[place].as_py() for column in self._plain)
         texts, starts, ends, lengths, x, y, t = (column.of(place) for column in self._lists[:-1])
-        points = np.stack((x, y, t / 1e6), axis=1, dtype=np.float64)
+        said = zip(texts.to_pylist(), starts.tolist(), ends.tolist(), strict=True)
+        points = np.empty((len(x), 3))
+        points[:, 0], points[:, 1], points[:, 2] = x, y, t
+        points[:, 2] /= 1e6
         strokes = []
         for end, length in zip(np.cumsum(lengths).tolist(), lengths.tolist(), strict=True):
             strokes.append(points[end - length : end])
@@ -193,7 +197,7 @@ class Rows:
             image_id=image_id,
             annotator_id=annotator_id,
             caption=caption,
-            words=tuple(map(Word, texts.to_pylist(), starts.tolist(), ends.tolist())),
+            words=tuple(map(_word, said)),
             strokes=tuple(strokes),
         )
 

@@ -29,16 +29,10 @@ def cut(strokes: Strokes, start: float, end: float) -> tuple[np.ndarray, ...]:
     return tuple(parts)
 
 
-def flip(strokes: Strokes) -> tuple[np.ndarray, ...]:
-    """The trace on the mirrored image."""
-    return tuple(np.column_stack((1.0 - s[:, 0], s[:, 1], s[:, 2])) for s in strokes)
-
-
-def crop(strokes: Strokes, box: Sequence[float]) -> tuple[np.ndarray, ...]:
-    """The trace in fractions of `box` (x0, y0, x1, y1); what falls outside stays, beyond 0..1."""
-    x0, y0, x1, y1 = box
-    scale = np.array([1 / (x1 - x0), 1 / (y1 - y0), 1.0])
-    return tuple((s - np.array([x0, y0, 0.0])) * scale for s in strokes)
+def move(strokes: Strokes, affine: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The trace with its places moved by a (2, 3) map; what falls outside stays, beyond 0..1."""
+    return tuple(np.column_stack((s[:, :2] @ affine[:, :2].T + affine[:, 2], s[:, 2]))
+                 for s in strokes)  # fmt: skip
 
 
 def box(points: np.ndarray) -> np.ndarray:
@@ -113,42 +107,54 @@ def rasterize(strokes: Strokes, windows: np.ndarray, grid: tuple[int, int]) -> n
 
 
 def rasterize_batch(
-    traces: Sequence[Strokes], windows: Sequence[np.ndarray], grid: tuple[int, int]
+    traces: Sequence[Strokes],
+    windows: Sequence[np.ndarray],
+    grid: tuple[int, int],
+    affines: np.ndarray | None = None,
 ) -> list[np.ndarray]:
-    """`rasterize` of many traces at once, equal to one by one; one ragged bincount for all."""
+    """`rasterize` of many traces at once, equal to one by one; one ragged bincount for all.
+
+    affines: (B, 2, 3) a map for each trace, by which its places are moved before.
+    """
     h, w = grid
     counts = [len(part) for part in windows]
     strokes = [stroke for trace in traces for stroke in trace if len(stroke)]
     if strokes and sum(counts):
         owner = np.repeat(np.arange(len(traces)), [sum(len(s) for s in trace) for trace in traces])
-        maps = _count(*_resample(strokes, owner, grid), windows, h * w)
+        maps = _count(*_resample(strokes, owner, grid, affines), windows, h * w)
     else:
         maps = np.zeros((sum(counts), h * w), dtype=np.float32)
     return [part.reshape(-1, h, w) for part in np.split(maps, np.cumsum(counts)[:-1])]
 
 
 def _resample(
-    strokes: Sequence[np.ndarray], owner: np.ndarray, grid: tuple[int, int]
+    strokes: Sequence[np.ndarray],
+    owner: np.ndarray,
+    grid: tuple[int, int],
+    affines: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Strokes -> flat cell indices, int64 microseconds and owner of points inside the image."""
     h, w = grid
-    points = np.concatenate(strokes)
+    x, y, t = np.ascontiguousarray(np.concatenate(strokes).T)
+    t = microseconds(t)
+    if affines is not None:
+        (xx, xy, x0), (yx, yy, y0) = affines.transpose(1, 2, 0).take(owner, axis=2)
+        x, y = xx * x + xy * y + x0, yx * x + yy * y + y0
     # Coordinates in half cells; clipped so that a wild point cannot ask for a million samples.
-    xy = np.clip(points[:, :2], -4.0, 5.0) * (2.0 * w, 2.0 * h)
-    t = microseconds(points[:, 2])
-    step = np.diff(xy, axis=0, append=xy[-1:])
-    step[np.cumsum([len(s) for s in strokes]) - 1] = 0.0  # no line from stroke to stroke
-    num = np.floor(np.hypot(step[:, 0], step[:, 1])).astype(np.int64) + 1
-    source = np.repeat(np.arange(len(points)), num)
-    within = np.arange(len(source)) - np.repeat(np.cumsum(num) - num, num)
-    part = within / num[source]
-    xy = xy[source] + step[source] * part[:, None]
-    t = t[source] + np.diff(t, append=t[-1:])[source] * part
-    x, y = xy[:, 0] / (2.0 * w), xy[:, 1] / (2.0 * h)
-    inside = (x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)
+    x, y = np.clip(x, -4.0, 5.0) * (2.0 * w), np.clip(y, -4.0, 5.0) * (2.0 * h)
+    dx, dy, dt = (np.diff(part, append=part[-1:]) for part in (x, y, t))
+    last = np.cumsum([len(s) for s in strokes]) - 1
+    dx[last] = dy[last] = 0.0  # no line from stroke to stroke
+    num = np.floor(np.hypot(dx, dy)).astype(np.int64) + 1
+    source = np.repeat(np.arange(len(num)), num)
+    within = np.arange(len(source)) - (np.cumsum(num) - num).take(source)
+    part = within / num.take(source)
+    x, y, t = (a.take(source) + d.take(source) * part for a, d in ((x, dx), (y, dy), (t, dt)))
+    x, y = x / (2.0 * w), y / (2.0 * h)
+    inside = np.flatnonzero((x >= 0) & (x <= 1) & (y >= 0) & (y <= 1))
     column = np.minimum((x[inside] * w).astype(np.int64), w - 1)
     row = np.minimum((y[inside] * h).astype(np.int64), h - 1)
-    return row * w + column, t[inside].astype(np.int64), owner[source[inside]]
+    return row * w + column, t[inside].astype(np.int64), owner.take(source[inside])
 
 
 def _count(
@@ -170,7 +176,7 @@ def _count(
     last = np.searchsorted(keys, _key(trace, microseconds(bounds[:, 1])), side="right")
     num = np.where(used, np.maximum(last - first, 0), 0)
     row = np.repeat(np.arange(len(num)), num)
-    point = np.arange(len(row)) - np.repeat(np.cumsum(num) - num - first, num)
+    point = np.arange(len(row)) - (np.cumsum(num) - num - first).take(row)
     found = np.bincount(row * num_cells + cells[point], minlength=len(num) * num_cells)
     return found.reshape(len(num), num_cells).astype(np.float32)
 

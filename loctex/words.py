@@ -8,7 +8,8 @@ import re
 import warnings
 from collections.abc import Sequence
 from difflib import SequenceMatcher
-from itertools import accumulate
+from itertools import accumulate, chain
+from operator import itemgetter
 
 import numpy as np
 
@@ -35,8 +36,12 @@ def spans(caption: str, words: Sequence[Word]) -> list[Span]:
     """
     if not words:
         return []
+    texts = [word.text for word in words]
+    if " ".join(texts) == caption == " ".join(caption.split()):  # as nearly all are
+        ends = accumulate(len(text) + 1 for text in texts)
+        return [(end - 1 - len(text), end - 1) for text, end in zip(texts, ends, strict=True)]
     position = [i for i, letter in enumerate(caption) if not letter.isspace()]
-    spoken = ["".join(word.text.split()) for word in words]
+    spoken = ["".join(text.split()) for text in texts]
     if "".join(spoken) != "".join(caption.split()):
         return _matched(caption, position, spoken)
     return [
@@ -64,35 +69,49 @@ def windows(words: Sequence[Word], margin: float) -> np.ndarray:
 
     An utterance of no length lasts until the next start.
     """
-    if not words:
-        return np.zeros((0, 2))
-    result = np.array([(start, end) for _, start, end in words], dtype=np.float64)
-    start = result[:, 0]
-    for i in np.flatnonzero(result[:, 1] <= start):
-        later = start[i + 1 :][start[i + 1 :] > start[i]]
+    return all_windows([words], margin)
+
+
+def all_windows(narrated: Sequence[Sequence[Word]], margin: float) -> np.ndarray:
+    """(all words, 2): the `windows` of many narratives, one after the other."""
+    times = map(itemgetter(1, 2), chain.from_iterable(narrated))
+    result = np.fromiter(chain.from_iterable(times), np.float64).reshape(-1, 2)
+    start = result[:, 0].copy()
+    have_no_length = np.flatnonzero(result[:, 1] <= start)
+    ends = np.cumsum(list(map(len, narrated)))  # of the narratives
+    ends = ends[np.searchsorted(ends, have_no_length, side="right")].tolist()
+    for i, end in zip(have_no_length.tolist(), ends, strict=True):
+        later = start[i + 1 : end]
+        later = later[later > start[i]]
         result[i, 1] = later[0] if len(later) else start[i]
     return result + (-margin, margin)
 
 
 def token_windows(
-    offsets: np.ndarray, word_spans: Sequence[Span], word_windows: np.ndarray
+    offsets: np.ndarray, word_spans: np.ndarray | Sequence[Span], word_windows: np.ndarray
 ) -> np.ndarray:
-    """(T, 2) caption characters of tokens -> (T, 2) seconds; NaN where no utterance covers one.
+    """(..., T, 2) caption characters of tokens -> (..., T, 2) seconds; NaN where no utterance
+    covers one.
 
+    word_spans: (..., W, 2) characters, word_windows: (..., W, 2) seconds of the utterances.
     All tokens of an utterance share its window; a token over several takes them all.
     """
-    covers = overlaps(offsets, word_spans)  # (T, W)
-    start = np.where(covers, word_windows[None, :, 0], np.inf).min(axis=1, initial=np.inf)
-    end = np.where(covers, word_windows[None, :, 1], -np.inf).max(axis=1, initial=-np.inf)
-    result = np.stack((start, end), axis=1)
-    result[~covers.any(axis=1)] = np.nan
-    return result
+    covers = overlaps(offsets, word_spans)  # (..., T, W)
+    bounds = word_windows[..., None, :, :]
+    start = np.where(covers, bounds[..., 0], np.inf).min(axis=-1, initial=np.inf)
+    end = np.where(covers, bounds[..., 1], -np.inf).max(axis=-1, initial=-np.inf)
+    return np.where(covers.any(axis=-1)[..., None], np.stack((start, end), axis=-1), np.nan)
 
 
 def overlaps(first: np.ndarray | Sequence[Span], second: np.ndarray | Sequence[Span]) -> np.ndarray:
-    """(A, 2) and (B, 2) character spans -> (A, B) bool: do they share a character?"""
-    a, b = (np.asarray(part, dtype=np.int64).reshape(-1, 2) for part in (first, second))
-    return np.minimum(a[:, None, 1], b[None, :, 1]) > np.maximum(a[:, None, 0], b[None, :, 0])
+    """(..., A, 2) and (..., B, 2) character spans -> (..., A, B) bool: do they share a character?
+
+    A span that ends where it starts shares none.
+    """
+    a, b = (np.asarray(part, dtype=np.int64) for part in (first, second))
+    a, b = (part if part.ndim > 1 else part.reshape(-1, 2) for part in (a, b))
+    a, b = a[..., :, None, :], b[..., None, :, :]
+    return np.minimum(a[..., 1], b[..., 1]) > np.maximum(a[..., 0], b[..., 0])
 
 
 def numbers(caption: str, offsets: np.ndarray, skips_stop_words: bool = False) -> np.ndarray:

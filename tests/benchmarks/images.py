@@ -41,10 +41,12 @@ def peer(data: bytes) -> torch.Tensor:
     return PEER(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-def ours(data: bytes, random: np.random.Generator, settings: DataSettings, out: np.ndarray) -> None:
-    """JPEG -> (224, 224, 3) uint8 in `out`; flip and color are drawn, and applied on the device."""
-    drawn = augment.draw(random, settings, 384, 288)
-    decode_into(data, drawn.box, out)
+def ours(images: list[bytes], random: np.ndarray, out: np.ndarray) -> None:
+    """JPEGs -> (B, 224, 224, 3) uint8 in `out`; flip and color are drawn, and applied on the
+    device. random: (B, DRAWS) in 0..1."""
+    drawn = augment.draw(random, DataSettings(), [(384, 288)] * len(images))
+    for data, what, pixels in zip(images, drawn, out, strict=True):
+        decode_into(data, what.box, pixels)
 
 
 def read(folder: Path | None, count: int) -> list[bytes]:
@@ -72,14 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     images = read(given.images, given.count)
-    random, settings = np.random.default_rng(0), DataSettings()
+    random = augment.uniforms(0, 0, 0, len(images))
     batch = np.empty((len(images), 224, 224, 3), dtype=np.uint8)
     slow, fast = turns.seconds(
         [
             lambda: [peer(image) for image in images],
-            lambda: [
-                ours(image, random, settings, out) for image, out in zip(images, batch, strict=True)
-            ],
+            lambda: ours(images, random, batch),
         ],
         given.turns,
     )

@@ -12,7 +12,6 @@ import io
 import itertools
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -57,12 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--count", type=int, default=512, help="images a turn: one epoch [512]")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=15)
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     settings = DataSettings(threads=WORKERS)
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(WORKERS) as pool:
+    with tempfile.TemporaryDirectory() as folder:
         split = Snapshot.open(made.snapshot(Path(folder), given.count)).split("train")
         words = tokenizer.train(split.captions(), 1000, settings.max_tokens)
         usual = Usual(split, words)
@@ -70,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             usual, given.batch, shuffle=True, drop_last=True, num_workers=WORKERS,
             collate_fn=usual.collate, persistent_workers=True, prefetch_factor=1,
         )  # fmt: skip
-        collate = Collate(tokenizer=words, settings=settings, grid=(14, 14), pool=pool)
+        collate = Collate(tokenizer=words, settings=settings, grid=(14, 14))
         mixture = Mixture([split], [1.0], 0)
         num_batches = given.count // given.batch
 

@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -95,10 +94,10 @@ def loader_fed(trainer: Trainer, cached: Batch, device: torch.device, steps: int
     """Seconds of `steps` steps on batches from the loader, over those on one cached batch."""
     data, size = trainer.wanted.data, len(cached.key)
     grid = trainer.model.grids()[0]
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(data.threads) as pool:
+    with tempfile.TemporaryDirectory() as folder:
         split = Snapshot.open(made.snapshot(Path(folder), 4 * size)).split("train")
         words = tokenizer.train(split.captions(), VOCABULARY, data.max_tokens)
-        collate = Collate(tokenizer=words, settings=data, grid=grid, pool=pool, is_pinned=True)
+        collate = Collate(tokenizer=words, settings=data, grid=grid, is_pinned=True)
         source = batches(Mixture([split], [1.0], 0), collate, data, batch_size=size, start=0)
         said = next(source).to(device)  # as long captions in both
 

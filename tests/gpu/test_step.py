@@ -1,7 +1,6 @@
 """What only a GPU can show. Run with `-m gpu`."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -41,13 +40,10 @@ def test_a_batch_is_pinned_as_a_whole_and_copied_without_waiting(snapshot):
     wanted = small(snapshot)
     split = Snapshot.open(snapshot).split("train")
     words = tokenizer.train(split.captions(), 300, 64)
-    with ThreadPoolExecutor(1) as pool:
-        collate = Collate(
-            tokenizer=words, settings=wanted.data, grid=(4, 4), pool=pool, is_pinned=True
-        )
-        source = batches(Mixture([split], [1.0], 0), collate, wanted.data, batch_size=8, start=0)
-        batch = next(source)
-        source.close()
+    collate = Collate(tokenizer=words, settings=wanted.data, grid=(4, 4), is_pinned=True)
+    source = batches(Mixture([split], [1.0], 0), collate, wanted.data, batch_size=8, start=0)
+    batch = next(source)
+    source.close()
     tensors = [part for part in vars(batch).values() if isinstance(part, torch.Tensor)]
     assert len(tensors) >= 8 and all(tensor.is_pinned() for tensor in tensors)
     torch.cuda._sleep(2_000_000_000)  # about a second

@@ -1,6 +1,6 @@
 """One of two processes that read a streamed snapshot, as training does: the image ids of batches.
 
-    python -m tests.loctex.streaming URL RANK START END
+python -m tests.loctex.streaming URL RANK START END
 """
 
 import json
@@ -20,7 +20,7 @@ def stream(url: str, rank: int, start: int, end: int) -> Iterator[list[str]]:
     """The image ids of these batches."""
     mixture = Mixture([Snapshot.open(url).split("train")], [1.0], seed=5)
     source = batches(
-        mixture, lambda examples: [example.narrative.image_id for example in examples],
+        mixture, lambda examples, *helpers: [example.narrative.image_id for example in examples],
         DataSettings(), batch_size=BATCH, start=start, rank=rank, num_ranks=2,
     )  # fmt: skip
     yield from islice(source, end - start)

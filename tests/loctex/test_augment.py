@@ -33,7 +33,8 @@ def test_the_caption_is_mirrored_only_with_the_image():
 
 def test_crops_lie_inside_with_area_and_aspect_in_range():
     random = np.random.default_rng(0)
-    boxes = np.array([augment.draw(random, DataSettings(), 300, 200).box for _ in range(500)])
+    drawn = augment.draw(random.random((500, augment.DRAWS)), DataSettings(), [(300, 200)] * 500)
+    boxes = np.array([one.box for one in drawn])
     w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     assert boxes.min() >= 0 and boxes.max() <= 1
     assert (w * h).min() >= 0.2 - 1e-9
@@ -41,6 +42,20 @@ def test_crops_lie_inside_with_area_and_aspect_in_range():
     ratio = (w / h * 1.5)[~whole]
     assert ratio.min() >= 0.75 - 1e-9 and ratio.max() <= 4 / 3 + 1e-9
     assert np.std(w * h) > 0.1
+
+
+def test_what_is_drawn_for_a_place_does_not_depend_on_what_is_drawn_with_it():
+    whole = augment.uniforms(3, 1, 0, 100)
+    assert 0 <= whole.min() and whole.max() < 1 and abs(whole.mean() - 0.5) < 0.02
+    np.testing.assert_array_equal(augment.uniforms(3, 1, 37, 5), whole[37:42])
+    for other in ((3, 2), (4, 1)):
+        assert not np.isin(augment.uniforms(*other, 0, 5), whole).any()
+    sizes = [(300, 200), (200, 300)] * 50
+    together = augment.draw(whole, DataSettings(), sizes)
+    alone = augment.draw(whole[40:41], DataSettings(), sizes[40:41])[0]
+    assert alone.box == together[40].box and alone.contrast == together[40].contrast
+    np.testing.assert_array_equal(alone.color, together[40].color)
+    assert 0.3 < np.mean([one.is_flipped for one in together]) < 0.7
 
 
 def test_no_color_change_is_the_normalised_image():

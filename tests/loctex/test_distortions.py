@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from loctex import augment, distortions
+from loctex import augment, distortions, trace
 from loctex.augment import Augmentation
 from loctex.distortions import Distortion
 from loctex.settings import DataSettings
@@ -27,7 +27,7 @@ def test_a_point_moves_with_its_pixel(seed):
     centers = (torch.arange(SIZE) + 0.5).double() / SIZE
     mass = moved.sum()
     found = [float((moved.sum(axis) * centers).sum() / mass) for axis in (0, 1)]
-    want = distortions.move([np.array([[x, y, 1.5]])], what)[0][0]
+    want = trace.move([np.array([[x, y, 1.5]])], what.matrix)[0][0]
     np.testing.assert_allclose(found, want[:2], atol=0.1 / SIZE + 1e-3)
     assert want[2] == 1.5
 
@@ -65,7 +65,8 @@ def test_tones_are_what_their_names_say():
 
 def test_the_setting_off_draws_nothing_and_on_keeps_its_strength():
     random = np.random.default_rng(0)
-    assert augment.draw(random, DataSettings(), 100, 100).distortion is None
+    drawn = augment.draw(random.random((1, augment.DRAWS)), DataSettings(), [(100, 100)])
+    assert drawn[0].distortion is None
     drawn = [distortions.draw(random, 1, 0.5) for _ in range(400)]
     shifts = np.array([d.matrix[:, 2] for d in drawn if np.allclose(d.matrix[:, :2], np.eye(2))])
     assert 0.1 < abs(shifts).max() <= 0.5 * distortions.SHIFT

@@ -187,7 +187,8 @@ def test_few_row_groups_are_in_memory(frozen, monkeypatch):
     monkeypatch.setattr(streamed, "BLOCK", 2)
     split = Snapshot.open(f"file://{frozen}").split("train")
     source = batches(
-        Mixture([split], [1.0], seed=0), list, DataSettings(), batch_size=16, start=0
+        Mixture([split], [1.0], seed=0), lambda examples, *helpers: examples, DataSettings(),
+        batch_size=16, start=0,
     )  # fmt: skip
     for _ in range(30):
         next(source)

@@ -4,9 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loctex import trace
+from loctex import augment, trace
+from loctex.augment import Augmentation
 from loctex.narrative import read_jsonl
 from loctex.words import windows
+
+FLIP = augment.affine(Augmentation(is_flipped=True))
 
 
 def random_trace(random: np.random.Generator, num_strokes: int = 3) -> tuple[np.ndarray, ...]:
@@ -57,6 +60,14 @@ def test_many_traces_at_once_equal_one_by_one():
     together = trace.rasterize_batch(traces, bounds, (14, 14))
     for strokes, part, maps in zip(traces, bounds, together, strict=True):
         np.testing.assert_array_equal(maps, trace.rasterize(strokes, part, (14, 14)))
+    crops = [
+        Augmentation(box=(0.1 * k, 0.0, 0.9, 0.7 + 0.1 * k), is_flipped=k > 1) for k in range(4)
+    ]
+    affines = np.stack([augment.affine(crop) for crop in crops])
+    together = trace.rasterize_batch(traces, bounds, (14, 14), affines)
+    for strokes, part, maps, crop in zip(traces, bounds, together, crops, strict=True):
+        moved = augment.apply_to_trace(strokes, crop)
+        np.testing.assert_array_equal(maps, trace.rasterize(moved, part, (14, 14)))
 
 
 def test_one_point_counts_once_and_the_last_edge_belongs_to_the_last_cell():
@@ -89,13 +100,13 @@ def test_the_raster_of_the_flipped_trace_is_the_flipped_raster(seed):
     ]
     points = [s[:1] for s in strokes]
     bounds = np.array([[0.0, 5.0], [0.5, 1.0]])
-    flipped = trace.rasterize(trace.flip(points), bounds, (8, 8))
+    flipped = trace.rasterize(trace.move(points, FLIP), bounds, (8, 8))
     np.testing.assert_array_equal(flipped, trace.rasterize(points, bounds, (8, 8))[:, :, ::-1])
 
 
 def test_flipping_twice_is_the_identity():
     strokes = random_trace(np.random.default_rng(2))
-    for before, after in zip(strokes, trace.flip(trace.flip(strokes)), strict=True):
+    for before, after in zip(strokes, trace.move(trace.move(strokes, FLIP), FLIP), strict=True):
         np.testing.assert_allclose(after, before, atol=1e-15)
 
 
@@ -109,7 +120,7 @@ def test_boxes_hold_the_points_of_each_window_over_all_strokes():
 
 def test_cropping_a_quarter_doubles_what_is_inside():
     stroke = np.array([[0.5, 0.25, 0.0], [0.25, 0.5, 1.0], [0.9, 0.9, 2.0]])
-    cropped = trace.crop([stroke], (0.0, 0.0, 0.5, 0.5))[0]
+    cropped = augment.apply_to_trace([stroke], Augmentation(box=(0.0, 0.0, 0.5, 0.5)))[0]
     np.testing.assert_allclose(cropped[:2, :2], [[1.0, 0.5], [0.5, 1.0]])
     assert (cropped[2, :2] > 1).all()
 

@@ -1,4 +1,3 @@
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -6,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loctex import tokenizer, words
+from loctex import augment, tokenizer, words
 from loctex.dataset import Collate, Mixture
 from loctex.settings import DataSettings
 from loctex.snapshot import Snapshot
@@ -75,14 +74,9 @@ def batch(snapshot, **values):
     wanted = replace(DataSettings(image_size=64, max_tokens=96), **values)
     vocabulary = tokenizer.train(split.captions(), 300, 96)
     mixture = Mixture([split], [1.0], 0)
-    examples = [
-        mixture.example(place, np.random.default_rng(i), wanted)
-        for i, place in enumerate(mixture.order(0)[:8])
-    ]
-    with ThreadPoolExecutor(1) as pool:
-        collate = Collate(tokenizer=vocabulary, settings=wanted, grid=(4, 4), pool=pool,
-                          hides_words=True)  # fmt: skip
-        return collate(examples), vocabulary
+    examples = mixture.examples(mixture.order(0)[:8], augment.uniforms(0, 0, 0, 8), wanted)
+    collate = Collate(tokenizer=vocabulary, settings=wanted, grid=(4, 4), hides_words=True)
+    return collate(examples), vocabulary
 
 
 def test_a_batch_hides_about_the_share_of_its_words_and_the_same_ones_each_time(snapshot):
