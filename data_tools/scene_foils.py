@@ -3,7 +3,7 @@
     python -m data_tools.scene_foils --data SNAPSHOT --split val --to foils.jsonl [--seed N]
 
 writes a line for each caption and kind: dataset_id, image_id, caption, foil, kind. The kinds are
-`attribute` (one thing named has another color or shape, as no thing of the scene has) and
+`attribute` (one thing has another color or shape wherever it is named, as no thing has) and
 `relation` (left and right, or above and below, change places in one phrase). loctex.foils scores
 a model on them.
 """
@@ -26,6 +26,11 @@ from loctex.narrative import Narrative
 from loctex.runs import write_whole
 from loctex.snapshot import Region, Snapshot, Split
 
+EXCLUSIVE = "; ".join((  # words of scenes that exclude each other, for `data.exclusive_words`
+    " ".join(COLORS), " ".join(NAMES), "disc box triangle star hoop cross heart diamond",
+    "left right", "above below", "over under", "higher lower", "top bottom", "upper lower",
+    "big small", "large little",
+))  # fmt: skip
 OPPOSITES = {"left": "right", "right": "left", "above": "below", "below": "above"}
 _SIDES = {phrase: side for side, phrases in RELATIONS.items() for phrase in phrases}
 _RELATION = re.compile("|".join(sorted(_SIDES, key=len, reverse=True)))
@@ -35,29 +40,33 @@ _SHAPES = {name: shape for shape, names in NAMES.items() for name in names}
 def attribute_foil(
     caption: str, namings: list[tuple[int, int]], random: np.random.Generator
 ) -> str | None:
-    """The caption with one color or shape changed to that of no thing named; None if it has none.
+    """The caption with one thing's color or shape changed to that of no thing named, wherever it is
+    named; None where no name has a color.
 
-    namings: characters [start, end) of each "red circle"; mentions without a color are left alone.
+    namings: characters [start, end) of each "red circle", or "circle" where it is the only one.
     """
     named = []
     for start, end in namings:
-        color, _, noun = caption[start:end].partition(" ")
-        if color in COLORS and noun in _SHAPES:
+        color, _, noun = caption[start:end].rpartition(" ")
+        if color in {"", *COLORS} and noun in _SHAPES:
             named.append((start, end, color, _SHAPES[noun]))
-    taken = {thing[2:] for thing in named}
-    if not named:
+    taken = {thing[2:] for thing in named if thing[2]}
+    if not taken:
         return None
-    start, end, color, shape = named[random.integers(len(named))]
+    color, shape = sorted(taken)[random.integers(len(taken))]
     others = [(c, shape) for c in COLORS if (c, shape) not in taken]
     others += [(color, s) for s in NAMES if (color, s) not in taken]
-    color, shape = others[random.integers(len(others))]
-    foil = f"{caption[:start]}{color} {NAMES[shape][0]}{caption[end:]}"
-    return _with_articles(foil, start, color)
+    new_color, new_shape = others[random.integers(len(others))]
+    for start, end, said, kind in sorted(named, reverse=True):
+        if kind == shape and said in ("", color):
+            name = f"{new_color if said else ''} {NAMES[new_shape][0]}".strip()
+            caption = _with_articles(f"{caption[:start]}{name}{caption[end:]}", start, name)
+    return caption
 
 
-def _with_articles(text: str, start: int, color: str) -> str:
-    """ "a orange" -> "an orange", and back, before the changed word at `start`."""
-    before = re.sub(r"\b([aA])n? $", r"\1n " if color[0] in "aeio" else r"\1 ", text[:start])
+def _with_articles(text: str, start: int, name: str) -> str:
+    """ "a orange" -> "an orange", and back, before the changed name at `start`."""
+    before = re.sub(r"\b([aA])n? $", r"\1n " if name[0] in "aeio" else r"\1 ", text[:start])
     return before + text[start:]
 
 

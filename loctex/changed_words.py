@@ -2,51 +2,96 @@
 
 A word gives way to another that the captions of the data show between the same two neighbors:
 "a [red] circle" and "a [blue] circle", "is [above] the" and "is [below] the". Needs no list of
-words and no parser, in any language with spaces; ours. Now and then a synonym comes in, so that
-what is taught is right more often than not.
+words and no parser, in any language with spaces; ours. Now and then a synonym comes in; where words
+that exclude each other are given, only those change, and what is taught is right.
 """
 
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
-from loctex.words import STOP_WORDS
+from loctex.words import STOP_WORDS, Span
 
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 MOST_CAPTIONS = 200_000  # read; more say nothing new
 
 
-class Exchange:
-    """Which words stand in for which, between which neighbors."""
+class Changed(NamedTuple):
+    """A caption with one word changed, and where: characters of it, and of the true caption."""
 
-    def __init__(self, captions: Iterable[str]) -> None:
+    caption: str
+    new: list[Span]
+    old: list[Span]
+
+
+class _Place(NamedTuple):
+    word: str  # lower-cased
+    before: str  # "" at the ends
+    after: str
+    span: Span
+
+
+class Exchange:
+    """Which words stand in for which, between which neighbors.
+
+    sets: words that exclude each other ("left right; red green blue"); "": all that fit.
+    """
+
+    def __init__(self, captions: Iterable[str], sets: str = "") -> None:
         found: dict[tuple[str, str], set[str]] = defaultdict(set)
         for _, caption in zip(range(MOST_CAPTIONS), captions, strict=False):
-            for word, context, _ in _places(caption):
-                found[context].add(word)
+            for place in _places(caption):
+                found[place.before, place.after].add(place.word)
         self.options = {context: sorted(words) for context, words in found.items()
                         if len(words) > 1}  # fmt: skip
+        self.excludes: dict[str, set[str]] = defaultdict(set)
+        for words in map(str.split, sets.lower().split(";")):
+            for word in words:
+                self.excludes[word] |= set(words)
 
-    def change(self, caption: str, random: np.random.Generator) -> str:
-        """The caption with one word changed; as it is where no word can be."""
-        places = [place for place in _places(caption) if place[1] in self.options]
+    def change(self, caption: str, random: np.random.Generator) -> Changed:
+        """One word changed, wherever it is said of the same thing; none where none can be."""
+        places = [place for place in _places(caption) if self._others(place)]
         if not places:
-            return caption
-        word, context, (start, end) = places[random.integers(len(places))]
-        others = [other for other in self.options[context] if other != word]
-        if not others:
-            return caption
-        return f"{caption[:start]}{others[random.integers(len(others))]}{caption[end:]}"
+            return Changed(caption, [], [])
+        chosen = places[random.integers(len(places))]
+        others = self._others(chosen)
+        word = others[random.integers(len(others))]
+        pieces, new, old, end, length = [], [], [], 0, 0
+        for place in _places(caption):
+            if not _says_the_same(place, chosen):
+                continue
+            pieces += [caption[end : place.span[0]], word]
+            length += place.span[0] - end + len(word)
+            new.append((length - len(word), length))
+            old.append(place.span)
+            end = place.span[1]
+        return Changed("".join(pieces) + caption[end:], new, old)
+
+    def _others(self, place: _Place) -> list[str]:
+        options = self.options.get((place.before, place.after), ())
+        if self.excludes:
+            options = [word for word in options if word in self.excludes.get(place.word, ())]
+        return [word for word in options if word != place.word]
 
 
-def _places(caption: str) -> list[tuple[str, tuple[str, str], tuple[int, int]]]:
-    """Each word but stop words, lower-cased, with its neighbors ("" at the ends) and characters."""
+def _says_the_same(place: _Place, chosen: _Place) -> bool:
+    """The same word beside the same one: "the [red] circle" where "a [red] circle" changes."""
+    if place.word != chosen.word:
+        return False
+    is_beside = place.before == chosen.before and place.before not in ("", *STOP_WORDS)
+    return place.span == chosen.span or place.after == chosen.after != "" or is_beside
+
+
+def _places(caption: str) -> list[_Place]:
+    """Each word but stop words."""
     found = list(_WORD.finditer(caption))
     texts = ["", *(m.group().lower() for m in found), ""]
     return [
-        (texts[i + 1], (texts[i], texts[i + 2]), m.span())
+        _Place(texts[i + 1], texts[i], texts[i + 2], m.span())
         for i, m in enumerate(found)
         if texts[i + 1] not in STOP_WORDS
     ]

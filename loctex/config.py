@@ -31,6 +31,7 @@ class LocTexConfig(PretrainedConfig):
         gradcam_layer: int = 0,
         has_matching: bool = False,
         has_masked_words: bool = False,
+        has_changed_words: bool = False,
         image_size: int = 224,
         max_tokens: int = 64,
         word_margin: float = 0.2,
@@ -55,6 +56,7 @@ class LocTexConfig(PretrainedConfig):
         self.gradcam_layer = gradcam_layer or fusion_layers // 2  # counted from 1
         self.has_matching = has_matching
         self.has_masked_words = has_masked_words
+        self.has_changed_words = has_changed_words
         self.image_size = image_size
         self.max_tokens = max_tokens
         self.word_margin = word_margin

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 
 from loctex import augment, trace, words
 from loctex.augment import Augmentation
-from loctex.changed_words import Exchange
+from loctex.changed_words import Changed, Exchange
 from loctex.narrative import Narrative
 from loctex.settings import DataSettings
 from loctex.snapshot import Split
@@ -61,6 +61,8 @@ class Batch:
     word: Tensor | None = None  # (B, T) int64 number of each token's word; -1: none, or not counted
     hidden: Tensor | None = None  # (B, T) int64 tokens where some words are hidden
     changed: Tensor | None = None  # (B, T) int64 tokens of the caption with one word changed
+    new_word: Tensor | None = None  # (B, T) bool: tokens of `changed` that say the new word
+    old_word: Tensor | None = None  # (B, T) bool: tokens of `tokens` that said the old one
     hidden_at: Tensor | None = None  # (B, K) int64 places of hidden tokens, rising; 0: none
 
     def to(self, device: torch.device | str) -> "Batch":
@@ -199,9 +201,10 @@ class Collate:
         pool, helpers: so many of its threads decode while this one reads the words, then too.
         """
         captions, spans = zip(*(_said(example) for example in examples), strict=True)
-        texts = [*captions, *self.foils(captions, examples)]
+        foils = self.foils(captions, examples)
+        texts = [*captions, *(foil.caption for foil in foils)]
         both = encode(self.tokenizer, texts, self.settings.max_tokens)
-        (tokens, offsets), changed = (part[: len(captions)] for part in both), both[0]
+        tokens, offsets = (part[: len(captions)] for part in both)
         lengths = (tokens != self.tokenizer.pad_token_id).sum(axis=1)
         order = np.argsort(lengths, kind="stable")
         examples, spans = [examples[i] for i in order], [spans[i] for i in order]
@@ -232,17 +235,33 @@ class Collate:
         if self.settings.distort:
             batch.distortion = torch.stack([a.distortion.tensor() for a in drawn])
         if self.exchange is not None:
-            batch.changed = torch.from_numpy(changed[len(order) :][order])
+            theirs = (part[-len(order) :][order] for part in both)
+            self.add_changes(batch, [foils[i] for i in order], *theirs)
         if self.numbers_words:
             self.add_words(batch, [captions[i] for i in order], [e.seed for e in examples])
         return batch.pin() if self.is_pinned else batch
 
-    def foils(self, captions: Sequence[str], examples: Sequence[Example]) -> list[str]:
+    def foils(self, captions: Sequence[str], examples: Sequence[Example]) -> list[Changed]:
         """Each caption with one word changed, where that is asked for."""
         if self.exchange is None:
             return []
         randoms = (np.random.default_rng((example.seed, 1)) for example in examples)
         return [self.exchange.change(*pair) for pair in zip(captions, randoms, strict=True)]
+
+    def add_changes(
+        self, batch: Batch, foils: Sequence[Changed], tokens: np.ndarray, offsets: np.ndarray
+    ) -> None:
+        """The changed captions, as (B, T) tokens at (B, T, 2) characters, and what changed."""
+        batch.changed = torch.from_numpy(tokens)
+        sides = ((offsets, [foil.new for foil in foils]),
+                 (batch.offsets.numpy(), [foil.old for foil in foils]))  # fmt: skip
+        batch.new_word, batch.old_word = (
+            torch.from_numpy(np.stack([
+                words.overlaps(row, spans).any(axis=1)
+                for row, spans in zip(places, said, strict=True)
+            ]))
+            for places, said in sides
+        )  # fmt: skip
 
     def add_words(self, batch: Batch, captions: Sequence[str], seeds: Sequence[int]) -> None:
         """Which word each token belongs to, and which words are hidden."""

@@ -99,6 +99,7 @@ class FusionEncoder(nn.Module):
         gradcam_layer: int,
         has_matching: bool,
         has_masked_words: bool,
+        has_changed_words: bool = False,
     ) -> None:
         super().__init__()
         width = config.hidden_size
@@ -108,6 +109,7 @@ class FusionEncoder(nn.Module):
         self.token = nn.Identity() if text_width == width else nn.Linear(text_width, width)
         self.layers = nn.ModuleList(FusionLayer(config) for _ in range(config.num_hidden_layers))
         self.matching = nn.Linear(width, 2) if has_matching else None
+        self.truth = nn.Linear(width, 2) if has_changed_words else None
         self.guess = GuessHead(width, text_width, config.vocab_size) if has_masked_words else None
 
     def cells(self, last: Tensor) -> Tensor:

@@ -109,6 +109,20 @@ def matching(positive: Tensor, negative: Tensor, is_valid: Tensor) -> Tensor:
     return (true + (false * is_valid).sum(0)).sum() / (1 + len(negative))
 
 
+def changed_words(old: Tensor, new: Tensor, is_old: Tensor, is_new: Tensor) -> Tensor:
+    """Two-way cross-entropy of words: the changed one is false of the image, the old one true.
+
+    old, new: (B, T, 2) logits (false, true) of the tokens of the true and of the changed captions.
+    is_old, is_new: (B, T) bool, the tokens of the word. A pair's loss is the mean of both words'
+    over their tokens; summed over the B pairs, 0 of a caption without a changed word. Ours.
+    """
+    result = 0.0
+    for logits, chosen, answer in ((old, is_old, 1), (new, is_new, 0)):
+        each = -F.log_softmax(logits.float(), dim=-1)[..., answer] * chosen
+        result = result + (each.sum(1) / chosen.sum(1).clamp_min(1)).sum() / 2
+    return result
+
+
 def masked_words(logits: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy of guessed words: (B, K, vocabulary) logits, (B, K) words, -100 for none.
 

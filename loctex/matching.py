@@ -22,7 +22,7 @@ Rows = tuple[Tensor, Tensor, Tensor]  # hidden (B, T, width), is_token (B, T), c
 def fused_losses(
     bare: LocTexModel, output: Output, batch: Batch, wanted: Settings
 ) -> dict[str, Tensor]:
-    """Sums over pairs (matching, soft_mask), hidden words and grounded tokens, by name.
+    """Sums over pairs (matching, soft_mask, changed_word), hidden words, grounded tokens; by name.
 
     output: what the model made of the batch, with its graph. Only what has a weight is computed.
     """
@@ -52,6 +52,10 @@ def fused_losses(
         answers = [fusion.matching(part.first) for part in (positive, *parts)]
         negative = torch.stack(answers[1 : 1 + len(is_valid)])
         sums["matching"] = losses.matching(answers[0], negative, is_valid)
+        if loss.changed_word_weight > 0:
+            hidden = positive.hidden, parts[2].hidden  # of the true and of the changed captions
+            truths = map(fusion.truth, hidden)
+            sums["changed_word"] = losses.changed_words(*truths, batch.old_word, batch.new_word)
         if loss.soft_mask_weight > 0:
             sums["soft_mask"] = losses.matching(answers[-2], answers[-1][None], is_valid[:1])
     return sums

@@ -85,6 +85,7 @@ class LocTexModel(PreTrainedModel):
                 gradcam_layer=config.gradcam_layer,
                 has_matching=config.has_matching,
                 has_masked_words=config.has_masked_words,
+                has_changed_words=config.has_changed_words,
             )
         self.clamp_scales()
         self.post_init()
@@ -277,6 +278,7 @@ def fusion_settings(settings: Settings) -> dict[str, Any]:
         "gradcam_layer": model.gradcam_layer,
         "has_matching": loss.matching_weight > 0,
         "has_masked_words": loss.masked_words_weight > 0,
+        "has_changed_words": loss.changed_word_weight > 0,
     }
 
 

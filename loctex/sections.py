@@ -46,6 +46,11 @@ class DataSettings:
     skip_stop_words: bool = setting(
         False, "Leave a, the, of, is ... out of localization and soft masks (English)."
     )
+    exclusive_words: str = setting(
+        "",
+        "Words that exclude each other, for captions with one word changed, as in "
+        "'left right; red green blue'; empty: found in the captions.",
+    )
     threads: int = setting(2, "Threads that decode images.", 1, 64)
 
 
@@ -116,6 +121,9 @@ class LossSettings:
     )
     changed_captions: bool = setting(
         False, "Match each image also against its own caption with one word changed."
+    )
+    changed_word_weight: float = setting(
+        0.0, "Weight of telling which word of such a caption is not true of the image.", 0, 100
     )
     masked_words_weight: float = setting(
         0.0, "Weight of guessing hidden words from caption and image.", 0, 100

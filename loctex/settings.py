@@ -60,6 +60,10 @@ def check_together(wanted: Settings) -> None:
         raise ValueError("loss.soft_mask_weight needs loss.matching_weight above 0: its head")
     if loss.masked_words_weight > 0 and wanted.data.mask_words == 0:
         raise ValueError("loss.masked_words_weight needs data.mask_words above 0: what to guess")
+    if loss.changed_word_weight > 0 and not (loss.changed_captions and loss.matching_weight > 0):
+        raise ValueError(
+            "loss.changed_word_weight needs loss.changed_captions, and loss.matching_weight above 0"
+        )
     is_attended = loss.soft_mask_weight > 0 and loss.mask_source == "attention"
     if is_attended and loss.localization_weight == 0:
         raise ValueError(

@@ -88,7 +88,8 @@ def exchange(wanted: Settings, mixture: Mixture) -> Exchange | None:
     """The words that may stand in for others, where captions are matched against changed ones."""
     if not (wanted.loss.changed_captions and wanted.loss.matching_weight > 0):
         return None
-    return Exchange(caption for split in mixture.splits for caption in split.captions())
+    captions = (caption for split in mixture.splits for caption in split.captions())
+    return Exchange(captions, wanted.data.exclusive_words)
 
 
 def place(model: LocTexModel, options: TrainSettings, device: torch.device) -> LocTexModel:

@@ -69,6 +69,7 @@ COUNTED = {  # what the sum of each loss is divided by, over the whole batch
     "fusion_localization": "grounded",
     "matching": "pairs",
     "soft_mask": "pairs",
+    "changed_word": "pairs",
     "masked_words": "hidden",
 }
 

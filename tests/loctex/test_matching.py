@@ -1,7 +1,9 @@
 """The losses of the fusion encoder in a step: alone, in chunks, over processes, compiled."""
 
+import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -242,6 +244,48 @@ def test_a_plain_run_grows_a_fusion_encoder_from_its_text_encoders_last_layers(t
     assert back.fusion is None
 
 
+def changes(size=8, tokens=6) -> Batch:
+    """The same pairs, and captions whose third word changed; those of the last pair did not."""
+    made = batch(size, tokens)
+    made.changed, made.new_word = made.tokens.clone(), torch.zeros(size, tokens, dtype=torch.bool)
+    made.changed[:-1, 2:4] = 7
+    made.new_word[:-1, 2:4] = True
+    made.old_word = made.new_word.clone()
+    return made
+
+
+def test_the_loss_of_changed_words_equals_a_slow_reference_and_known_answers():
+    torch.manual_seed(0)
+    old, new = torch.randn(2, 3, 5, 2, dtype=torch.float64)
+    is_old, is_new = torch.rand(2, 3, 5) < 0.5
+    is_old[2], is_new[2] = False, False
+    slow = 0.0
+    for logits, chosen, answer in ((old, is_old, 1), (new, is_new, 0)):
+        for row in range(3):
+            picked = [-logits[row, t].log_softmax(0)[answer] for t in range(5) if chosen[row, t]]
+            slow += float(sum(picked) / len(picked)) / 2 if picked else 0.0
+    fast = losses.changed_words(old, new, is_old, is_new)
+    assert float(fast) == pytest.approx(slow, abs=1e-6)
+    even = torch.zeros(3, 5, 2)
+    assert float(losses.changed_words(even, even, is_old, is_new)) == pytest.approx(2 * math.log(2))
+    assert float(losses.changed_words(old, new, is_old & False, is_new & False)) == 0
+
+
+def test_changed_words_are_told_from_the_image_and_the_same_in_chunks():
+    values = {"loss__changed_captions": True, "loss__changed_word_weight": 0.5,
+              "loss__soft_mask_weight": 0.0, "loss__masked_words_weight": 0.0}  # fmt: skip
+    model, wanted = model_for(**values)
+    parts, whole = run(model, wanted, changes())
+    assert float(parts["loss_changed_word"]) > 0
+    assert whole["fusion.truth.weight"].abs().sum() > 0
+    made = changes()
+    fused = model(step.pixels(made), made.tokens, made.lengths, None, made.changed)
+    sums = matching.fused_losses(model, fused, made, wanted)
+    torch.testing.assert_close(parts["loss_changed_word"], sums["changed_word"].detach() / 8)
+    chunks, _ = run(model, replace(wanted, train=replace(wanted.train, accumulate=2)), changes())
+    torch.testing.assert_close(chunks["loss_changed_word"], parts["loss_changed_word"])
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -249,6 +293,7 @@ def test_a_plain_run_grows_a_fusion_encoder_from_its_text_encoders_last_layers(t
         ({"model__gradcam_layer": 2}, "below the last"),
         ({"loss__soft_mask_weight": 1.0, "loss__matching_weight": 0.0}, "needs loss.matching"),
         ({"data__mask_words": 0.0}, "needs data.mask_words"),
+        ({"loss__changed_word_weight": 1.0}, "needs loss.changed_captions"),
         ({"loss__mask_source": "attention", "loss__localization_weight": 0.0}, "trains the"),
     ],
 )
@@ -264,7 +309,8 @@ def test_a_fusion_encoder_of_another_width_cannot_copy_the_text_encoder():
 
 
 def test_a_run_with_every_part_stopped_and_resumed_equals_undisturbed(snapshot, tmp_path):
-    values = ALL | {"loss__changed_captions": True, "data__distort": 2, "train__steps": 4}
+    values = ALL | {"loss__changed_captions": True, "loss__changed_word_weight": 1.0}
+    values |= {"data__distort": 2, "train__steps": 4}
     wanted = small(snapshot, model__text_dropout=0.1, train__evaluate_every=0, **values)
     train(wanted, Run(tmp_path / "whole"))
     run = Run(tmp_path / "halved")

@@ -99,7 +99,26 @@ def test_a_word_gives_way_to_one_seen_between_the_same_neighbors():
     said = ["a red circle above it", "a blue circle below it", "a red star above it", "the image"]
     exchange = Exchange(said)
     random = np.random.default_rng(0)
-    found = {exchange.change("A red circle above it.", random) for _ in range(60)}
+    found = {exchange.change("A red circle above it.", random).caption for _ in range(60)}
     assert found == {"A blue circle above it.", "A red circle below it.", "A red star above it."}
-    assert exchange.change("nothing known", random) == "nothing known"
+    assert exchange.change("nothing known", random) == ("nothing known", [], [])
     assert all("image" not in words for words in exchange.options.values())  # a stop word
+
+
+def test_only_words_that_exclude_each_other_change_wherever_the_same_thing_is_named():
+    said = ["a red circle above it", "a blue circle over it", "the red circle", "the green circle",
+            "a green circle below it", "a red square"]  # fmt: skip
+    exchange = Exchange(said, "RED green blue; above below")
+    random = np.random.default_rng(0)
+    caption = "A red circle above it, a red square. The red circle."
+    changes = [exchange.change(caption, random) for _ in range(60)]
+    assert {one.caption for one in changes} == {
+        "A blue circle above it, a red square. The blue circle.",  # over is nothing else than above
+        "A green circle above it, a red square. The green circle.",
+        "A red circle below it, a red square. The red circle.",
+    }
+    for one in changes:
+        old, new = ({text[a:b] for a, b in spans}
+                    for text, spans in ((caption, one.old), (one.caption, one.new)))  # fmt: skip
+        assert len(old) == len(new) == 1 and new.pop() in exchange.excludes[old.pop()]
+    assert exchange.change("a square over it", random).old == []
