@@ -26,7 +26,7 @@ from loctex.narrative import Narrative
 from loctex.settings import DataSettings
 from loctex.snapshot import Split
 from loctex.streamed import StreamedSplit, shares
-from loctex.tokenizer import encode
+from loctex.tokenizer import Encoder, padded
 from loctex.word_masking import hide_words
 
 _scratch, _NONE = local(), np.empty(0, np.uint8)
@@ -186,6 +186,8 @@ class Collate:
         exchange: Exchange | None = None,
     ) -> None:
         self.tokenizer = tokenizer
+        self.encoder = Encoder(tokenizer, settings.max_tokens)
+        self.once = Encoder(tokenizer, settings.max_tokens, size=0)  # of what is not said again
         self.settings = settings
         self.grid = grid
         self.is_pinned = is_pinned
@@ -202,8 +204,8 @@ class Collate:
         """
         captions, spans = zip(*(_said(example) for example in examples), strict=True)
         foils = self.foils(captions, examples)
-        texts = [*captions, *(foil.caption for foil in foils)]
-        both = encode(self.tokenizer, texts, self.settings.max_tokens)
+        rows = self.encoder.rows(captions) + self.once.rows([foil.caption for foil in foils])
+        both = padded(rows, self.tokenizer.pad_token_id)
         tokens, offsets = (part[: len(captions)] for part in both)
         lengths = (tokens != self.tokenizer.pad_token_id).sum(axis=1)
         order = np.argsort(lengths, kind="stable")

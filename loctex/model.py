@@ -203,6 +203,13 @@ class LocTexModel(PreTrainedModel):
         cells = self.fusion.cells(image.last)
         return self.fusion.match(text.hidden, text.is_token, cells, image.grids[-1])
 
+    def doubt(self, image: ImageFeatures, text: TextFeatures) -> Tensor:
+        """(B, T) probability that a token's word is not true of the image, by the head that
+        `loss.changed_word_weight` trains."""
+        cells = self.fusion.cells(image.last)
+        fused = self.fusion(text.hidden, text.is_token, cells, image.grids[-1])
+        return self.fusion.truth(fused.hidden).softmax(-1)[..., 0]
+
     def grad_cam(self, image: ImageFeatures, text: TextFeatures) -> Tensor:
         """(B, T, N) Grad-CAM of the match for each token, >= 0 (METHOD 2); in no_grad mode too."""
         with torch.inference_mode(False), torch.enable_grad():

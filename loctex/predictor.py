@@ -138,6 +138,19 @@ class Predictor:
             return None
         return float(self.model.match(image, text).sigmoid())
 
+    @torch.inference_mode()
+    def doubt(self, caption: str, recorded: Sequence[Word] | None = None) -> np.ndarray | None:
+        """(W,) probability that a word of `caption` is not true of the image set before: the most
+        doubtful of its tokens; 0 for words that were cut off.
+
+        None for a model that was not trained with changed words. Raises as `attend` does.
+        """
+        image, text, offsets, _, spans = self._read(caption, recorded)
+        if not self.model.config.has_changed_words:
+            return None
+        doubts = self.model.doubt(image, text)[0].float().cpu().numpy()
+        return (words.overlaps(spans, offsets) * doubts).max(axis=1, initial=0)
+
     def _read(
         self, caption: str, recorded: Sequence[Word] | None
     ) -> tuple[ImageFeatures, TextFeatures, np.ndarray, tuple[Word, ...], list[words.Span]]:

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from pathlib import Path
 from threading import Lock
 
@@ -71,17 +70,49 @@ def encode(
     The characters of start, end and padding tokens are (0, 0): they stand for no word. Captions
     are cut at `max_tokens`, the end token kept.
     """
+    return padded(_rows(tokenizer, captions, max_tokens), tokenizer.pad_token_id)
+
+
+class Encoder:
+    """`encode` for training: remembers captions, as each epoch says the same ones again.
+
+    About 1 KB a caption; beyond `size` of them the oldest are forgotten. Threads may share it.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, max_tokens: int, size: int = 200_000):
+        self.tokenizer, self.max_tokens, self.size = tokenizer, max_tokens, size
+        self._known: dict[str, np.ndarray] = {}
+        self._lock = Lock()
+
+    def rows(self, captions: Sequence[str]) -> list[np.ndarray]:
+        """(T, 3) int32 of each: token number, first character and the one after the last."""
+        found = {c: row for c in captions if (row := self._known.get(c)) is not None}
+        new = [caption for caption in captions if caption not in found]
+        found |= zip(new, _rows(self.tokenizer, new, self.max_tokens), strict=True)
+        with self._lock:
+            self._known |= found
+            while len(self._known) > self.size:
+                del self._known[next(iter(self._known))]
+        return [found[caption] for caption in captions]
+
+
+def _rows(
+    tokenizer: PreTrainedTokenizerFast, captions: Sequence[str], max_tokens: int
+) -> list[np.ndarray]:
+    """(T, 3) int32 of each caption: token number, first character and the one after the last."""
     backend = tokenizer.backend_tokenizer
     with _ONE_AT_A_TIME:
         backend.enable_truncation(max_tokens)
         backend.no_padding()
-        rows = backend.encode_batch(list(captions))
-    numbers, places = [row.ids for row in rows], [row.offsets for row in rows]
-    lengths = np.array(list(map(len, numbers)))
-    is_token = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
-    tokens = np.full(is_token.shape, tokenizer.pad_token_id, dtype=np.int64)
-    offsets = np.zeros((*is_token.shape, 2), dtype=np.int64)
-    tokens[is_token] = np.fromiter(chain.from_iterable(numbers), np.int64)
-    flat = chain.from_iterable(chain.from_iterable(places))
-    offsets[is_token] = np.fromiter(flat, np.int64).reshape(-1, 2)
-    return tokens, offsets
+        encodings = backend.encode_batch(list(captions))
+    return [np.column_stack((row.ids, row.offsets)).astype(np.int32) for row in encodings]
+
+
+def padded(rows: Sequence[np.ndarray], pad: int) -> tuple[np.ndarray, np.ndarray]:
+    """(T, 3) of each caption -> (B, T) int64 tokens, padded to the longest, and (B, T, 2)."""
+    lengths = np.array(list(map(len, rows)))
+    is_token = np.arange(lengths.max()) < lengths[:, None]
+    joined = np.zeros((*is_token.shape, 3), dtype=np.int64)
+    joined[..., 0] = pad
+    joined[is_token] = np.concatenate(rows)
+    return np.ascontiguousarray(joined[..., 0]), np.ascontiguousarray(joined[..., 1:])

@@ -76,14 +76,12 @@ def all_windows(narrated: Sequence[Sequence[Word]], margin: float) -> np.ndarray
     """(all words, 2): the `windows` of many narratives, one after the other."""
     times = map(itemgetter(1, 2), chain.from_iterable(narrated))
     result = np.fromiter(chain.from_iterable(times), np.float64).reshape(-1, 2)
-    start = result[:, 0].copy()
-    have_no_length = np.flatnonzero(result[:, 1] <= start)
+    start = result[:, 0].tolist()
+    have_no_length = np.flatnonzero(result[:, 1] <= result[:, 0])
     ends = np.cumsum(list(map(len, narrated)))  # of the narratives
     ends = ends[np.searchsorted(ends, have_no_length, side="right")].tolist()
     for i, end in zip(have_no_length.tolist(), ends, strict=True):
-        later = start[i + 1 : end]
-        later = later[later > start[i]]
-        result[i, 1] = later[0] if len(later) else start[i]
+        result[i, 1] = next((t for t in start[i + 1 : end] if t > start[i]), start[i])
     return result + (-margin, margin)
 
 

@@ -25,7 +25,8 @@ PANELS = (  # (title, what it says, is a share, ((metric, its name in the legend
         ("loss", "total"), ("loss_contrastive", "match"), ("loss_localization", "pointing"))),
     ("Fusion encoder", "losses: lower is better", False, (
         ("loss_matching", "true or false pair"), ("loss_soft_mask", "the same, dimmed"),
-        ("loss_masked_words", "hidden words"), ("loss_fusion_localization", "pointing"))),
+        ("loss_changed_word", "changed word"), ("loss_masked_words", "hidden words"),
+        ("loss_fusion_localization", "pointing"))),
     ("Pointing", "right place on new images; dotted: by chance", True,
      tuple((f"val_{key}", name) for key, name in _POINTING)),
     ("Retrieval", "right at the first guess on new images", True,

@@ -41,9 +41,10 @@ class Looked:
         if self.recorded is not None:
             hits, compared = scores.against(self.seen, self.recorded)
             rows += compared
+        rows += scores.doubts(self.seen) + scores.read(self.seen)
         return payload(
             self.seen.attention, self.image, self.recorded, margin=self.seen.margin, hits=hits,
-            scores=rows + scores.read(self.seen), layers=self.seen.layers, voice=self.voice,
+            scores=rows, layers=self.seen.layers, voice=self.voice,
         )  # fmt: skip
 
 

@@ -42,13 +42,15 @@ class Seen:
     """What a model answers for a sentence on a picture.
 
     layers: (W, h, w) by name, of Predictor.layers. margin: seconds by which it widens windows.
-    match: probability of the matching head, where the model has one.
+    match: probability of the matching head, where the model has one. doubt: (W,) probability that
+    a word is not true of the picture, where the model learned it.
     """
 
     attention: Attention
     layers: dict[str, np.ndarray]
     margin: float
     match: float | None
+    doubt: np.ndarray | None = None
 
 
 class Models:
@@ -69,12 +71,13 @@ class Models:
         """ValueError: an empty caption, or a checkpoint that cannot be read."""
         with self._lock:
             predictor = self._with_image(checkpoint, image)
-            match = getattr(predictor, "match", None)
+            match, doubt = (getattr(predictor, name, None) for name in ("match", "doubt"))
             return Seen(
                 predictor.attend(caption, recorded),
                 predictor.layers(caption, recorded) if has_layers else {},
                 predictor.model.config.word_margin,
                 match(caption) if match else None,
+                doubt(caption, recorded) if doubt else None,
             )
 
     def embed(self, checkpoint: str, captions: Sequence[str]) -> np.ndarray:

@@ -56,6 +56,18 @@ def match(seen: Seen, others: np.ndarray | None) -> Row:
     return shown
 
 
+def doubts(seen: Seen) -> list[Row]:
+    """The words that the model finds untrue of the picture, the worst first."""
+    if seen.doubt is None:
+        return []
+    worst = [n for n in np.argsort(-seen.doubt, kind="stable").tolist() if seen.doubt[n] > 0.5]
+    said = [f"{seen.attention.words[n].text.strip(',.;:')} {seen.doubt[n]:.0%}" for n in worst[:3]]
+    shown = row("Words in doubt", ", ".join(said) or "none", "Words that the model finds untrue of "
+                "the picture, and how sure it is; learned from captions with one word changed.",
+                f"and {len(worst) - 3} more" if len(worst) > 3 else "")  # fmt: skip
+    return [shown | ({"is_low": "yes"} if worst else {})]
+
+
 def read(seen: Seen) -> list[Row]:
     """How many words were read, where the caption was cut."""
     maps = seen.attention.maps

@@ -106,6 +106,19 @@ def test_the_tokenizer_comes_back_and_its_offsets_name_the_characters(tmp_path):
     assert words.unk_token is None
 
 
+def test_what_is_remembered_equals_what_is_read_anew_and_the_oldest_is_forgotten():
+    words = tokenizer.train(CAPTIONS, 400, 16)
+    captions = [f"{caption} {number} éß" for number, caption in enumerate(CAPTIONS[:6] * 4)]
+    remembers = tokenizer.Encoder(words, 16, size=10)
+    for part in (captions[:4], captions, captions[2:9] * 2, captions[::-1]):
+        for fast, slow in zip(tokenizer.padded(remembers.rows(part), words.pad_token_id),
+                              tokenizer.encode(words, part, 16), strict=True):  # fmt: skip
+            np.testing.assert_array_equal(fast, slow)
+        assert len(remembers._known) <= 10
+    once = tokenizer.Encoder(words, 16, size=0)
+    assert once.rows([]) == [] and len(once.rows(captions)) == len(captions) and not once._known
+
+
 def test_a_long_caption_is_cut_and_keeps_its_end():
     words = tokenizer.train(CAPTIONS, 400, 8)
     tokens, offsets = tokenizer.encode(words, ["red " * 400], 8)

@@ -200,10 +200,28 @@ def test_a_matching_head_answers_and_shows_what_makes_it_answer(snapshot, item, 
     assert all(p.grad is None for p in one.model.parameters())
 
 
+def test_a_model_of_changed_words_says_how_much_it_doubts_each_word(snapshot, item, tmp_path):
+    values = {"loss__changed_captions": True, "loss__changed_word_weight": 1.0, "train__steps": 2}
+    train(small(snapshot, loss__matching_weight=1.0, **values), Run(tmp_path / "run"))
+    one = Predictor.load(tmp_path / "run")
+    one.set_image(decode_image(item.image))
+    caption = "there is a red circle, left of " + "it and above " * 40
+    doubts = one.doubt(caption)
+    assert doubts.shape == (len(caption.split()),)
+    assert (doubts[:5] > 0).all() and (doubts <= 1).all() and (doubts[100:] == 0).all()
+    image, text, offsets, *_ = one._read(caption, None)
+    with torch.inference_mode():
+        cells = one.model.fusion.cells(image.last)
+        fused = one.model.fusion(text.hidden, text.is_token, cells, image.grids[-1])
+        falsehood = one.model.fusion.truth(fused.hidden).softmax(-1)[0, :, 0].numpy()
+    circle = [t for t, (a, b) in enumerate(offsets) if b > 15 and a < 22 and b > a]
+    assert doubts[4] == pytest.approx(falsehood[circle].max())
+
+
 def test_a_model_without_a_matching_head_has_no_probability(run, item):
     one = Predictor.load(run)
     one.set_image(decode_image(item.image))
-    assert one.match("a red circle") is None
+    assert one.match("a red circle") is None and one.doubt("a red circle") is None
 
 
 def test_the_training_path_and_the_inspecting_path_give_the_same_attention(run, snapshot):

@@ -12,13 +12,14 @@ import torch
 from loctex import checkpoint, evaluate, tokenizer
 from loctex import model as models_
 from loctex.narrative import read_jsonl
-from loctex.predictor import Predictor
+from loctex.predictor import Attention, Predictor
 from loctex.settings import PRESETS
 from loctex.snapshot import Snapshot
+from loctex.words import estimate
 from ui import look as looking
 from ui import pictures, scores
 from ui.look import look, shown
-from ui.models import Models, checkpoints
+from ui.models import Models, Seen, checkpoints
 from ui.pictures import Listed, list_items, load_item, sources
 from ui.workspace import Workspace
 
@@ -172,6 +173,17 @@ def test_a_wrong_sentence_is_said_to_match_badly(workspace):
     assert bad["note"].startswith("low: fits better than only 3% of 32") and bad["is_low"] == "yes"
     assert len(looked.others) == 3  # the split's other pictures
     assert "note" not in scores.match(looked.seen, None)
+
+
+def test_words_in_doubt_are_named_the_worst_first():
+    words = estimate("a red ball, beside green boxes")
+    maps = np.ones((6, 2, 2))
+    attention = Attention("", words, (), maps, np.zeros((6, 3)), np.zeros((6, 4)), 0.5, None, None)
+    said = [scores.doubts(Seen(attention, {}, 0.2, 0.5, doubt and np.array(doubt)))
+            for doubt in (None, [0.1] * 6, [0, 0.6, 0.91, 0.5, 0.8, 0.7])]  # fmt: skip
+    assert said[0] == [] and said[1][0]["value"] == "none" and "is_low" not in said[1][0]
+    assert said[2][0]["value"] == "ball 91%, green 80%, boxes 70%"
+    assert said[2][0]["note"] == "and 1 more" and said[2][0]["is_low"] == "yes"
 
 
 @pytest.mark.parametrize("content, says", [(b"not a picture", "text.jpg|image"), (b"", "image")])
