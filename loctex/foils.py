@@ -5,12 +5,15 @@
 A line of the file holds dataset_id, image_id, caption, foil and kind (data_tools.scene_foils makes
 them for rendered scenes). For each kind: `choice`, how often the true caption wins over the false
 one, by the contrastive head's cosine, by the matching head, and by the sum of both heads' logits;
-`accuracy`, how often the matching head's answers to both are right (a cosine has no threshold).
+`accuracy`, how often the matching head's answers to both are right (a cosine has no threshold);
+`choice_blind`, how often the true caption wins by the matching head where the image is that of
+another line: what is above .5 there is read from the words alone.
 """
 
 import argparse
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -48,7 +51,8 @@ def score(
     split: Split,
     rows: Iterable[dict[str, str]],
 ) -> dict[str, float]:
-    """{kind_choice_contrastive, _matching, _both, kind_accuracy, kind_count}; a tie counts half.
+    """{kind_choice_contrastive, _matching, _both, _blind, kind_accuracy, kind_count}; a tie counts
+    half.
 
     ValueError where the split has none of the images.
     """
@@ -60,11 +64,13 @@ def score(
     rows = [row for row in rows if (row["dataset_id"], row["image_id"]) in number_of]
     if not rows:
         raise ValueError(f"split {split.name!r} has none of the images that the foils are of")
-    columns: dict[str, list[np.ndarray]] = {"cosine": [], "match": []}
+    columns: dict[str, list[np.ndarray]] = {"cosine": [], "match": [], "blind": []}
+    numbers = np.array([number_of[row["dataset_id"], row["image_id"]] for row in rows])
+    others = np.roll(numbers, len(rows) // 2)
     for first in range(0, len(rows), BATCH):
-        part = rows[first : first + BATCH]
-        items = [split[number_of[row["dataset_id"], row["image_id"]]] for row in part]
-        for name, value in _answers(model, words_of, items, part).items():
+        part = slice(first, first + BATCH)
+        items = [[split[n] for n in some[part]] for some in (numbers, others)]
+        for name, value in _answers(model, words_of, *items, rows[part]).items():
             columns[name].append(value)
     kinds = np.array([row["kind"] for row in rows])
     found = {name: np.concatenate(parts, axis=1) for name, parts in columns.items() if parts}
@@ -76,26 +82,33 @@ def score(
         if "match" in found:
             true, false = found["match"][:, kinds == kind]
             values[f"{kind}_choice_matching"] = _choice(true, false)
+            values[f"{kind}_choice_blind"] = _choice(*found["blind"][:, kinds == kind])
             logits = found["match"] + float(model.scale) * found["cosine"]
             values[f"{kind}_choice_both"] = _choice(*logits[:, kinds == kind])
             values[f"{kind}_accuracy"] = float(((true > 0).mean() + (false <= 0).mean()) / 2)
     return values
 
 
-def _answers(model: LocTexModel, words_of, items: Sequence, rows: Sequence) -> dict:
-    """(2, B) cosines, and log-odds of a match, of the true captions and the false ones."""
+def _answers(
+    model: LocTexModel, words_of, items: Sequence, others: Sequence, rows: Sequence
+) -> dict[str, np.ndarray]:
+    """(2, B) cosines, and log-odds of a match, of the true captions and the false ones; blind: with
+    the images of `others`."""
     size, device = model.config.image_size, model.device
-    pixels = np.stack([square(simplejpeg.decode_jpeg(item.image), size) for item in items])
-    image = model.encode_image(normalise(torch.from_numpy(pixels).to(device)))
-    answers: dict[str, list[np.ndarray]] = {"cosine": []}
+    seen = []
+    for some in (items, others):
+        pixels = np.stack([square(simplejpeg.decode_jpeg(item.image), size) for item in some])
+        seen.append(model.encode_image(normalise(torch.from_numpy(pixels).to(device))))
+    answers: dict[str, list[torch.Tensor]] = defaultdict(list)
     for name in ("caption", "foil"):
         texts = [row[name] for row in rows]
         tokens, _ = tokenizer.encode(words_of, texts, model.config.max_tokens)
         text = model.encode_text(torch.from_numpy(tokens).to(device))
-        answers["cosine"].append((image.embedding * text.embedding).sum(-1).float().cpu().numpy())
+        answers["cosine"].append((seen[0].embedding * text.embedding).sum(-1))
         if model.config.has_matching:
-            answers.setdefault("match", []).append(model.match(image, text).float().cpu().numpy())
-    return {name: np.stack(parts) for name, parts in answers.items()}
+            for kind, image in zip(("match", "blind"), seen, strict=True):
+                answers[kind].append(model.match(image, text))
+    return {name: torch.stack(parts).float().cpu().numpy() for name, parts in answers.items()}
 
 
 def _choice(true: np.ndarray, false: np.ndarray) -> float:

@@ -21,6 +21,7 @@ from loctex import model as models
 from loctex.runs import Run, write_whole
 from loctex.snapshot import Snapshot
 
+EXCLUSIVE = {"exclusive_words": scene_foils.EXCLUSIVE}
 MATCH = {"matching_weight": 1.0, "fusion_localization_weight": 1.0}
 MASK = MATCH | {"soft_mask_weight": 1.0}
 RUNS = {
@@ -29,6 +30,10 @@ RUNS = {
     "augmented": {"data": {"distort": 2}},
     "matching": {"loss": MATCH},
     "changed": {"loss": MATCH | {"changed_captions": True}},
+    "exclusive": {"loss": MATCH | {"changed_captions": True}, "data": EXCLUSIVE},
+    "word": {
+        "loss": MATCH | {"changed_captions": True, "changed_word_weight": 1.0}, "data": EXCLUSIVE,
+    },
     "gradcam": {"loss": MASK},
     "attention": {"loss": MASK | {"mask_source": "attention"}},
     "trace": {"loss": MASK | {"mask_source": "trace"}},

@@ -23,6 +23,9 @@ PARTS = {
     "focal": {"loss": {"focal": 2.0}},
     "matching": {"loss": MATCH},
     "changed captions": {"loss": MATCH | {"changed_captions": True}},
+    "changed words": {
+        "loss": MATCH | {"changed_captions": True, "changed_word_weight": 1.0},
+    },
     "fusion localization": {"loss": {"fusion_localization_weight": 1.0}},
     "hidden words": {"loss": {"masked_words_weight": 1.0}},
     "mask by gradcam": {"loss": MATCH | {"soft_mask_weight": 1.0}},
@@ -46,6 +49,7 @@ def batch_of(size: int, wanted: Settings, grid: tuple[int, int]) -> Batch:
     if wanted.loss.changed_captions:
         made.changed = made.tokens.clone()
         made.changed[:, 3] = 5
+        made.new_word = made.old_word = made.changed != made.tokens
     if wanted.data.distort:
         made.distortion = torch.tensor([[1, 0.1, 0.1, -0.1, 1, 0, 0.9, 64, 0.1]]).repeat(size, 1)
     return made

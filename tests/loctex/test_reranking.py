@@ -81,6 +81,13 @@ def test_evaluation_reports_both_rankings_and_grad_cam(snapshot, tmp_path):
              "caption": "a red circle", "foil": "a blue circle"}]  # fmt: skip
     found = foils.score(model, words, split, rows)
     assert found["color_count"] == 1 and found["color_accuracy"] in (0, 0.5, 1)
+    other = rows[0] | {"dataset_id": split[1].dataset_id, "image_id": split[1].image_id}
+    other |= {"kind": "other"}
+    both = foils.score(model, words, split, [*rows, other])  # each sees the other's image
+    alone = [foils.score(model, words, split, [row]) for row in (rows[0], other)]
+    assert both["color_choice_matching"] == alone[0]["color_choice_matching"]
+    assert both["color_choice_blind"] == alone[1]["other_choice_matching"]
+    assert both["other_choice_blind"] == alone[0]["color_choice_matching"]
     same = foils.score(model, words, split, [rows[0] | {"foil": "a red circle"}])
     assert same["color_choice_matching"] == same["color_choice_contrastive"] == 0.5
     with pytest.raises(ValueError, match="none of the images"):
