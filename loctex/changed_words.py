@@ -52,6 +52,14 @@ class Exchange:
             for word in words:
                 self.excludes[word] |= set(words)
 
+    @property
+    def can_change(self) -> bool:
+        """Is there a word for which another can stand in?"""
+        if not self.excludes:
+            return bool(self.options)
+        return any(self.excludes.get(word, set()) & {*words} - {word}
+                   for words in self.options.values() for word in words)  # fmt: skip
+
     def change(self, caption: str, random: np.random.Generator) -> Changed:
         """One word changed, wherever it is said of the same thing; none where none can be."""
         places = [place for place in _places(caption) if self._others(place)]

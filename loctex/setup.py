@@ -89,7 +89,14 @@ def exchange(wanted: Settings, mixture: Mixture) -> Exchange | None:
     if not (wanted.loss.changed_captions and wanted.loss.matching_weight > 0):
         return None
     captions = (caption for split in mixture.splits for caption in split.captions())
-    return Exchange(captions, wanted.data.exclusive_words)
+    found = Exchange(captions, wanted.data.exclusive_words)
+    if not found.can_change:
+        raise ValueError(
+            "loss.changed_captions: no word of the captions can give way to another. Each set of "
+            "data.exclusive_words needs two words that the captions say between the same neighbors "
+            "('a red car', 'a blue car'); sets stand apart by ';'. Or leave it empty"
+        )
+    return found
 
 
 def place(model: LocTexModel, options: TrainSettings, device: torch.device) -> LocTexModel:

@@ -122,3 +122,10 @@ def test_a_loss_that_is_not_finite_is_told_with_its_images_before_anything_is_sa
     assert len(calls) == 3  # a checkpoint each step looks each step
     state = checkpoint.load_state(checkpoint.find(tmp_path / "run", "last"))
     assert state["step"] == 2
+
+
+def test_exclusive_words_that_no_caption_says_are_refused(snapshot, tmp_path):
+    wanted = small(snapshot, loss__matching_weight=1.0, loss__changed_captions=True,
+                   data__exclusive_words="cat dog")  # fmt: skip
+    with pytest.raises(ValueError, match="needs two words that the captions say"):
+        train(wanted, Run(tmp_path / "run"))

@@ -129,3 +129,6 @@ def test_only_words_that_exclude_each_other_change_wherever_the_same_thing_is_na
                     for text, spans in ((caption, one.old), (one.caption, one.new)))  # fmt: skip
         assert len(old) == len(new) == 1 and new.pop() in exchange.excludes[old.pop()]
     assert exchange.change("a square over it", random).old == []
+    assert exchange.can_change and Exchange(said).can_change
+    for sets in ("red; green; blue", "cat dog", "above red"):
+        assert not Exchange(said, sets).can_change
