@@ -65,7 +65,7 @@ def test_a_caption_without_trace_is_given(page, studio):
     record = RECORD | {"dataset_id": first.dataset_id, "image_id": first.image_id, "traces": []}
     store.add(collection, Narrative.from_json(record))
     page.reload()
-    page.wait_for_selector("[data-state=idle]")
+    page.wait_for_selector("[data-state=idle], [data-state=review]")  # of any collection
     page.select_option(".collection", label="given")
     page.wait_for_selector(f"[data-state=idle] .photo[src*='{first.sha256}']")
     choose(page, "Trace")

@@ -145,7 +145,7 @@ def test_the_next_of_a_hundred_thousand_images_is_found_by_an_index(tmp_path):
         began = time.perf_counter()
         image = store.next_image(collection, bob)
         seconds.append(time.perf_counter() - began)
-    assert image.image_id == "99001" and min(seconds) < 0.03
+    assert image.image_id == "99001" and min(seconds) < 0.06
     store.close()
 
 
