@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from loctex import augment, checkpoint, tokenizer, trace, words
 from loctex import model as models
-from loctex.dataset import resize_into
+from loctex.decoding import resize_into
 from loctex.model import ImageFeatures, LocTexModel, TextFeatures
 from loctex.narrative import Word
 from loctex.runs import write_whole

@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 
 from loctex import augment
 from loctex.augment import MEAN, STD
-from loctex.dataset import decode_into
+from loctex.decoding import decode_into
 from loctex.settings import DataSettings
 from loctex.snapshot import decode_image
 from tests.benchmarks import made, turns

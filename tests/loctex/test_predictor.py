@@ -7,7 +7,7 @@ import torch
 
 from loctex import evaluate, predictor, tokenizer
 from loctex import model as models
-from loctex.dataset import decode_into
+from loctex.decoding import decode_into
 from loctex.loop import train
 from loctex.losses import ATTENTION
 from loctex.narrative import Word
