@@ -6,16 +6,14 @@ words and no parser, in any language with spaces; ours. Now and then a synonym c
 that exclude each other are given, only those change, and what is taught is right.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
-from loctex.words import STOP_WORDS, Span
+from loctex.words import STOP_WORDS, WORD, Span
 
-_WORD = re.compile(r"\w+(?:['’-]\w+)*")
 MOST_CAPTIONS = 200_000  # read; more say nothing new
 
 
@@ -96,7 +94,7 @@ def _says_the_same(place: _Place, chosen: _Place) -> bool:
 
 def _places(caption: str) -> list[_Place]:
     """Each word but stop words."""
-    found = list(_WORD.finditer(caption))
+    found = list(WORD.finditer(caption))
     texts = ["", *(m.group().lower() for m in found), ""]
     return [
         _Place(texts[i + 1], texts[i], texts[i + 2], m.span())

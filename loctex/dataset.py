@@ -24,7 +24,7 @@ from loctex.narrative import Narrative
 from loctex.settings import DataSettings
 from loctex.snapshot import Split
 from loctex.streamed import StreamedSplit, shares
-from loctex.tokenizer import Encoder, padded
+from loctex.tokenizer import Encoder, padded, read
 from loctex.word_masking import hide_words
 
 AHEAD = 1024  # images: so long before it is needed, what is streamed is asked for
@@ -184,7 +184,6 @@ class Collate:
     ) -> None:
         self.tokenizer = tokenizer
         self.encoder = Encoder(tokenizer, settings.max_tokens)
-        self.once = Encoder(tokenizer, settings.max_tokens, size=0)  # of what is not said again
         self.settings = settings
         self.grid = grid
         self.is_pinned = is_pinned
@@ -201,7 +200,8 @@ class Collate:
         """
         captions, spans = zip(*(_said(example) for example in examples), strict=True)
         foils = self.foils(captions, examples)
-        rows = self.encoder.rows(captions) + self.once.rows([foil.caption for foil in foils])
+        changed = [foil.caption for foil in foils]  # not said again: not remembered
+        rows = self.encoder.rows(captions) + read(self.tokenizer, changed, self.settings.max_tokens)
         both = padded(rows, self.tokenizer.pad_token_id)
         tokens, offsets = (part[: len(captions)] for part in both)
         lengths = (tokens != self.tokenizer.pad_token_id).sum(axis=1)

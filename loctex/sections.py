@@ -51,7 +51,7 @@ class DataSettings:
         "Words that exclude each other, for captions with one word changed, as in "
         "'left right; red green blue'; empty: found in the captions.",
     )
-    threads: int = setting(2, "Threads that decode images.", 1, 64)
+    threads: int = setting(2, "Threads that make batches and decode images.", 1, 64)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def encode(
     The characters of start, end and padding tokens are (0, 0): they stand for no word. Captions
     are cut at `max_tokens`, the end token kept.
     """
-    return padded(_rows(tokenizer, captions, max_tokens), tokenizer.pad_token_id)
+    return padded(read(tokenizer, captions, max_tokens), tokenizer.pad_token_id)
 
 
 class Encoder:
@@ -88,7 +88,7 @@ class Encoder:
         """(T, 3) int32 of each: token number, first character and the one after the last."""
         found = {c: row for c in captions if (row := self._known.get(c)) is not None}
         new = [caption for caption in captions if caption not in found]
-        found |= zip(new, _rows(self.tokenizer, new, self.max_tokens), strict=True)
+        found |= zip(new, read(self.tokenizer, new, self.max_tokens), strict=True)
         with self._lock:
             self._known |= found
             while len(self._known) > self.size:
@@ -96,7 +96,7 @@ class Encoder:
         return [found[caption] for caption in captions]
 
 
-def _rows(
+def read(
     tokenizer: PreTrainedTokenizerFast, captions: Sequence[str], max_tokens: int
 ) -> list[np.ndarray]:
     """(T, 3) int32 of each caption: token number, first character and the one after the last."""

@@ -22,7 +22,7 @@ STOP_WORDS = frozenset(
     "a an the and or but of in on at to from with by for is are was were be been it its this that "
     "these those there here which who i we you he she they can see image picture also".split()
 )
-_WORD = re.compile(r"\w+(?:['’-]\w+)*")
+WORD = re.compile(r"\w+(?:['’-]\w+)*")
 _SIDE = re.compile(
     r"(?<![\w-])(left|right)(?=(?:-?most|-hand|-sided?|wards?)?(?![\w-]))", re.IGNORECASE
 )
@@ -117,7 +117,7 @@ def numbers(caption: str, offsets: np.ndarray, skips_stop_words: bool = False) -
 
     -1 for what is no word: start, end, padding, punctuation, and stop words where they are skipped.
     """
-    found = [m.span() for m in _WORD.finditer(caption)
+    found = [m.span() for m in WORD.finditer(caption)
              if not (skips_stop_words and m.group().lower() in STOP_WORDS)]  # fmt: skip
     if not found:
         return np.full(len(offsets), -1)

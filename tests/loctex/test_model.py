@@ -115,8 +115,7 @@ def test_what_is_remembered_equals_what_is_read_anew_and_the_oldest_is_forgotten
                               tokenizer.encode(words, part, 16), strict=True):  # fmt: skip
             np.testing.assert_array_equal(fast, slow)
         assert len(remembers._known) <= 10
-    once = tokenizer.Encoder(words, 16, size=0)
-    assert once.rows([]) == [] and len(once.rows(captions)) == len(captions) and not once._known
+    assert tokenizer.read(words, [], 16) == []
 
 
 def test_a_long_caption_is_cut_and_keeps_its_end():
