@@ -23,8 +23,12 @@ from loctex.runs import Run, is_locked, write_whole
 
 def all_runs(workspace: Path) -> list[Run]:
     """The runs of a workspace, by name."""
-    folders = (path for path in (workspace / "runs").glob("[!.]*") if path.is_dir())
-    return [Run(path) for path in sorted(folders)]
+    return [Run(folder) for folder in _folders(workspace)]
+
+
+def unended(workspace: Path) -> list[Run]:
+    """The runs of which no watcher wrote how they ended: they wait, are at work, or by hand."""
+    return [Run(path) for path in _folders(workspace) if not os.path.exists(f"{path}/exit.json")]
 
 
 def queue(workspace: Path) -> list[Run]:
@@ -38,7 +42,16 @@ def stopping(workspace: Path) -> list[Run]:
 
 
 def _having(workspace: Path, file: str) -> list[Run]:
-    return [Run(path.parent) for path in sorted((workspace / "runs").glob(f"[!.]*/{file}"))]
+    return [Run(path) for path in _folders(workspace) if os.path.exists(f"{path}/{file}")]
+
+
+def _folders(workspace: Path) -> list[str]:
+    """Asked ten times a second of hundreds of runs: one listing, and no object for each."""
+    try:
+        with os.scandir(workspace / "runs") as entries:
+            return sorted(one.path for one in entries if one.name[0] != "." and one.is_dir())
+    except FileNotFoundError:
+        return []
 
 
 def ahead(workspace: Path, run: Run) -> list[str]:

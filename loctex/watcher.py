@@ -52,8 +52,7 @@ def startable(workspace: Path) -> list[Run]:
     waiting = jobs.queue(workspace)
     if not waiting:
         return []
-    runs = [run for run in jobs.all_runs(workspace) if not run.exit_file.exists()]
-    taken = [_command(run) for run in runs if run.is_live()]
+    taken = [_command(run) for run in jobs.unended(workspace) if run.is_live()]
     free = []
     for run in waiting:
         command = _command(run)
