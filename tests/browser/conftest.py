@@ -23,13 +23,6 @@ PATIENCE = 240  # seconds until a studio on a busy machine must answer
 expect.set_options(timeout=30_000)  # milliseconds
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A browser on a loaded machine misses deadlines that a quiet one keeps: two more tries."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.flaky(reruns=2))
-
-
 class Studio:
     """`python app.py` over a workspace, on a port of its own."""
 

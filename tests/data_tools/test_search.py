@@ -96,6 +96,7 @@ def test_collections_are_counted_and_say_their_terms(store):
     assert counts == (1, 2, 2, 4) and mine.license == "CC BY 4.0"
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("count", [20_000, pytest.param(200_000, marks=pytest.mark.slow)])
 def test_pages_filters_and_words_take_less_than_150_ms_among_many(tmp_path, count):
     store = Store(f"sqlite:///{tmp_path / 'studio.db'}", tmp_path / "images")

@@ -352,6 +352,7 @@ def test_a_full_disk_is_told_and_the_draft_stays(place):
     store.close()
 
 
+@pytest.mark.timed
 def test_a_minute_of_pointing_is_stored_within_300_ms(place):
     store = Store(*place)
     collection, _ = with_images(store, 1)

@@ -128,6 +128,7 @@ def test_a_crowd_gets_no_image_too_often_and_leaves_none(url, tmp_path, overlap)
     assert Counter(image for image, _ in given) == dict.fromkeys(rows, overlap)
 
 
+@pytest.mark.timed
 def test_the_next_of_a_hundred_thousand_images_is_found_by_an_index(tmp_path):
     store = Store(f"sqlite:///{tmp_path / 'studio.db'}", tmp_path / "images")
     collection, rows = album(store, 1)

@@ -70,6 +70,7 @@ def kill(lock: Path) -> None:
             os.kill(killed, signal.SIGKILL)
 
 
+@pytest.mark.timed
 def test_a_watcher_starts_at_once_and_ends_when_nothing_waits(tmp_path: Path) -> None:
     start = time.monotonic()
     subprocess.run(
@@ -199,6 +200,7 @@ def test_a_trainer_that_ignores_the_stop_file_is_ended(
     assert (run.state, run.exit_code) == ("stopped", -signal_number)
 
 
+@pytest.mark.timed
 def test_a_trainer_killed_is_shown_as_failed_with_the_reason(workspace: Path) -> None:
     run = add(workspace, "one", DEAF)
     wait_for(lambda: is_locked(run.train_lock) and holder(run.train_lock))

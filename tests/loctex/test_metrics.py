@@ -134,6 +134,7 @@ def test_best_iou_equals_trying_every_threshold(levels):
         assert score == max((c & cell).sum() / (c | cell).sum() for c in chosen)
 
 
+@pytest.mark.timed
 def test_ten_thousand_words_are_scored_within_ten_seconds():
     rng = np.random.default_rng(4)
     mask = np.zeros((192, 256), bool)

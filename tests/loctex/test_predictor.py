@@ -249,6 +249,7 @@ def test_the_training_path_and_the_inspecting_path_give_the_same_attention(run, 
         assert abs(seen.score - float(output.image[k] @ output.text[k])) <= 1e-5
 
 
+@pytest.mark.timed
 @pytest.mark.slow
 @pytest.mark.parametrize("preset, limit", [("tiny", 0.1), ("r50", 0.4)])
 def test_a_new_caption_is_answered_in_time(snapshot, preset, limit):

@@ -265,6 +265,7 @@ def test_power_loss_leaves_locks_and_files_that_say_it_is_not_running(workspace:
     assert run.state == "done"
 
 
+@pytest.mark.timed
 def test_an_idle_watcher_beside_five_hundred_runs_costs_little(workspace: Path) -> None:
     for number in range(500):
         run = Run(workspace / "runs" / f"old-{number}")

@@ -80,6 +80,7 @@ def test_an_item_holds_what_the_row_says(tmp_path):
         split[3]
 
 
+@pytest.mark.timed
 def test_an_item_is_read_in_well_under_a_millisecond(tmp_path):
     split = Snapshot.open(write(tmp_path / "s", [row(i) for i in range(300)])).split("train")
     order = np.random.default_rng(0).permutation(300)
@@ -194,6 +195,7 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("size", [(20_000, 20_000), (10_001, 10_000)])
 def test_a_huge_image_is_refused_by_its_header(size):
     began = time.thread_time()

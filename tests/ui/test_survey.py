@@ -181,6 +181,7 @@ def test_progress_says_how_long_it_takes_and_what_went_wrong():
     assert "&lt;damaged&gt;" in html and "64 of 300" in html
 
 
+@pytest.mark.timed
 @pytest.mark.slow
 def test_8000_narratives_are_opened_within_a_second(tmp_path):
     """The fastest of 3: reading the table, the columns, and every number of the page."""

@@ -265,6 +265,7 @@ def test_the_chart_holds_the_panels_that_have_lines(tmp_path):
 # --- what is shown
 
 
+@pytest.mark.timed
 def test_a_tick_with_ten_long_runs_costs_little(workspace, still):
     for number in range(10):
         run = Run(workspace.runs_dir / f"long-{number}")
