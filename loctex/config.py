@@ -53,7 +53,7 @@ class LocTexConfig(PretrainedConfig):
         self.learn_temperature = learn_temperature
         self.fusion_layers = fusion_layers  # 0: no fusion encoder
         self.fusion_width = fusion_width or text_width
-        self.gradcam_layer = gradcam_layer or fusion_layers // 2  # counted from 1
+        self.gradcam_layer = gradcam_layer or (fusion_layers + 1) // 2  # counted from 1
         self.has_matching = has_matching
         self.has_masked_words = has_masked_words
         self.has_changed_words = has_changed_words

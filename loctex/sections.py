@@ -89,7 +89,7 @@ class ModelSettings:
         choices=("random", "text"),
     )
     gradcam_layer: int = setting(
-        0, "Fusion layer that Grad-CAM reads, below the last; 0: the middle.", 0, 47
+        0, "Fusion layer that Grad-CAM reads, below the last; 0: half way, of 3 the second.", 0, 47
     )
 
 
