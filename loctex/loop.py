@@ -4,6 +4,7 @@ import gc
 import math
 import signal
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from tqdm import tqdm
 from loctex import checkpoint, distributed, evaluate, step
 from loctex import optimizer as optimizers
 from loctex import setup as setups
-from loctex.dataset import Collate, Mixture, batches
+from loctex.dataset import Batch, Collate, Mixture, batches
 from loctex.film import Film
 from loctex.meter import Meter
 from loctex.model import LocTexModel
@@ -32,111 +33,159 @@ def train(wanted: Settings, run: Run, resumed: str | None = None) -> dict:
 
     Raises ValueError for what a person can mend, FloatingPointError for a loss that is not finite.
     """
-    options = wanted.train
-    device = distributed.start(options.device)
-    torch.manual_seed(options.seed)
-    snapshots, weights = setups.open_snapshots(wanted.data.snapshots)
-    mixture = Mixture([s.split("train") for s in snapshots], weights, options.seed)
-    validation = next((s.split("val") for s in snapshots if "val" in s.splits), None)
-    batch_size = setups.check_sizes(options.batch_size, mixture.num_places())
+    return Training(wanted, run, resumed).go()
 
-    folder = checkpoint.find(run.path, resumed) if resumed else None
-    model, words = setups.start_model(wanted, mixture, folder)
-    model = setups.place(model, options, device)
-    optimizer = optimizers.make(model, options)
-    averaged = setups.average(model, options.ema) if options.ema else None
-    momentum = None
-    if wanted.loss.queue or wanted.loss.distillation:
-        momentum = MomentumEncoders(model, size=wanted.loss.queue, decay=wanted.loss.momentum)
-    kept = checkpoint.Kept(model, optimizer, averaged, momentum)
-    done, best = kept.restore(folder) if folder else (0, -math.inf)
-    is_first = distributed.rank() == 0
-    if folder and is_first:
-        checkpoint.rewind(run.path, folder)
-    run.cut_back(done)
-    shown = averaged.module if averaged else model  # what is saved, scored and filmed
-    film = None
-    if validation is not None and options.film_every and is_first:
-        film = Film(run, validation, words, options.film_pictures, shown, done)
-    trained = setups.wrap(model, options, device)
-    received = stop_on_signal()
-    board = setups.board(run.path) if options.tensorboard and is_first else None
-    meter, scores, is_stopped = Meter(device), logged_scores(run, done), False
-    number, is_last = done, done >= options.steps
 
-    collate = Collate(
-        tokenizer=words, settings=wanted.data, grid=model.grids()[0],
-        is_pinned=device.type == "cuda", numbers_words=wanted.loss.soft_mask_weight > 0,
-        hides_words=wanted.loss.masked_words_weight > 0 or wanted.data.mask_captions,
-        exchange=setups.exchange(wanted, mixture),
-    )  # fmt: skip
-    made = batches(
-        mixture, collate, wanted.data, batch_size=batch_size, start=done,
-        rank=distributed.rank(), num_ranks=distributed.num_ranks(),
-    )  # fmt: skip
-    gc.freeze()  # else the collector walks through all of torch each time that words were read
-    with closing(made) as source:
-        numbers = range(done + 1, options.steps + 1)
-        progress = tqdm(numbers, initial=done, total=options.steps, unit="step", mininterval=1.0,
-                        disable=distributed.rank() > 0)  # fmt: skip
-        for number in progress:
-            with meter.waiting():
-                batch = next(source).to(device)
-            optimizers.set_learning_rates(optimizer, options, number)
-            optimizer.zero_grad(set_to_none=True)
-            seed = (options.seed, number, distributed.rank())
-            epoch = number * batch_size / mixture.num_places()
-            parts = step.backward(
-                trained, batch, wanted, seed=seed, momentum=momentum,
-                softness=wanted.loss.distillation * min(1.0, epoch),
+class Training:
+    """One process of a run at work: what it trains, what it measures, what it writes down."""
+
+    def __init__(self, wanted: Settings, run: Run, resumed: str | None) -> None:
+        self.wanted, self.run = wanted, run
+        options = wanted.train
+        self.device = distributed.start(options.device)
+        self.is_first = distributed.rank() == 0
+        torch.manual_seed(options.seed)
+        snapshots, weights = setups.open_snapshots(wanted.data.snapshots)
+        self.mixture = Mixture([s.split("train") for s in snapshots], weights, options.seed)
+        self.validation = next((s.split("val") for s in snapshots if "val" in s.splits), None)
+        self.batch_size = setups.check_sizes(options.batch_size, self.mixture.num_places())
+
+        folder = checkpoint.find(run.path, resumed) if resumed else None
+        model, self.words = setups.start_model(wanted, self.mixture, folder)
+        self.model = model = setups.place(model, options, self.device)
+        self.optimizer = optimizers.make(model, options)
+        self.averaged = setups.average(model, options.ema) if options.ema else None
+        self.momentum = None
+        if wanted.loss.queue or wanted.loss.distillation:
+            self.momentum = MomentumEncoders(
+                model, size=wanted.loss.queue, decay=wanted.loss.momentum
+            )
+        self.kept = checkpoint.Kept(model, self.optimizer, self.averaged, self.momentum)
+        self.done, self.best = self.kept.restore(folder) if folder else (0, -math.inf)
+        if folder and self.is_first:
+            checkpoint.rewind(run.path, folder)
+        run.cut_back(self.done)
+
+        self.shown = self.averaged.module if self.averaged else model  # saved, scored and filmed
+        self.film = None
+        if self.validation is not None and options.film_every and self.is_first:
+            self.film = Film(
+                run, self.validation, self.words, options.film_pictures, self.shown, self.done
+            )
+        self.trained = setups.wrap(model, options, self.device)
+        self.received = stop_on_signal()
+        self.board = setups.board(run.path) if options.tensorboard and self.is_first else None
+        self.meter = Meter(self.device)
+        self.scores = logged_scores(run, self.done)
+
+    def go(self) -> dict:
+        """Takes the steps that are left, or those until it is asked to stop."""
+        steps = self.wanted.train.steps
+        gc.freeze()  # else the collector walks through all of torch each time words were read
+        with closing(self.source()) as source:
+            progress = tqdm(range(self.done + 1, steps + 1), initial=self.done, total=steps,
+                            unit="step", mininterval=1.0, disable=not self.is_first)  # fmt: skip
+            for number in progress:
+                with self.meter.waiting():
+                    batch = next(source).to(self.device)
+                self.update(batch, number)
+                is_stopped = self.look(number)
+                self.done = number
+                if is_stopped:
+                    break
+        if self.board:
+            self.board.close()
+        distributed.stop()
+        return {"step": self.done, "is_done": self.done >= steps, "metrics": self.scores}
+
+    def source(self) -> Iterator[Batch]:
+        """This process's parts of the batches of the steps to come."""
+        loss, data = self.wanted.loss, self.wanted.data
+        collate = Collate(
+            tokenizer=self.words, settings=data, grid=self.model.grids()[0],
+            is_pinned=self.device.type == "cuda", numbers_words=loss.soft_mask_weight > 0,
+            hides_words=loss.masked_words_weight > 0 or data.mask_captions,
+            exchange=setups.exchange(self.wanted, self.mixture),
+        )  # fmt: skip
+        return batches(
+            self.mixture, collate, data, batch_size=self.batch_size, start=self.done,
+            rank=distributed.rank(), num_ranks=distributed.num_ranks(),
+        )  # fmt: skip
+
+    def update(self, batch: Batch, number: int) -> None:
+        """One step of the optimizer, and of all that follows the weights."""
+        options = self.wanted.train
+        optimizers.set_learning_rates(self.optimizer, options, number)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = step.backward(
+            self.trained, batch, self.wanted, seed=(options.seed, number, distributed.rank()),
+            momentum=self.momentum,
+            softness=self.wanted.loss.distillation * min(1.0, self.epoch(number)),
+        )  # fmt: skip
+        norm = optimizers.update(self.model, self.optimizer, options.clip)
+        self.meter.add(parts, norm, len(batch.key), number)
+        if self.averaged:
+            self.averaged.update_parameters(self.model)
+        if self.momentum:
+            self.momentum.follow(self.model)
+
+    def look(self, number: int) -> bool:
+        """Logs, scores, films and keeps what is due after this step; whether to stop now."""
+        options = self.wanted.train
+        is_last, is_stopped = number == options.steps, False
+        if is_last or number == 1 or is_turn(number, options.log_every):
+            values = self.meter.read() | {"epoch": self.epoch(number)}
+            write(self.run, number, values | rates(self.model, self.optimizer), self.board)
+            self.check_finite()
+            is_stopped = should_stop(self.run, self.received, self.device)
+        is_scored = self.validation is not None and (
+            is_last or is_turn(number, options.evaluate_every)
+        )
+        is_kept = is_last or is_stopped or is_scored
+        is_kept |= is_turn(number, options.checkpoint_every) or is_turn(number, options.keep_every)
+        if is_kept:
+            self.check_finite()
+        score = self.score(number) if is_scored else -math.inf
+        if self.film and (is_last or is_turn(number, options.film_every)):
+            self.film.shoot(self.shown, number)
+        if is_kept:
+            self.keep(number, score)
+        return is_stopped
+
+    def score(self, number: int) -> float:
+        """Scores the validation split, writes it down; the number by which the best is kept."""
+        limit = self.wanted.train.evaluate_images
+        self.scores = evaluate.score(self.shown, self.words, self.validation, limit=limit).metrics
+        values = {f"val_{name}": value for name, value in self.scores.items()}
+        write(self.run, number, values, self.board)
+        return evaluate.summary(self.scores)
+
+    def keep(self, number: int, score: float) -> None:
+        """A checkpoint, by the first process; the best one where no score was higher."""
+        is_best, self.best = score >= self.best, max(self.best, score)
+        if self.is_first:
+            self.kept.save(
+                self.run.path, number, tokenizer=self.words, best=self.best, is_best=is_best,
+                keep_every=self.wanted.train.keep_every,
             )  # fmt: skip
-            norm = optimizers.update(model, optimizer, options.clip)
-            meter.add(parts, norm, len(batch.key), number)
-            if averaged:
-                averaged.update_parameters(model)
-            if momentum:
-                momentum.follow(model)
 
-            is_last = number == options.steps
-            if is_turn(number, options.log_every) or is_last or number == 1:
-                values = meter.read() | {"epoch": epoch} | rates(model, optimizer)
-                write(run, number, values, board)
-                check_finite(meter, mixture, batch_size)
-                is_stopped = should_stop(run, received, device)
-            is_scored = validation is not None and (
-                is_last or is_turn(number, options.evaluate_every)
-            )
-            is_kept = (
-                is_last
-                or is_stopped
-                or is_scored
-                or any(
-                    is_turn(number, every)
-                    for every in (options.checkpoint_every, options.keep_every)
-                )
-            )
-            if is_kept:
-                check_finite(meter, mixture, batch_size)
-            if is_scored:
-                scored = evaluate.score(shown, words, validation, limit=options.evaluate_images)
-                scores = scored.metrics
-                write(run, number, {f"val_{name}": value for name, value in scores.items()}, board)
-            if film and (is_last or is_turn(number, options.film_every)):
-                film.shoot(shown, number)
-            if is_kept:
-                score = evaluate.summary(scores) if is_scored else -math.inf
-                is_best, best = score >= best, max(best, score)
-                if is_first:
-                    kept.save(
-                        run.path, number, tokenizer=words, best=best, is_best=is_best,
-                        keep_every=options.keep_every,
-                    )  # fmt: skip
-            if is_stopped:
-                break
-    if board:
-        board.close()
-    distributed.stop()
-    return {"step": number, "is_done": is_last, "metrics": scores}
+    def epoch(self, number: int) -> float:
+        """How often each image was seen after so many steps."""
+        return number * self.batch_size / self.mixture.num_places()
+
+    def check_finite(self) -> None:
+        """FloatingPointError, with the batch's images, where a loss or gradient was not finite."""
+        bad = self.meter.bad_step()
+        if bad is None:
+            return
+        names = self.mixture.images(bad - 1, self.batch_size)
+        rest = f" and {len(names) - 6} more" if len(names) > 6 else ""
+        raise FloatingPointError(
+            f"the loss or its gradient was not finite at step {bad}, of the images "
+            f"{', '.join(names[:6])}{rest}; that update was left out. "
+            "Lower train.learning_rate, raise train.warmup_steps, or set --train.precision fp32, "
+            "then start again with --resume"
+        )
 
 
 def is_turn(step: int, every: int) -> bool:
@@ -162,20 +211,6 @@ def rates(model: LocTexModel, optimizer: torch.optim.Optimizer) -> dict[str, flo
     """What the step was taken with."""
     highest = max(group["lr"] for group in optimizer.param_groups)
     return {"temperature": 1 / model.scale.item(), "learning_rate": highest}
-
-
-def check_finite(meter: Meter, mixture: Mixture, batch_size: int) -> None:
-    """FloatingPointError, with what was in the batch, where a loss or gradient was not finite."""
-    bad = meter.bad_step()
-    if bad is not None:
-        names = mixture.images(bad - 1, batch_size)
-        rest = f" and {len(names) - 6} more" if len(names) > 6 else ""
-        raise FloatingPointError(
-            f"the loss or its gradient was not finite at step {bad}, of the images "
-            f"{', '.join(names[:6])}{rest}; that update was left out. "
-            "Lower train.learning_rate, raise train.warmup_steps, or set --train.precision fp32, "
-            "then start again with --resume"
-        )
 
 
 def stop_on_signal() -> list[int]:
