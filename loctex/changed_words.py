@@ -84,6 +84,14 @@ class Exchange:
         return [word for word in options if word != place.word]
 
 
+def is_asked(text: str, sets: str) -> bool:
+    """Whether a word like this one was ever changed, so that a head that learned from such
+    captions can be asked about it. sets: those that they were changed by; "": all that fit."""
+    changed = {*sets.lower().replace(";", " ").split()}
+    said = [found.group().lower() for found in WORD.finditer(text)]
+    return any(word in changed if changed else word not in STOP_WORDS for word in said)
+
+
 def _says_the_same(place: _Place, chosen: _Place) -> bool:
     """The same word beside the same one: "the [red] circle" where "a [red] circle" changes."""
     if place.word != chosen.word:

@@ -32,6 +32,7 @@ class LocTexConfig(PretrainedConfig):
         has_matching: bool = False,
         has_masked_words: bool = False,
         has_changed_words: bool = False,
+        exclusive_words: str = "",
         image_size: int = 224,
         max_tokens: int = 64,
         word_margin: float = 0.2,
@@ -57,6 +58,7 @@ class LocTexConfig(PretrainedConfig):
         self.has_matching = has_matching
         self.has_masked_words = has_masked_words
         self.has_changed_words = has_changed_words
+        self.exclusive_words = exclusive_words  # the sets that the changes were drawn from
         self.image_size = image_size
         self.max_tokens = max_tokens
         self.word_margin = word_margin

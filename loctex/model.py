@@ -275,7 +275,7 @@ def overrides(settings: Settings) -> dict[str, Any]:
 
 def fusion_settings(settings: Settings) -> dict[str, Any]:
     """The fusion encoder that these losses need: of no layers where none does."""
-    model, loss = settings.model, settings.loss
+    model, loss, data = settings.model, settings.loss, settings.data
     is_needed = any(
         (loss.matching_weight, loss.masked_words_weight, loss.fusion_localization_weight)
     )
@@ -286,6 +286,7 @@ def fusion_settings(settings: Settings) -> dict[str, Any]:
         "has_matching": loss.matching_weight > 0,
         "has_masked_words": loss.masked_words_weight > 0,
         "has_changed_words": loss.changed_word_weight > 0,
+        "exclusive_words": data.exclusive_words if loss.changed_word_weight > 0 else "",
     }
 
 

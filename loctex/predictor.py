@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from loctex import augment, checkpoint, tokenizer, trace, words
 from loctex import model as models
+from loctex.changed_words import is_asked
 from loctex.decoding import resize_into
 from loctex.model import ImageFeatures, LocTexModel, TextFeatures
 from loctex.narrative import Word
@@ -141,15 +142,17 @@ class Predictor:
     @torch.inference_mode()
     def doubt(self, caption: str, recorded: Sequence[Word] | None = None) -> np.ndarray | None:
         """(W,) probability that a word of `caption` is not true of the image set before: the most
-        doubtful of its tokens; 0 for words that were cut off.
+        doubtful of its tokens; 0 for words that were cut off, or that no training ever changed.
 
         None for a model that was not trained with changed words. Raises as `attend` does.
         """
-        image, text, offsets, _, spans = self._read(caption, recorded)
-        if not self.model.config.has_changed_words:
+        image, text, offsets, said, spans = self._read(caption, recorded)
+        config = self.model.config
+        if not config.has_changed_words:
             return None
         doubts = self.model.doubt(image, text)[0].float().cpu().numpy()
-        return (words.overlaps(spans, offsets) * doubts).max(axis=1, initial=0)
+        is_known = np.array([is_asked(word.text, config.exclusive_words) for word in said])
+        return (words.overlaps(spans, offsets) * doubts).max(axis=1, initial=0) * is_known
 
     def _read(
         self, caption: str, recorded: Sequence[Word] | None

@@ -208,7 +208,9 @@ def test_a_model_of_changed_words_says_how_much_it_doubts_each_word(snapshot, it
     caption = "there is a red circle, left of " + "it and above " * 40
     doubts = one.doubt(caption)
     assert doubts.shape == (len(caption.split()),)
-    assert (doubts[:5] > 0).all() and (doubts <= 1).all() and (doubts[100:] == 0).all()
+    known = [bool(doubt) for doubt in doubts[:7]]
+    assert known == [False, False, False, True, True, True, False]  # no stop word was ever changed
+    assert (doubts <= 1).all() and (doubts[100:] == 0).all()
     image, text, offsets, *_ = one._read(caption, None)
     with torch.inference_mode():
         cells = one.model.fusion.cells(image.last)
@@ -216,6 +218,8 @@ def test_a_model_of_changed_words_says_how_much_it_doubts_each_word(snapshot, it
         falsehood = one.model.fusion.truth(fused.hidden).softmax(-1)[0, :, 0].numpy()
     circle = [t for t, (a, b) in enumerate(offsets) if b > 15 and a < 22 and b > a]
     assert doubts[4] == pytest.approx(falsehood[circle].max())
+    one.model.config.exclusive_words = "red green; Left right"
+    assert np.flatnonzero(one.doubt(caption)).tolist() == [3, 5]
 
 
 def test_a_model_without_a_matching_head_has_no_probability(run, item):
