@@ -8,10 +8,13 @@ import pytest
 BROWSER = Path(__file__).parent / "browser"
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A loaded machine misses deadlines that a quiet one keeps: two more tries for these."""
     for item in items:
-        if item.path.is_relative_to(BROWSER) or item.get_closest_marker("timed"):
+        if item.path.is_relative_to(BROWSER):
+            item.add_marker(pytest.mark.timed)
+        if item.get_closest_marker("timed"):
             item.add_marker(pytest.mark.flaky(reruns=2))
 
 

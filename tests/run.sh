@@ -23,4 +23,13 @@ fi
 
 [ -x .venv/bin/python ] || python3 -m venv .venv
 .venv/bin/python -m pip install -q --disable-pip-version-check -r tests/requirements.txt
-exec .venv/bin/python -m pytest "$@"  # `-m slow` runs the long ones
+if [ $# -gt 0 ]; then
+    exec .venv/bin/python -m pytest "$@"  # `-m slow` runs the long ones
+fi
+
+# First what may run side by side, each test on one core; then what keeps time, alone.
+failed=0
+OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --maxprocesses=4 \
+    -m "not slow and not gpu and not timed" || failed=$?
+.venv/bin/python -m pytest -m "not slow and not gpu and timed" || failed=$?
+exit $failed
