@@ -220,7 +220,7 @@ def test_a_vision_transformer_and_another_width_work_too():
     torch.manual_seed(0)
     model = models.build(wanted, 300, 0).train()
     parts, found = run(model, wanted)
-    assert model.fusion.cell.weight.shape == (48, 192) and model.fusion.inspected == 0
+    assert model.fusion.cell.weight.shape == (48, 192) and model.fusion.inspected == 1
     assert set(found) == {n for n, p in model.named_parameters() if p.requires_grad}
     assert float(parts["loss_soft_mask"]) > 0
 
