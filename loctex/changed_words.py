@@ -18,10 +18,12 @@ MOST_CAPTIONS = 200_000  # read; more say nothing new
 
 
 class Changed(NamedTuple):
-    """A caption with one word changed, and where: characters of it, and of the true caption."""
+    """A caption with one word changed, and where. new, kept: characters of it, of the word and of
+    the others that could have been changed; old: characters of the true caption."""
 
     caption: str
     new: list[Span]
+    kept: list[Span]
     old: list[Span]
 
 
@@ -62,20 +64,23 @@ class Exchange:
         """One word changed, wherever it is said of the same thing; none where none can be."""
         places = [place for place in _places(caption) if self._others(place)]
         if not places:
-            return Changed(caption, [], [])
+            return Changed(caption, [], [], [])
         chosen = places[random.integers(len(places))]
         others = self._others(chosen)
         word = others[random.integers(len(others))]
-        pieces, new, old, end, length = [], [], [], 0, 0
+        text, new, kept, old, end = "", [], [], [], 0
         for place in _places(caption):
-            if not _says_the_same(place, chosen):
-                continue
-            pieces += [caption[end : place.span[0]], word]
-            length += place.span[0] - end + len(word)
-            new.append((length - len(word), length))
-            old.append(place.span)
-            end = place.span[1]
-        return Changed("".join(pieces) + caption[end:], new, old)
+            first, last = place.span
+            text += caption[end:first]
+            is_changed, begin = _says_the_same(place, chosen), len(text)
+            text += word if is_changed else caption[first:last]
+            end = last
+            if is_changed:
+                new.append((begin, len(text)))
+                old.append(place.span)
+            elif not self.excludes or place.word in self.excludes:
+                kept.append((begin, len(text)))
+        return Changed(text + caption[end:], new, kept, old)
 
     def _others(self, place: _Place) -> list[str]:
         options = self.options.get((place.before, place.after), ())

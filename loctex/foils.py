@@ -7,7 +7,9 @@ them for rendered scenes). For each kind: `choice`, how often the true caption w
 one, by the contrastive head's cosine, by the matching head, and by the sum of both heads' logits;
 `accuracy`, how often the matching head's answers to both are right (a cosine has no threshold);
 `choice_blind`, how often the true caption wins by the matching head where the image is that of
-another line: what is above .5 there is read from the words alone.
+another line: what is above .5 there is read from the words alone. Of a model that was trained with
+changed words, `word_found`: how often the word that it doubts most in the false caption is one that
+differs; `word_chance`: how often one drawn from those that it can be asked about is.
 """
 
 import argparse
@@ -24,10 +26,12 @@ from transformers import PreTrainedTokenizerFast
 
 from loctex import checkpoint, tokenizer
 from loctex import model as models
+from loctex.changed_words import is_asked
 from loctex.model import LocTexModel
 from loctex.predictor import normalise, square
 from loctex.runs import write_whole
 from loctex.snapshot import Snapshot, Split
+from loctex.words import WORD, overlaps
 
 BATCH = 64
 KEYS = ("dataset_id", "image_id", "caption", "foil", "kind")
@@ -51,8 +55,8 @@ def score(
     split: Split,
     rows: Iterable[dict[str, str]],
 ) -> dict[str, float]:
-    """{kind_choice_contrastive, _matching, _both, _blind, kind_accuracy, kind_count}; a tie counts
-    half.
+    """{kind_choice_contrastive, _matching, _both, _blind, kind_accuracy, kind_word_found,
+    kind_word_chance, kind_count}; a tie counts half.
 
     ValueError where the split has none of the images.
     """
@@ -64,7 +68,7 @@ def score(
     rows = [row for row in rows if (row["dataset_id"], row["image_id"]) in number_of]
     if not rows:
         raise ValueError(f"split {split.name!r} has none of the images that the foils are of")
-    columns: dict[str, list[np.ndarray]] = {"cosine": [], "match": [], "blind": []}
+    columns: dict[str, list[np.ndarray]] = defaultdict(list)
     numbers = np.array([number_of[row["dataset_id"], row["image_id"]] for row in rows])
     others = np.roll(numbers, len(rows) // 2)
     for first in range(0, len(rows), BATCH):
@@ -73,7 +77,7 @@ def score(
         for name, value in _answers(model, words_of, *items, rows[part]).items():
             columns[name].append(value)
     kinds = np.array([row["kind"] for row in rows])
-    found = {name: np.concatenate(parts, axis=1) for name, parts in columns.items() if parts}
+    found = {name: np.concatenate(parts, axis=1) for name, parts in columns.items()}
     values: dict[str, float] = {}
     for kind in np.unique(kinds):
         true, false = found["cosine"][:, kinds == kind]
@@ -86,6 +90,9 @@ def score(
             logits = found["match"] + float(model.scale) * found["cosine"]
             values[f"{kind}_choice_both"] = _choice(*logits[:, kinds == kind])
             values[f"{kind}_accuracy"] = float(((true > 0).mean() + (false <= 0).mean()) / 2)
+        if "word" in found and not np.isnan(found["word"][:, kinds == kind]).all():
+            each = np.nanmean(found["word"][:, kinds == kind], axis=1)
+            values |= {f"{kind}_word_found": float(each[0]), f"{kind}_word_chance": float(each[1])}
     return values
 
 
@@ -93,7 +100,8 @@ def _answers(
     model: LocTexModel, words_of, items: Sequence, others: Sequence, rows: Sequence
 ) -> dict[str, np.ndarray]:
     """(2, B) cosines, and log-odds of a match, of the true captions and the false ones; blind: with
-    the images of `others`."""
+    the images of `others`. word: whether the word doubted most is one that differs, and its chance.
+    """
     size, device = model.config.image_size, model.device
     seen = []
     for some in (items, others):
@@ -102,13 +110,35 @@ def _answers(
     answers: dict[str, list[torch.Tensor]] = defaultdict(list)
     for name in ("caption", "foil"):
         texts = [row[name] for row in rows]
-        tokens, _ = tokenizer.encode(words_of, texts, model.config.max_tokens)
+        tokens, offsets = tokenizer.encode(words_of, texts, model.config.max_tokens)
         text = model.encode_text(torch.from_numpy(tokens).to(device))
         answers["cosine"].append((seen[0].embedding * text.embedding).sum(-1))
         if model.config.has_matching:
             for kind, image in zip(("match", "blind"), seen, strict=True):
                 answers[kind].append(model.match(image, text))
-    return {name: torch.stack(parts).float().cpu().numpy() for name, parts in answers.items()}
+    found = {name: torch.stack(parts).float().cpu().numpy() for name, parts in answers.items()}
+    if model.config.has_changed_words:
+        doubts = model.doubt(seen[0], text).float().cpu().numpy()  # of the false captions
+        sets, each = model.config.exclusive_words, zip(rows, doubts, offsets, strict=True)
+        found["word"] = np.array([_word_found(*one, sets) for one in each]).T
+    return found
+
+
+def _word_found(
+    row: dict[str, str], doubts: np.ndarray, offsets: np.ndarray, sets: str
+) -> tuple[float, float]:
+    """Whether the word doubted most is one that differs, and the share of these; NaN where the two
+    captions do not differ word by word, or in no word that can be asked about."""
+    true, said = (list(WORD.finditer(row[name])) for name in ("caption", "foil"))
+    if len(true) != len(said):
+        return np.nan, np.nan
+    pairs = zip(true, said, strict=True)
+    differs = np.array([a.group().lower() != b.group().lower() for a, b in pairs], dtype=bool)
+    asked = np.array([is_asked(word.group(), sets) for word in said], dtype=bool)
+    if not (differs & asked).any():
+        return np.nan, np.nan
+    of_words = (overlaps([word.span() for word in said], offsets) * doubts).max(axis=1)
+    return float(differs[np.where(asked, of_words, -1).argmax()]), float(differs[asked].mean())
 
 
 def _choice(true: np.ndarray, false: np.ndarray) -> float:

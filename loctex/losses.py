@@ -109,18 +109,26 @@ def matching(positive: Tensor, negative: Tensor, is_valid: Tensor) -> Tensor:
     return (true + (false * is_valid).sum(0)).sum() / (1 + len(negative))
 
 
-def changed_words(old: Tensor, new: Tensor, is_old: Tensor, is_new: Tensor) -> Tensor:
-    """Two-way cross-entropy of words: the changed one is false of the image, the old one true.
+def changed_words(
+    old: Tensor, new: Tensor, is_old: Tensor, is_new: Tensor, is_kept: Tensor
+) -> Tensor:
+    """Two-way cross-entropy of words: the changed one is false of the image; true are the one that
+    stood in its place, and those beside it that were kept (else each word of a false caption would
+    be called false).
 
     old, new: (B, T, 2) logits (false, true) of the tokens of the true and of the changed captions.
-    is_old, is_new: (B, T) bool, the tokens of the word. A pair's loss is the mean of both words'
-    over their tokens; summed over the B pairs, 0 of a caption without a changed word. Ours.
+    is_old: (B, T) bool, the word in the true ones; is_new, is_kept: in the changed ones. Each kind
+    is a mean over its tokens; the false kind counts half, the true ones the other. Summed over the
+    B pairs, 0 of a caption without a changed word. Ours.
     """
-    result = 0.0
-    for logits, chosen, answer in ((old, is_old, 1), (new, is_new, 0)):
+
+    def mean(logits: Tensor, chosen: Tensor, answer: int) -> Tensor:
         each = -F.log_softmax(logits.float(), dim=-1)[..., answer] * chosen
-        result = result + (each.sum(1) / chosen.sum(1).clamp_min(1)).sum() / 2
-    return result
+        return each.sum(1) / chosen.sum(1).clamp_min(1)
+
+    true, kept = mean(old, is_old, 1), mean(new, is_kept, 1)
+    true = torch.where(is_kept.any(1), (true + kept) / 2, true)
+    return (true + mean(new, is_new, 0)).sum() / 2
 
 
 def masked_words(logits: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:

@@ -50,6 +50,7 @@ def batch_of(size: int, wanted: Settings, grid: tuple[int, int]) -> Batch:
         made.changed = made.tokens.clone()
         made.changed[:, 3] = 5
         made.new_word = made.old_word = made.changed != made.tokens
+        made.kept_word = ~made.new_word
     if wanted.data.distort:
         made.distortion = torch.tensor([[1, 0.1, 0.1, -0.1, 1, 0, 0.9, 64, 0.1]]).repeat(size, 1)
     return made

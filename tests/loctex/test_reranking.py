@@ -90,6 +90,7 @@ def test_evaluation_reports_both_rankings_and_grad_cam(snapshot, tmp_path):
     assert both["other_choice_blind"] == alone[0]["color_choice_matching"]
     same = foils.score(model, words, split, [rows[0] | {"foil": "a red circle"}])
     assert same["color_choice_matching"] == same["color_choice_contrastive"] == 0.5
+    assert "color_word_found" not in found
     with pytest.raises(ValueError, match="none of the images"):
         foils.score(model, words, split, [rows[0] | {"image_id": "elsewhere"}])
 
@@ -108,7 +109,7 @@ def test_a_word_gives_way_to_one_seen_between_the_same_neighbors():
     random = np.random.default_rng(0)
     found = {exchange.change("A red circle above it.", random).caption for _ in range(60)}
     assert found == {"A blue circle above it.", "A red circle below it.", "A red star above it."}
-    assert exchange.change("nothing known", random) == ("nothing known", [], [])
+    assert exchange.change("nothing known", random) == ("nothing known", [], [], [])
     assert all("image" not in words for words in exchange.options.values())  # a stop word
 
 
@@ -125,6 +126,10 @@ def test_only_words_that_exclude_each_other_change_wherever_the_same_thing_is_na
         "A red circle below it, a red square. The red circle.",
     }
     for one in changes:
+        said_so = zip(one.caption.split(), caption.split(), strict=True)
+        same = [word.strip(".,") for word, before in said_so if word == before]
+        kept = [one.caption[a:b] for a, b in one.kept]
+        assert kept == [word for word in same if word in exchange.excludes]
         old, new = ({text[a:b] for a, b in spans}
                     for text, spans in ((caption, one.old), (one.caption, one.new)))  # fmt: skip
         assert len(old) == len(new) == 1 and new.pop() in exchange.excludes[old.pop()]
@@ -132,3 +137,29 @@ def test_only_words_that_exclude_each_other_change_wherever_the_same_thing_is_na
     assert exchange.can_change and Exchange(said).can_change
     for sets in ("red; green; blue", "cat dog", "above red"):
         assert not Exchange(said, sets).can_change
+
+
+def test_the_word_doubted_most_is_looked_for_among_those_that_can_be_asked_about():
+    row = {"caption": "A red circle is left of it.", "foil": "A blue circle is left of it."}
+    offsets = np.array([(0, 0), (0, 1), (2, 4), (4, 6), (7, 13), (14, 16), (17, 21), (0, 0)])
+    doubts = np.array([1, 0.9, 0.1, 0.6, 0.5, 0.9, 0.3, 1])  # "bl" and "ue" are two tokens
+    sets = "red blue; circle star; left right"
+    assert foils._word_found(row, doubts, offsets, sets) == (1.0, 1 / 3)
+    assert foils._word_found(row, doubts, offsets, "") == (1.0, 1 / 3)  # "a", "is": stop words
+    doubts[4] = 0.7
+    assert foils._word_found(row, doubts, offsets, sets) == (0.0, 1 / 3)
+    other = row | {"foil": "A big blue circle is left of it."}
+    assert np.isnan(foils._word_found(other, doubts, offsets, sets)).all()
+    assert np.isnan(foils._word_found(row, doubts, offsets, "left right")).all()
+
+
+def test_foils_say_how_often_the_changed_word_is_the_one_in_doubt(snapshot, tmp_path):
+    wanted = small(snapshot, loss__matching_weight=1.0, loss__changed_captions=True,
+                   loss__changed_word_weight=1.0, train__steps=2)  # fmt: skip
+    train(wanted, Run(tmp_path / "run"))
+    model, words = models.load(tmp_path / "run/last"), tokenizer.load(tmp_path / "run/last")
+    split = Snapshot.open(snapshot).split("val")
+    rows = [{"dataset_id": split[0].dataset_id, "image_id": split[0].image_id, "kind": "color",
+             "caption": "a red circle", "foil": f"a {color} circle"} for color in ("blue", "green")]
+    found = foils.score(model, words, split, rows)
+    assert found["color_word_found"] in (0, 0.5, 1) and found["color_word_chance"] == 0.5
