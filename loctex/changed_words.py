@@ -18,13 +18,13 @@ MOST_CAPTIONS = 200_000  # read; more say nothing new
 
 
 class Changed(NamedTuple):
-    """A caption with one word changed, and where. new, kept: characters of it, of the word and of
-    the others that could have been changed; old: characters of the true caption."""
+    """A caption with one word changed, and where. new, kept: characters of it, of that word and of
+    the others that could have been changed; true: of all of these in the caption as it was."""
 
     caption: str
     new: list[Span]
     kept: list[Span]
-    old: list[Span]
+    true: list[Span]
 
 
 class _Place(NamedTuple):
@@ -68,19 +68,17 @@ class Exchange:
         chosen = places[random.integers(len(places))]
         others = self._others(chosen)
         word = others[random.integers(len(others))]
-        text, new, kept, old, end = "", [], [], [], 0
+        text, new, kept, true, end = "", [], [], [], 0
         for place in _places(caption):
             first, last = place.span
             text += caption[end:first]
             is_changed, begin = _says_the_same(place, chosen), len(text)
             text += word if is_changed else caption[first:last]
             end = last
-            if is_changed:
-                new.append((begin, len(text)))
-                old.append(place.span)
-            elif not self.excludes or place.word in self.excludes:
-                kept.append((begin, len(text)))
-        return Changed(text + caption[end:], new, kept, old)
+            if is_changed or not self.excludes or place.word in self.excludes:
+                (new if is_changed else kept).append((begin, len(text)))
+                true.append(place.span)
+        return Changed(text + caption[end:], new, kept, true)
 
     def _others(self, place: _Place) -> list[str]:
         options = self.options.get((place.before, place.after), ())

@@ -60,7 +60,7 @@ class Batch:
     changed: Tensor | None = None  # (B, T) int64 tokens of the caption with one word changed
     new_word: Tensor | None = None  # (B, T) bool: tokens of `changed` that say the new word
     kept_word: Tensor | None = None  # (B, T) bool: tokens of `changed` that say others, kept
-    old_word: Tensor | None = None  # (B, T) bool: tokens of `tokens` that said the old one
+    true_word: Tensor | None = None  # (B, T) bool: tokens of `tokens` that say the same ones
     hidden_at: Tensor | None = None  # (B, K) int64 places of hidden tokens, rising; 0: none
 
     def to(self, device: torch.device | str) -> "Batch":
@@ -254,8 +254,8 @@ class Collate:
         """The changed captions, as (B, T) tokens at (B, T, 2) characters, and what changed."""
         batch.changed = torch.from_numpy(tokens)
         sides = ((offsets, [foil.new for foil in foils]), (offsets, [foil.kept for foil in foils]),
-                 (batch.offsets.numpy(), [foil.old for foil in foils]))  # fmt: skip
-        batch.new_word, batch.kept_word, batch.old_word = (
+                 (batch.offsets.numpy(), [foil.true for foil in foils]))  # fmt: skip
+        batch.new_word, batch.kept_word, batch.true_word = (
             torch.from_numpy(np.stack([
                 words.overlaps(row, spans).any(axis=1)
                 for row, spans in zip(places, said, strict=True)

@@ -110,25 +110,24 @@ def matching(positive: Tensor, negative: Tensor, is_valid: Tensor) -> Tensor:
 
 
 def changed_words(
-    old: Tensor, new: Tensor, is_old: Tensor, is_new: Tensor, is_kept: Tensor
+    true: Tensor, changed: Tensor, is_true: Tensor, is_new: Tensor, is_kept: Tensor
 ) -> Tensor:
-    """Two-way cross-entropy of words: the changed one is false of the image; true are the one that
-    stood in its place, and those beside it that were kept (else each word of a false caption would
-    be called false).
+    """Two-way cross-entropy of words: the changed one is false of the image; true are those beside
+    it that were kept, and all of the true caption (else each word of a false caption is doubted).
 
-    old, new: (B, T, 2) logits (false, true) of the tokens of the true and of the changed captions.
-    is_old: (B, T) bool, the word in the true ones; is_new, is_kept: in the changed ones. Each kind
-    is a mean over its tokens; the false kind counts half, the true ones the other. Summed over the
-    B pairs, 0 of a caption without a changed word. Ours.
+    true, changed: (B, T, 2) logits (false, true) of the tokens of both captions. is_true: (B, T)
+    bool, the words of the true one; is_new, is_kept: of the changed one. Each kind is a mean over
+    its tokens; the false kind counts half, the true kinds the other. Summed over the B pairs, 0 of
+    a caption without a changed word. Ours.
     """
 
     def mean(logits: Tensor, chosen: Tensor, answer: int) -> Tensor:
         each = -F.log_softmax(logits.float(), dim=-1)[..., answer] * chosen
         return each.sum(1) / chosen.sum(1).clamp_min(1)
 
-    true, kept = mean(old, is_old, 1), mean(new, is_kept, 1)
-    true = torch.where(is_kept.any(1), (true + kept) / 2, true)
-    return (true + mean(new, is_new, 0)).sum() / 2
+    right, kept = mean(true, is_true, 1), mean(changed, is_kept, 1)
+    right = torch.where(is_kept.any(1), (right + kept) / 2, right)
+    return (right + mean(changed, is_new, 0)).sum() / 2
 
 
 def masked_words(logits: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:

@@ -54,7 +54,7 @@ def fused_losses(
         sums["matching"] = losses.matching(answers[0], negative, is_valid)
         if loss.changed_word_weight > 0:
             hidden = positive.hidden, parts[2].hidden  # of the true and of the changed captions
-            words = batch.old_word, batch.new_word, batch.kept_word
+            words = batch.true_word, batch.new_word, batch.kept_word
             sums["changed_word"] = losses.changed_words(*map(fusion.truth, hidden), *words)
         if loss.soft_mask_weight > 0:
             sums["soft_mask"] = losses.matching(answers[-2], answers[-1][None], is_valid[:1])

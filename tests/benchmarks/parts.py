@@ -49,8 +49,8 @@ def batch_of(size: int, wanted: Settings, grid: tuple[int, int]) -> Batch:
     if wanted.loss.changed_captions:
         made.changed = made.tokens.clone()
         made.changed[:, 3] = 5
-        made.new_word = made.old_word = made.changed != made.tokens
-        made.kept_word = ~made.new_word
+        made.new_word = made.changed != made.tokens
+        made.kept_word, made.true_word = is_said & ~made.new_word, is_said
     if wanted.data.distort:
         made.distortion = torch.tensor([[1, 0.1, 0.1, -0.1, 1, 0, 0.9, 64, 0.1]]).repeat(size, 1)
     return made

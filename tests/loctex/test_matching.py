@@ -250,32 +250,32 @@ def changes(size=8, tokens=6) -> Batch:
     made.changed, made.new_word = made.tokens.clone(), torch.zeros(size, tokens, dtype=torch.bool)
     made.changed[:-1, 2:4] = 7
     made.new_word[:-1, 2:4] = True
-    made.old_word, made.kept_word = made.new_word.clone(), torch.zeros_like(made.new_word)
-    made.kept_word[:-1, 4] = True
+    made.true_word, made.kept_word = made.new_word.clone(), torch.zeros_like(made.new_word)
+    made.kept_word[:-1, 4] = made.true_word[:-1, 4] = True
     return made
 
 
 def test_the_loss_of_changed_words_equals_a_slow_reference_and_known_answers():
     torch.manual_seed(0)
-    old, new = torch.randn(2, 3, 5, 2, dtype=torch.float64)
-    is_old, is_new = torch.rand(2, 3, 5) < 0.5
-    is_old[2], is_new[2] = False, False
+    true, changed = torch.randn(2, 3, 5, 2, dtype=torch.float64)
+    is_true, is_new = torch.rand(2, 3, 5) < 0.5
+    is_true[2], is_new[2] = False, False
     is_kept = ~is_new
     is_kept[1:] = False  # the second caption keeps none
-    assert is_old[:2].any(1).all() and is_new[:2].any(1).all() and is_kept[0].any()
+    assert is_true[:2].any(1).all() and is_new[:2].any(1).all() and is_kept[0].any()
     slow = 0.0
     for row, share in ((0, 0.25), (1, 0.5), (2, 0.0)):
         for logits, chosen, answer, weight in (
-            (old, is_old, 1, share), (new, is_kept, 1, 0.25), (new, is_new, 0, 0.5)
+            (true, is_true, 1, share), (changed, is_kept, 1, 0.25), (changed, is_new, 0, 0.5)
         ):  # fmt: skip
             picked = [-logits[row, t].log_softmax(0)[answer] for t in range(5) if chosen[row, t]]
             slow += float(sum(picked) / len(picked)) * weight if picked else 0.0
-    fast = losses.changed_words(old, new, is_old, is_new, is_kept)
+    fast = losses.changed_words(true, changed, is_true, is_new, is_kept)
     assert float(fast) == pytest.approx(slow, abs=1e-6)
-    even, none = torch.zeros(3, 5, 2), is_old & False
-    same = losses.changed_words(even, even, is_old, is_new, is_kept)
+    even, none = torch.zeros(3, 5, 2), is_true & False
+    same = losses.changed_words(even, even, is_true, is_new, is_kept)
     assert float(same) == pytest.approx(2 * math.log(2))
-    assert float(losses.changed_words(old, new, none, none, none)) == 0
+    assert float(losses.changed_words(true, changed, none, none, none)) == 0
 
 
 def test_changed_words_are_told_from_the_image_and_the_same_in_chunks():
