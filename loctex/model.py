@@ -70,12 +70,10 @@ class LocTexModel(PreTrainedModel):
         self.image_projection = nn.Linear(self.backbone.channels[-1], config.embedding)
         self.text_projection = nn.Linear(config.text_width, config.embedding)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(config.start_temperature)))
-        self.log_scale.requires_grad_(config.learn_temperature)
         self.attention = nn.ModuleList(
             AttentionMap(channels=channels, width=config.text_width, size=config.attention)
             for channels in self.backbone.channels
         )
-        self.attention.requires_grad_(config.localized)
         self.fusion = None
         if config.fusion_layers:
             self.fusion = FusionEncoder(
@@ -87,8 +85,14 @@ class LocTexModel(PreTrainedModel):
                 has_masked_words=config.has_masked_words,
                 has_changed_words=config.has_changed_words,
             )
+        self.hold_still()
         self.clamp_scales()
         self.post_init()
+
+    def hold_still(self) -> None:
+        """No gradient for what its config says is not learned; transformers' loading forgets it."""
+        self.log_scale.requires_grad_(self.config.learn_temperature)
+        self.attention.requires_grad_(self.config.localized)
 
     def _init_weights(self, module: nn.Module) -> None:
         """timm and Bert start their own weights; the heads keep PyTorch's."""
@@ -346,4 +350,5 @@ def load(folder: Path | str, changes: dict[str, Any] | None = None) -> LocTexMod
     wrong = {k: sorted(map(str, v)) for k, v in loading.items() if v}
     if wrong:
         raise ValueError(f"{folder}: the weights do not fit its config.json: {wrong!r:.300}")
+    model.hold_still()
     return model

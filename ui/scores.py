@@ -9,6 +9,7 @@ from loctex.narrative import Narrative
 from ui.models import Seen
 
 LOW = 0.9  # a true sentence fits better than most; of wrong ones nine in ten are below
+DOUBTED = 0.9  # the loss gives the one false word half of its weight: .5 is no even chance
 Row = dict[str, str]  # name, value, help; note: a line below; is_low: "yes" where it is bad
 
 
@@ -60,7 +61,7 @@ def doubts(seen: Seen) -> list[Row]:
     """The words that the model finds untrue of the picture, the worst first."""
     if seen.doubt is None:
         return []
-    worst = [n for n in np.argsort(-seen.doubt, kind="stable").tolist() if seen.doubt[n] > 0.5]
+    worst = [n for n in np.argsort(-seen.doubt, kind="stable").tolist() if seen.doubt[n] > DOUBTED]
     said = [f"{seen.attention.words[n].text.strip(',.;:')} {seen.doubt[n]:.0%}" for n in worst[:3]]
     shown = row("Words in doubt", ", ".join(said) or "none", "Words that the model finds untrue of "
                 "the picture, and how sure it is; learned from captions with one word changed.",

@@ -93,7 +93,10 @@ EVERYTHING = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("values", [{"model__text_dropout": 0.1}, EVERYTHING])
+CONTRASTIVE = {"loss__localization_weight": 0.0, "loss__learn_temperature": False}
+
+
+@pytest.mark.parametrize("values", [{"model__text_dropout": 0.1}, EVERYTHING, CONTRASTIVE])
 def test_stopped_by_file_and_resumed_equals_undisturbed(snapshot, tmp_path, values):
     wanted = small(snapshot, **values)
     train(wanted, Run(tmp_path / "whole"))

@@ -180,9 +180,9 @@ def test_words_in_doubt_are_named_the_worst_first():
     maps = np.ones((6, 2, 2))
     attention = Attention("", words, (), maps, np.zeros((6, 3)), np.zeros((6, 4)), 0.5, None, None)
     said = [scores.doubts(Seen(attention, {}, 0.2, 0.5, doubt and np.array(doubt)))
-            for doubt in (None, [0.1] * 6, [0, 0.6, 0.91, 0.5, 0.8, 0.7])]  # fmt: skip
+            for doubt in (None, [0.1] * 6, [0, 0.93, 0.99, 0.5, 0.97, 0.95])]  # fmt: skip
     assert said[0] == [] and said[1][0]["value"] == "none" and "is_low" not in said[1][0]
-    assert said[2][0]["value"] == "ball 91%, green 80%, boxes 70%"
+    assert said[2][0]["value"] == "ball 99%, green 97%, boxes 95%"
     assert said[2][0]["note"] == "and 1 more" and said[2][0]["is_low"] == "yes"
 
 
