@@ -9,7 +9,9 @@ one, by the contrastive head's cosine, by the matching head, and by the sum of b
 `choice_blind`, how often the true caption wins by the matching head where the image is that of
 another line: what is above .5 there is read from the words alone. Of a model that was trained with
 changed words, `word_found`: how often the word that it doubts most in the false caption is one that
-differs; `word_chance`: how often one drawn from those that it can be asked about is.
+differs; `word_chance`: how often one drawn from those that it can be asked about is. And the share
+of words that Inspect would name, doubted above .9: `word_named`, of those that differ;
+`word_named_kept`, of the others beside them; `word_named_true`, of all in the true caption.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from transformers import PreTrainedTokenizerFast
 
 from loctex import checkpoint, tokenizer
 from loctex import model as models
-from loctex.changed_words import is_asked
+from loctex.changed_words import DOUBTED, is_asked
 from loctex.model import LocTexModel
 from loctex.predictor import normalise, square
 from loctex.runs import write_whole
@@ -34,6 +36,8 @@ from loctex.snapshot import Snapshot, Split
 from loctex.words import WORD, overlaps
 
 BATCH = 64
+WORDS = ("word_found", "word_chance", "word_named", "word_named_kept", "word_named_true")
+Tokens = tuple[np.ndarray, np.ndarray]  # (T,) doubt in each token, (T, 2) caption characters
 KEYS = ("dataset_id", "image_id", "caption", "foil", "kind")
 
 
@@ -55,8 +59,8 @@ def score(
     split: Split,
     rows: Iterable[dict[str, str]],
 ) -> dict[str, float]:
-    """{kind_choice_contrastive, _matching, _both, _blind, kind_accuracy, kind_word_found,
-    kind_word_chance, kind_count}; a tie counts half.
+    """{kind_choice_contrastive, _matching, _both, _blind, kind_accuracy, kind_count} and kind_ with
+    each of WORDS; a tie counts half.
 
     ValueError where the split has none of the images.
     """
@@ -90,9 +94,10 @@ def score(
             logits = found["match"] + float(model.scale) * found["cosine"]
             values[f"{kind}_choice_both"] = _choice(*logits[:, kinds == kind])
             values[f"{kind}_accuracy"] = float(((true > 0).mean() + (false <= 0).mean()) / 2)
-        if "word" in found and not np.isnan(found["word"][:, kinds == kind]).all():
-            each = np.nanmean(found["word"][:, kinds == kind], axis=1)
-            values |= {f"{kind}_word_found": float(each[0]), f"{kind}_word_chance": float(each[1])}
+        if "word" in found:
+            for name, each in zip(WORDS, found["word"][:, kinds == kind], strict=True):
+                if not np.isnan(each).all():
+                    values[f"{kind}_{name}"] = float(np.nanmean(each))
     return values
 
 
@@ -100,45 +105,53 @@ def _answers(
     model: LocTexModel, words_of, items: Sequence, others: Sequence, rows: Sequence
 ) -> dict[str, np.ndarray]:
     """(2, B) cosines, and log-odds of a match, of the true captions and the false ones; blind: with
-    the images of `others`. word: whether the word doubted most is one that differs, and its chance.
-    """
+    the images of `others`. word: (5, B), see `_words`."""
     size, device = model.config.image_size, model.device
     seen = []
     for some in (items, others):
         pixels = np.stack([square(simplejpeg.decode_jpeg(item.image), size) for item in some])
         seen.append(model.encode_image(normalise(torch.from_numpy(pixels).to(device))))
     answers: dict[str, list[torch.Tensor]] = defaultdict(list)
+    doubts = []
     for name in ("caption", "foil"):
         texts = [row[name] for row in rows]
         tokens, offsets = tokenizer.encode(words_of, texts, model.config.max_tokens)
         text = model.encode_text(torch.from_numpy(tokens).to(device))
         answers["cosine"].append((seen[0].embedding * text.embedding).sum(-1))
+        if model.config.has_changed_words:
+            doubt = model.doubt(seen[0], text).float().cpu().numpy()
+            doubts.append(zip(doubt, offsets, strict=True))
         if model.config.has_matching:
             for kind, image in zip(("match", "blind"), seen, strict=True):
                 answers[kind].append(model.match(image, text))
     found = {name: torch.stack(parts).float().cpu().numpy() for name, parts in answers.items()}
-    if model.config.has_changed_words:
-        doubts = model.doubt(seen[0], text).float().cpu().numpy()  # of the false captions
-        sets, each = model.config.exclusive_words, zip(rows, doubts, offsets, strict=True)
-        found["word"] = np.array([_word_found(*one, sets) for one in each]).T
+    if doubts:
+        sets, each = model.config.exclusive_words, zip(rows, *doubts, strict=True)
+        found["word"] = np.array([_words(*one, sets) for one in each]).T
     return found
 
 
-def _word_found(
-    row: dict[str, str], doubts: np.ndarray, offsets: np.ndarray, sets: str
-) -> tuple[float, float]:
-    """Whether the word doubted most is one that differs, and the share of these; NaN where the two
-    captions do not differ word by word, or in no word that can be asked about."""
-    true, said = (list(WORD.finditer(row[name])) for name in ("caption", "foil"))
-    if len(true) != len(said):
-        return np.nan, np.nan
-    pairs = zip(true, said, strict=True)
-    differs = np.array([a.group().lower() != b.group().lower() for a, b in pairs], dtype=bool)
-    asked = np.array([is_asked(word.group(), sets) for word in said], dtype=bool)
-    if not (differs & asked).any():
-        return np.nan, np.nan
-    of_words = (overlaps([word.span() for word in said], offsets) * doubts).max(axis=1)
-    return float(differs[np.where(asked, of_words, -1).argmax()]), float(differs[asked].mean())
+def _words(row: dict[str, str], true: Tokens, said: Tokens, sets: str) -> tuple[float, ...]:
+    """The scores in WORDS of two captions, from the doubt in their tokens; NaN where they do not
+    differ word by word, or in no word that can be asked about."""
+    captions = [list(WORD.finditer(row[name])) for name in ("caption", "foil")]
+    if len(captions[0]) != len(captions[1]):
+        return (np.nan,) * len(WORDS)
+    asked = np.array([is_asked(word.group(), sets) for word in captions[1]], dtype=bool)
+    pairs = zip(*captions, strict=True)
+    differs = np.array([a.group().lower() != b.group().lower() for a, b in pairs])[asked]
+    if not differs.any():
+        return (np.nan,) * len(WORDS)
+    of_true, of_false = (
+        (overlaps([word.span() for word in caption], offsets) * doubts).max(axis=1)[asked]
+        for caption, (doubts, offsets) in zip(captions, (true, said), strict=True)
+    )
+    named = (of_false[differs], of_false[~differs], of_true)
+    return (
+        float(differs[of_false.argmax()]),
+        float(differs.mean()),
+        *(float((part > DOUBTED).mean()) if len(part) else np.nan for part in named),
+    )
 
 
 def _choice(true: np.ndarray, false: np.ndarray) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from loctex import metrics, trace, words
+from loctex.changed_words import DOUBTED
 from loctex.narrative import Narrative
 from ui.models import Seen
 
 LOW = 0.9  # a true sentence fits better than most; of wrong ones nine in ten are below
-DOUBTED = 0.9  # the loss gives the one false word half of its weight: .5 is no even chance
 Row = dict[str, str]  # name, value, help; note: a line below; is_low: "yes" where it is bad
 
 

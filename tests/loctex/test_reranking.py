@@ -144,15 +144,18 @@ def test_only_words_that_exclude_each_other_change_wherever_the_same_thing_is_na
 def test_the_word_doubted_most_is_looked_for_among_those_that_can_be_asked_about():
     row = {"caption": "A red circle is left of it.", "foil": "A blue circle is left of it."}
     offsets = np.array([(0, 0), (0, 1), (2, 4), (4, 6), (7, 13), (14, 16), (17, 21), (0, 0)])
-    doubts = np.array([1, 0.9, 0.1, 0.6, 0.5, 0.9, 0.3, 1])  # "bl" and "ue" are two tokens
+    doubts = np.array([1, 0.99, 0.1, 0.95, 0.5, 0.99, 0.3, 1])  # "bl" and "ue" are two tokens
+    true = (np.array([0.2, 0.92, 0.91]), np.array([(2, 5), (6, 12), (16, 20)]))
     sets = "red blue; circle star; left right"
-    assert foils._word_found(row, doubts, offsets, sets) == (1.0, 1 / 3)
-    assert foils._word_found(row, doubts, offsets, "") == (1.0, 1 / 3)  # "a", "is": stop words
-    doubts[4] = 0.7
-    assert foils._word_found(row, doubts, offsets, sets) == (0.0, 1 / 3)
+    expected = pytest.approx((1, 1 / 3, 1, 0, 2 / 3))
+    assert foils._words(row, true, (doubts, offsets), sets) == expected
+    assert foils._words(row, true, (doubts, offsets), "") == expected  # "a", "is": stop words
+    doubts[4] = 0.97
+    found = foils._words(row, true, (doubts, offsets), sets)
+    assert found == pytest.approx((0, 1 / 3, 1, 1 / 2, 2 / 3))
     other = row | {"foil": "A big blue circle is left of it."}
-    assert np.isnan(foils._word_found(other, doubts, offsets, sets)).all()
-    assert np.isnan(foils._word_found(row, doubts, offsets, "left right")).all()
+    assert np.isnan(foils._words(other, true, (doubts, offsets), sets)).all()
+    assert np.isnan(foils._words(row, true, (doubts, offsets), "left right")).all()
 
 
 def test_foils_say_how_often_the_changed_word_is_the_one_in_doubt(snapshot, tmp_path):
@@ -165,3 +168,4 @@ def test_foils_say_how_often_the_changed_word_is_the_one_in_doubt(snapshot, tmp_
              "caption": "a red circle", "foil": f"a {color} circle"} for color in ("blue", "green")]
     found = foils.score(model, words, split, rows)
     assert found["color_word_found"] in (0, 0.5, 1) and found["color_word_chance"] == 0.5
+    assert {f"color_{name}" for name in foils.WORDS} <= set(found)
