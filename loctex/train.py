@@ -70,8 +70,9 @@ def work(wanted: Settings, run: Run, resumed: str | None, is_first: bool) -> Non
         write_whole(run.settings_file, settings.dump(wanted))
     try:
         outcome = loop.train(wanted, run, resumed)
-    except RuntimeError as error:
-        if not (isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)):
+    except (MemoryError, RuntimeError) as error:  # of numpy in a loader's thread, or of torch
+        is_full = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not (is_full or "allocate memory" in str(error)):
             raise
         raise ValueError(f"out of memory: {estimate.what_fits(wanted)}\n{error}") from error
     if is_first and outcome.pop("is_done"):

@@ -55,14 +55,21 @@ def test_the_largest_batch_is_the_one_whose_estimate_just_fits():
     assert estimate.largest_batch(wanted, 1e9) == 0
 
 
-def test_out_of_memory_names_the_batch_that_would_fit(snapshot, tmp_path, monkeypatch, capsys):
+FULL = [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        MemoryError("Unable to allocate 96.0 MiB. Tried to allocate an array")]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", FULL, ids=["GPU", "loader"])
+def test_out_of_memory_names_the_batch_that_would_fit(
+    snapshot, tmp_path, monkeypatch, capsys, error
+):
     """As a GPU of 16 GB, of which 10 are free, would say it."""
     wanted = small(snapshot, train__batch_size=16)
     file = tmp_path / "wanted.yaml"
     file.write_text(settings.dump(wanted))
 
     def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        raise error
 
     monkeypatch.setattr("loctex.loop.train", full)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
