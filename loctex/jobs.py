@@ -27,7 +27,7 @@ def all_runs(workspace: Path) -> list[Run]:
 
 
 def unended(workspace: Path) -> list[Run]:
-    """The runs of which no watcher wrote how they ended: they wait, are at work, or by hand."""
+    """The runs of which no watcher wrote how they ended: they wait, work, or were typed by hand."""
     return [Run(path) for path in _folders(workspace) if not os.path.exists(f"{path}/exit.json")]
 
 

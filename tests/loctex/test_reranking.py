@@ -65,12 +65,16 @@ def test_only_the_top_candidates_change_places(matching_model, monkeypatch):
         assert some[f"{name}_reranked"] == plain[name]
 
 
-def test_evaluation_reports_both_rankings_and_grad_cam(snapshot, tmp_path):
-    wanted = small(snapshot, loss__matching_weight=1.0, loss__changed_captions=True,
-                   loss__soft_mask_weight=1.0, train__steps=2)  # fmt: skip
-    train(wanted, Run(tmp_path / "run"))
-    model, words = models.load(tmp_path / "run/last"), tokenizer.load(tmp_path / "run/last")
+def trained(snapshot, run, **values):
+    """A model of two steps with a matching head, its tokenizer, and the pictures it did not see."""
+    values |= {"loss__matching_weight": 1.0, "loss__changed_captions": True, "train__steps": 2}
+    train(small(snapshot, **values), Run(run))
     split = Snapshot.open(snapshot).split("val")
+    return models.load(run / "last"), tokenizer.load(run / "last"), split
+
+
+def test_evaluation_reports_both_rankings_and_grad_cam(snapshot, tmp_path):
+    model, words, split = trained(snapshot, tmp_path / "run", loss__soft_mask_weight=1.0)
     scores = evaluate.score(model, words, split).metrics
     names = {"image_to_text_r1", "image_to_text_r1_reranked", "text_to_image_r5_reranked_alone",
              "pointing_region_gradcam", "energy_gradcam"}  # fmt: skip
@@ -159,11 +163,7 @@ def test_the_word_doubted_most_is_looked_for_among_those_that_can_be_asked_about
 
 
 def test_foils_say_how_often_the_changed_word_is_the_one_in_doubt(snapshot, tmp_path):
-    wanted = small(snapshot, loss__matching_weight=1.0, loss__changed_captions=True,
-                   loss__changed_word_weight=1.0, train__steps=2)  # fmt: skip
-    train(wanted, Run(tmp_path / "run"))
-    model, words = models.load(tmp_path / "run/last"), tokenizer.load(tmp_path / "run/last")
-    split = Snapshot.open(snapshot).split("val")
+    model, words, split = trained(snapshot, tmp_path / "run", loss__changed_word_weight=1.0)
     rows = [{"dataset_id": split[0].dataset_id, "image_id": split[0].image_id, "kind": "color",
              "caption": "a red circle", "foil": f"a {color} circle"} for color in ("blue", "green")]
     found = foils.score(model, words, split, rows)
