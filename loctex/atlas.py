@@ -26,6 +26,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import feather
 
+from loctex import cli
 from loctex.atlas_table import ranks, scorer
 from loctex.runs import BusyError, is_locked, locked, write_whole
 from loctex.snapshot import Snapshot
@@ -121,7 +122,7 @@ class Making:
         """It ends after the images it is at; what is made stays."""
         write_whole(self.stop_file, "")
 
-    def make(self, device: str | None = None) -> bool:
+    def make(self, device: str = "auto") -> bool:
         """Score what is missing; False where it was stopped. BusyError: another is at it."""
         with locked(self.lock):
             self.stop_file.unlink(missing_ok=True)
@@ -192,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="a snapshot")
     parser.add_argument("--split", default="val", help="train, val or test [val]")
     parser.add_argument("--checkpoint", default="best", help="best, last, or a folder [best]")
-    parser.add_argument("--device", help="cpu, cuda ...; the GPU where there is one")
+    cli.add_device_option(parser)
     given = parser.parse_args(arguments)
     folder = Path(given.checkpoint)
     try:

@@ -39,14 +39,14 @@ NUMBERS = ("pointing_trace", "pointing_region", "lbm_0", "lbm_1", "cosine", "cer
 
 
 
-def scorer(folder: Path, device: str | None = None) -> Callable[[Split, range], pa.Table]:
+def scorer(folder: Path, device: str = "auto") -> Callable[[Split, range], pa.Table]:
     """A function that scores these images of a split, by the model in `folder`."""
     import torch
 
-    from loctex import evaluate, model, tokenizer
+    from loctex import distributed, evaluate, model, tokenizer
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    loaded, words_of = model.load(folder).to(device).eval(), tokenizer.load(folder)
+    loaded = model.load(folder).to(distributed.choose_device(device)).eval()
+    words_of = tokenizer.load(folder)
 
     @torch.inference_mode()
     def score(split: Split, images: range) -> pa.Table:

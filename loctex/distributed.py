@@ -1,6 +1,7 @@
 """torchrun's processes: rank, device, sums and gathers. Everything works with one process too."""
 
 import os
+import re
 import sys
 
 import torch
@@ -8,35 +9,50 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-def start(device: str) -> torch.device:
+def start(name: str) -> torch.device:
     """Joins the process group if torchrun started us; returns this process's device.
 
-    device: as in `usable`, from train.device.
+    name: as `choose_device` takes it, from train.device. Under torchrun "cuda" is the GPU of the
+    process's local rank.
     """
-    device = usable(device, "--train.device")
+    device = choose_device(name, "--train.device")
     if "LOCAL_RANK" in os.environ:
-        if device == "cuda":
-            device = f"cuda:{os.environ['LOCAL_RANK']}"
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    result = torch.device(device)
-    if result.type == "cuda":
-        torch.cuda.set_device(result)
-    return result
+        if device.type == "cuda" and ":" not in name:
+            device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}", "--train.device")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
 
 
-def usable(device: str, option: str) -> str:
-    """auto, cpu, cuda or cuda:N, as `option` gave it -> the same, auto decided.
+def choose_device(name: str, option: str = "--device") -> torch.device:
+    """The device that auto, cpu, cuda, cuda:N or mps means here.
 
-    ValueError where a GPU is asked for and there is none.
+    A CUDA device always carries its index: `torch.cuda.set_device` refuses one without, and
+    "cuda" and "cuda:0" do not compare equal. auto is the GPU where there is one, else the CPU;
+    mps (Apple's GPUs) is taken only where it is named.
+
+    Raises ValueError, which names `option`, for another word and for a device that is not here.
     """
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise ValueError(f"{option} {name}: a device is auto, cpu, cuda, cuda:1 ... or mps")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"the device is 'mps', but this is no Mac with one; use {option} cpu")
+    if not name.startswith("cuda"):
+        return torch.device(name)
+
+    if not torch.cuda.is_available():
         raise ValueError(
-            f"the device is {device!r}, but PyTorch sees no GPU here; use {option} cpu, "
+            f"the device is {name!r}, but PyTorch sees no GPU here; use {option} cpu, "
             "or check the driver with nvidia-smi"
         )
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
+    count = torch.cuda.device_count()
+    index = int(name.partition(":")[2] or torch.cuda.current_device())
+    if index >= count:
+        raise ValueError(f"{option} {name}: PyTorch sees {count} GPU(s) here, cuda:0 is the first")
+    return torch.device("cuda", index)
 
 
 def stop() -> None:

@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from loctex import checkpoint, distributed, metrics, tokenizer
+from loctex import checkpoint, cli, distributed, metrics, tokenizer
 from loctex import model as models
 from loctex.model import LocTexModel
 from loctex.predictor import normalise, square, token_maps
@@ -169,12 +169,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help=f"candidates that a matching head orders anew; 0: none [{RERANK}]",
     )  # fmt: skip
     parser.add_argument("--to", type=Path, help="where to write result.json")
-    parser.add_argument("--device", help="cpu, cuda ...; the GPU where there is one")
+    cli.add_device_option(parser)
     given = parser.parse_args(arguments)
     try:
+        device = distributed.choose_device(given.device)
         folder = checkpoint.find(given.run, given.checkpoint)
         snapshot = Snapshot.open(given.data)
-        device = distributed.usable(given.device or "auto", "--device")
         model, words_of = models.load(folder).to(device), tokenizer.load(folder)
         split = snapshot.split(given.split)
         scores = score(model, words_of, split, rerank=given.rerank, has_progress=True)

@@ -26,7 +26,7 @@ import simplejpeg
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from loctex import checkpoint, tokenizer
+from loctex import checkpoint, cli, distributed, tokenizer
 from loctex import model as models
 from loctex.changed_words import DOUBTED, is_asked
 from loctex.model import LocTexModel
@@ -170,11 +170,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", default="val", help="train, val or test [val]")
     parser.add_argument("--foils", type=Path, required=True, help="a file of false captions")
     parser.add_argument("--to", type=Path, help="where to write the scores as JSON")
-    parser.add_argument("--device", help="cpu, cuda ...; the GPU where there is one")
+    cli.add_device_option(parser)
     given = parser.parse_args(arguments)
     try:
+        device = distributed.choose_device(given.device)
         folder = checkpoint.find(given.run, given.checkpoint)
-        device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
         model, words_of = models.load(folder).to(device), tokenizer.load(folder)
         split = Snapshot.open(given.data).split(given.split)
         values = score(model, words_of, split, read(given.foils))

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from loctex import augment, checkpoint, tokenizer, trace, words
+from loctex import augment, checkpoint, cli, distributed, tokenizer, trace, words
 from loctex import model as models
 from loctex.changed_words import is_asked
 from loctex.decoding import resize_into
@@ -53,12 +53,12 @@ class Predictor:
 
     @classmethod
     def load(
-        cls, run: Path | str, checkpoint_name: str = "best", device: str | None = None
+        cls, run: Path | str, checkpoint_name: str = "best", device: torch.device | str = "auto"
     ) -> "Predictor":
         """From a run's checkpoint ("best", "last") or a folder of save_pretrained."""
         folder = checkpoint.find(run, checkpoint_name)
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(models.load(folder).to(device), tokenizer.load(folder))
+        model = models.load(folder).to(distributed.choose_device(str(device)))
+        return cls(model, tokenizer.load(folder))
 
     @torch.inference_mode()
     def set_image(self, image: np.ndarray) -> None:
@@ -217,11 +217,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--image", type=Path, required=True)
     parser.add_argument("--caption", required=True)
     parser.add_argument("--to", type=Path, required=True, help="OUT.json or OUT.npz")
+    cli.add_device_option(parser)
     given = parser.parse_args(arguments)
     from loctex.snapshot import decode_image
 
     try:
-        predictor = Predictor.load(given.run, given.checkpoint)
+        device = distributed.choose_device(given.device)
+        predictor = Predictor.load(given.run, given.checkpoint, device)
         predictor.set_image(decode_image(given.image))
         attention = predictor.attend(given.caption)
         save(attention, given.to)

@@ -182,7 +182,7 @@ class TrainSettings:
     compile: bool = setting(False, "Compile the model with torch.compile.")
     sync_batch_norm: bool = setting(False, "Batch-norm statistics over all GPUs.")
     tensorboard: bool = setting(False, "Write TensorBoard events beside metrics.jsonl.")
-    device: str = setting("auto", "auto, cpu, cuda, cuda:1 ...")
+    device: str = setting("auto", "auto, cpu, cuda, cuda:1 ... or mps.")
     seed: int = setting(0, "Seed of weights, data order and augmentation.", 0, 2**31 - 1)
     log_every: int = setting(20, "Steps between lines of metrics.jsonl.", 1, 100_000)
     evaluate_every: int = setting(

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from loctex import trace, words
+from loctex import cli, trace, words
 from loctex.runs import write_whole
 from loctex.word_classes import word_class
 from ui.assets import PLAYER_SCRIPTS, static
@@ -251,6 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--cells", action="store_true", help="one square per cell instead of smooth")
     add("--no-trace", action="store_true", help="leave the person's trace out")
     add("--to", type=Path, required=True, help="OUT.svg, .png, .pdf, .html or .json")
+    cli.add_device_option(parser)
     given = parser.parse_args(arguments)
     if len(given.image) != len(given.caption) or bool(given.image) == bool(given.item):
         parser.error("give --image with --caption, as often as you like, or --data with --item")
@@ -271,7 +272,7 @@ def _looked(given: argparse.Namespace) -> list[Looked]:
     from loctex.snapshot import Snapshot, decode_image
     from ui.models import Models
 
-    folder, models = str(checkpoint.find(given.run, given.checkpoint)), Models()
+    folder, models = str(checkpoint.find(given.run, given.checkpoint)), Models(given.device)
     if not given.item:
         pairs = zip(given.image, given.caption, strict=True)
         told = [(decode_image(image), caption, None) for image, caption in pairs]

@@ -56,7 +56,8 @@ class Seen:
 class Models:
     """Predictors by checkpoint folder, and when that was written."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "auto") -> None:
+        self.device = device
         self._lock = threading.Lock()
         self._shown: dict[Key, bytes] = {}
 
@@ -83,7 +84,7 @@ class Models:
     def embed(self, checkpoint: str, captions: Sequence[str]) -> np.ndarray:
         """(N, D) embeddings of captions."""
         with self._lock:
-            return _predictor(*_key(checkpoint)).embed(captions)
+            return _predictor(*_key(checkpoint), self.device).embed(captions)
 
     def embed_image(self, checkpoint: str, image: np.ndarray) -> np.ndarray:
         """(D,) embedding of a picture."""
@@ -92,7 +93,7 @@ class Models:
 
     def _with_image(self, checkpoint: str, image: np.ndarray) -> Predictor:
         key = _key(checkpoint)
-        predictor = _predictor(*key)
+        predictor = _predictor(*key, self.device)
         shown = hashlib.blake2b(np.ascontiguousarray(image)).digest() + repr(image.shape).encode()
         if self._shown.get(key) != shown:
             self._shown.pop(key, None)
@@ -110,5 +111,5 @@ def _key(checkpoint: str) -> Key:
 
 
 @lru_cache(maxsize=IN_MEMORY)
-def _predictor(folder: Path, written: int) -> Predictor:
-    return heavy.module("predictor").Predictor.load(folder)
+def _predictor(folder: Path, written: int, device: str) -> Predictor:
+    return heavy.module("predictor").Predictor.load(folder, device=device)

@@ -29,7 +29,7 @@ from safetensors.torch import save
 from torchvision.models.detection import FasterRCNN
 from tqdm import tqdm
 
-from loctex import distributed
+from loctex import cli, distributed
 from loctex.runs import Run, write_whole
 from loctex.transfer import features, instances, precision
 from loctex.transfer.instances import Instances
@@ -153,7 +153,7 @@ def parser() -> argparse.ArgumentParser:
         help="leave unreadable images out, named, instead of refusing")  # fmt: skip
     add("--log-every", type=int, default=20, help="steps [20]")
     add("--checkpoint-every", type=int, default=1000, help="steps [1000]")
-    add("--device", default="auto", help="cpu, cuda ...; the GPU where there is one")
+    cli.add_device_option(parser)
     return parser
 
 
@@ -185,6 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser().parse_args(arguments)
     run, is_first = Run(given.to), int(os.environ.get("RANK", 0)) == 0
     try:
+        distributed.choose_device(given.device)
         with run.hold() if is_first else nullcontext():
             given = settle(given)
             if is_first and not given.resume:

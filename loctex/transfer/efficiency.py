@@ -21,9 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from loctex import checkpoint
+from loctex import checkpoint, cli, distributed
 from loctex.runs import write_whole
 from loctex.transfer import chart, features, linear, sources
 from loctex.transfer import task as tasks
@@ -213,7 +212,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"draws of each number [{SEEDS}]")
     parser.add_argument("--skip-damaged", action="store_true",
                         help="leave unreadable images out, named, instead of refusing")  # fmt: skip
-    parser.add_argument("--device", help="cpu, cuda ...; the GPU where there is one")
+    cli.add_device_option(parser)
     parser.add_argument("--to", type=Path, help="where to write result.json")
     return parser
 
@@ -221,6 +220,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     given = parser().parse_args(arguments)
     try:
+        device = distributed.choose_device(given.device)
         folder = checkpoint.find(given.run, given.checkpoint)
         sets = sources.read(given.labels, given.images, given.test)
         task = tasks.make(*sets, least=1)
@@ -238,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             counts=given.counts,
             num_seeds=given.seeds,
             skip_damaged=given.skip_damaged,
-            device=given.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            device=device,
             has_progress=True,
         )
     except (ValueError, FileNotFoundError) as error:

@@ -21,9 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from loctex import checkpoint
+from loctex import checkpoint, cli, distributed
 from loctex.runs import write_whole
 from loctex.transfer import features, linear, voc
 from loctex.transfer import task as tasks
@@ -144,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
                         help="leave unreadable images out, named, instead of refusing")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the random initialization [0]")
     parser.add_argument("--jobs", type=int, default=-1, help="processes [all cores]")
-    parser.add_argument("--device", help="cpu, cuda ...; the GPU where there is one")
+    cli.add_device_option(parser)
     parser.add_argument("--to", type=Path, help="where to write result.json")
     return parser
 
@@ -152,6 +151,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     given = parser().parse_args(arguments)
     try:
+        device = distributed.choose_device(given.device)
         folder = checkpoint.find(given.run, given.checkpoint)
         task = read(given.voc, given.train, given.test, given.difficult)
         rows, task = evaluate(
@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             given.run / "transfer" / "features",
             protocols=given.protocols,
             skip_damaged=given.skip_damaged,
-            device=given.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            device=device,
             num_jobs=given.jobs,
             has_progress=True,
         )

@@ -6,9 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
-from loctex import checkpoint, evaluate, losses, settings, tokenizer
+from loctex import checkpoint, losses, settings, tokenizer
 from loctex import model as models
 from loctex.loop import train
 from loctex.runs import Run
@@ -95,14 +94,6 @@ def test_captions_in_letters_the_tokenizer_never_saw_train_and_are_scored(
     assert outcome["step"] == 8 and all(map(np.isfinite, outcome["metrics"].values()))
     rows = [row for row in Run(tmp_path / "new").metrics() if "loss" in row]
     assert all(row["grounded"] > 0 and np.isfinite(row["loss"]) for row in rows)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_missing_gpu_says_what_to_do(run, snapshot, tmp_path):
-    with pytest.raises(SystemExit, match="sees no GPU here; use --train.device cpu"):
-        main(["--run", str(tmp_path / "r"), f"--data={snapshot}", "--train.device=cuda"])
-    with pytest.raises(SystemExit, match="sees no GPU here; use --device cpu"):
-        evaluate.main(["--run", str(run), f"--data={snapshot}", "--device=cuda"])
 
 
 def test_a_loss_that_is_not_finite_is_told_with_its_images_before_anything_is_saved(
