@@ -1,7 +1,7 @@
 """LocTex Studio: people point and talk, a model learns where words are, and people see it.
 
-    python app.py [--workspace DIR] [--database URL] [--host H] [--port P] [--users FILE]
-                  [--ssl-certfile FILE --ssl-keyfile FILE]
+python app.py [--workspace DIR] [--database URL] [--host H] [--port P] [--users FILE]
+              [--ssl-certfile FILE --ssl-keyfile FILE]
 """
 
 import argparse
@@ -76,9 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
         login = users.login(chosen.users) if chosen.users is not None else None
         with served(chosen.workspace):
             keep_log(chosen.workspace)
-            workspace = Workspace(
-                chosen.workspace, chosen.database, chosen.users, chosen.whisper
-            )
+            workspace = Workspace(chosen.workspace, chosen.database, chosen.users, chosen.whisper)
             layout.build(workspace).launch(
                 **layout.LAUNCH,
                 server_name=chosen.host,

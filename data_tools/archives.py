@@ -48,20 +48,37 @@ class Archive:
 
 ARCHIVES: dict[str, tuple[Archive, ...]] = {  # sizes and sums as torchvision and others check them
     "voc2007": (
-        Archive(f"{VOC}/VOCtrainval_06-Nov-2007.tar", 460_032_000,
-                "c52e279531787c972589f7e41ab4ae64", 460_000_000),
-        Archive(f"{VOC}/VOCtest_06-Nov-2007.tar", 451_020_800,
-                "b6e924de25625d8de591ea690078ad9f", 451_000_000),
+        Archive(
+            f"{VOC}/VOCtrainval_06-Nov-2007.tar",
+            460_032_000,
+            "c52e279531787c972589f7e41ab4ae64",
+            460_000_000,
+        ),
+        Archive(
+            f"{VOC}/VOCtest_06-Nov-2007.tar",
+            451_020_800,
+            "b6e924de25625d8de591ea690078ad9f",
+            451_000_000,
+        ),
     ),
     "coco2017": (
-        Archive(f"{COCO}/annotations/annotations_trainval2017.zip", 252_907_541,
-                "f4bbac642086de4f52a3fdda2de5fa2c", 850_000_000),
-        Archive(f"{COCO}/zips/val2017.zip", 815_585_330,
-                "442b8da7639aecaf257c1dceb8ba8c80", 820_000_000),
-        Archive(f"{COCO}/zips/train2017.zip", 19_336_861_798,
-                "cced6f7f71b7629ddf16f17bbcfab6b2", 19_400_000_000),
+        Archive(
+            f"{COCO}/annotations/annotations_trainval2017.zip",
+            252_907_541,
+            "f4bbac642086de4f52a3fdda2de5fa2c",
+            850_000_000,
+        ),
+        Archive(
+            f"{COCO}/zips/val2017.zip", 815_585_330, "442b8da7639aecaf257c1dceb8ba8c80", 820_000_000
+        ),
+        Archive(
+            f"{COCO}/zips/train2017.zip",
+            19_336_861_798,
+            "cced6f7f71b7629ddf16f17bbcfab6b2",
+            19_400_000_000,
+        ),
     ),
-}  # fmt: skip
+}
 
 
 def mark(archive: Archive, to: Path) -> Path:
@@ -105,9 +122,14 @@ def _come(wanted: Sequence[Archive], to: Path) -> int:
 
 
 def obtain(
-    archive: Archive, to: Path, *, source: str | None = None, keep: bool = False,
-    patience: Patience = USUAL, is_quiet: bool = False,
-) -> None:  # fmt: skip
+    archive: Archive,
+    to: Path,
+    *,
+    source: str | None = None,
+    keep: bool = False,
+    patience: Patience = USUAL,
+    is_quiet: bool = False,
+) -> None:
     """Fetch, check and unpack one archive. ValueError says what failed and what to do."""
     url = f"{source}/{archive.name}" if source else archive.url
     file = to / archive.name
@@ -133,8 +155,9 @@ def unpack(file: Path, to: Path, is_quiet: bool = False) -> None:
     try:
         if file.suffix == ".zip":
             with zipfile.ZipFile(file) as archive:
-                for member in tqdm(archive.infolist(), unit="file", desc=file.name,
-                                   disable=is_quiet):  # fmt: skip
+                for member in tqdm(
+                    archive.infolist(), unit="file", desc=file.name, disable=is_quiet
+                ):
                     archive.extract(member, to)  # drops what would lead out of the folder
         else:
             with tarfile.open(file) as archive:

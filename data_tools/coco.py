@@ -247,8 +247,10 @@ def _report(options: argparse.Namespace, report: Report, regions: str) -> int:
     print(f"{report.num_narratives:,} narratives" + (f"; left out: {left_out}" if left_out else ""))
     narratives = shlex.quote(str(options.to / "narratives.jsonl"))
     images = shlex.quote(str(options.images))
-    print(f"next: python -m data_tools.snapshot --narratives {narratives} --images {images}"
-          f"{regions} --to SNAPSHOT")  # fmt: skip
+    print(
+        f"next: python -m data_tools.snapshot --narratives {narratives} --images {images}"
+        f"{regions} --to SNAPSHOT"
+    )
     return 0
 
 
@@ -284,9 +286,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     telling.add_argument("--seed", type=int, default=0, help="another number, other narratives")
     telling.add_argument(
-        "--set", nargs="+", default=[], metavar="NAME=NUMBER",
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="NAME=NUMBER",
         help="settings of data_tools/narrator.py, as radius=1.6",
-    )  # fmt: skip
+    )
     telling.set_defaults(command=_simulate)
     writing = commands.add_parser("captions", help="captions as they are, without traces")
     writing.add_argument("files", type=Path, nargs="+", metavar="CAPTIONS")

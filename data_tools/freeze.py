@@ -262,8 +262,12 @@ class _Freeze:
             "rows_per_group": ROWS_PER_GROUP,
             "shards": {
                 split: [
-                    {"file": path.name, "rows": sizes[split, i], "bytes": path.stat().st_size,
-                     "sha256": self.digests.get(path) or _sha256(path)}
+                    {
+                        "file": path.name,
+                        "rows": sizes[split, i],
+                        "bytes": path.stat().st_size,
+                        "sha256": self.digests.get(path) or _sha256(path),
+                    }
                     for i, path in enumerate(paths)
                 ]
                 for split, paths in files.items()
@@ -271,7 +275,7 @@ class _Freeze:
             "previous": previous,
             "near_duplicates": _near(self.rows),
             "left_out": {"count": len(left_out), "first": left_out[:20]},
-        }  # fmt: skip
+        }
 
 
 @contextmanager

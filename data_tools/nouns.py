@@ -34,9 +34,27 @@ SPOKEN = {  # category -> what people say for it; true of every instance
 }
 READ = {  # further nouns that mean the category where a person wrote them
     "person": (
-        "man", "woman", "boy", "girl", "child", "kid", "baby", "lady", "guy", "player", "skier",
-        "surfer", "skateboarder", "snowboarder", "biker", "cyclist", "motorcyclist", "batter",
-        "pitcher", "catcher", "toddler",
+        "man",
+        "woman",
+        "boy",
+        "girl",
+        "child",
+        "kid",
+        "baby",
+        "lady",
+        "guy",
+        "player",
+        "skier",
+        "surfer",
+        "skateboarder",
+        "snowboarder",
+        "biker",
+        "cyclist",
+        "motorcyclist",
+        "batter",
+        "pitcher",
+        "catcher",
+        "toddler",
     ),
     "mouse": ("mouse",),
     "microwave": ("microwave oven",),
@@ -47,12 +65,17 @@ READ = {  # further nouns that mean the category where a person wrote them
     "dog": ("puppy",),
     "sheep": ("lamb",),
     "bicycle": ("cycle",),
-}  # fmt: skip
+}
 AMBIGUOUS = {"orange", "glass"}  # an orange cat, a glass table: only their plurals are read
 PLURALS = {
-    "person": "people", "man": "men", "woman": "women", "child": "children", "mouse": "mice",
-    "knife": "knives", "calf": "calves",
-}  # fmt: skip
+    "person": "people",
+    "man": "men",
+    "woman": "women",
+    "child": "children",
+    "mouse": "mice",
+    "knife": "knives",
+    "calf": "calves",
+}
 PLURALS |= {word: word for word in ("sheep", "skis", "scissors", "broccoli")}
 AMOUNTS = {"skis": "a pair of", "scissors": "a pair of", "broccoli": "some"}  # instead of a number
 

@@ -25,10 +25,17 @@ from loctex.snapshot import decode_image
 PUBLIC = "https://storage.googleapis.com/localized-narratives/annotations"  # CC BY 4.0
 SHARDS = {"coco_train": 4, "open_images_train_v6": 10}  # the others are one file each
 NAMES = (
-    "coco_train", "coco_val", "flickr30k_train", "flickr30k_val", "flickr30k_test",
-    "ade20k_train", "ade20k_validation", "open_images_train_v6", "open_images_validation",
+    "coco_train",
+    "coco_val",
+    "flickr30k_train",
+    "flickr30k_val",
+    "flickr30k_test",
+    "ade20k_train",
+    "ade20k_validation",
+    "open_images_train_v6",
+    "open_images_validation",
     "open_images_test",
-)  # fmt: skip
+)
 COCO = "http://images.cocodataset.org"
 OPEN_IMAGES = "https://open-images-dataset.s3.amazonaws.com"
 TAIL = 8 * 2**20  # bytes at a file's end that hold its last line

@@ -81,15 +81,18 @@ def _trace_flags(narrative: Narrative) -> list[Flag]:
         is_on = (windows[:, :1] <= times[:, 1]) & (windows[:, 1:] >= times[:, 0])  # (W, strokes)
         pointed = is_on.any(axis=1).mean()
         if pointed < POINTED:
-            found.append(Flag(
-                "words without trace",
-                f"The pointer was off the picture for {1 - pointed:.0%} of the words.",
-            ))  # fmt: skip
+            found.append(
+                Flag(
+                    "words without trace",
+                    f"The pointer was off the picture for {1 - pointed:.0%} of the words.",
+                )
+            )
         if len(narrative.words) >= 5 and visited(narrative).sum() < CELLS:
             found.append(Flag("stands still", "The pointer hardly moved."))
     if len(narrative.words) >= 5 and (covered := _covered(narrative, times)) < COVERED:
-        found.append(Flag("trace coverage", f"The pointer was on the picture {covered:.0%} of "
-                          "the time."))  # fmt: skip
+        found.append(
+            Flag("trace coverage", f"The pointer was on the picture {covered:.0%} of the time.")
+        )
     return found
 
 

@@ -102,9 +102,13 @@ def _judge(
     new = update(db.narratives).where(n.id == narrative_id)
     connection.execute(new.values(status=status or verdict))
     entry = {
-        "narrative_id": narrative_id, "reviewer_id": reviewer_id, "verdict": verdict,
-        "reason": reason, "before": before, "created": time.time(),
-    }  # fmt: skip
+        "narrative_id": narrative_id,
+        "reviewer_id": reviewer_id,
+        "verdict": verdict,
+        "reason": reason,
+        "before": before,
+        "created": time.time(),
+    }
     connection.execute(insert(db.reviews).values(entry))
     assignment.recount(connection, image_row_id)
 

@@ -26,11 +26,21 @@ from loctex.narrative import Narrative
 from loctex.runs import write_whole
 from loctex.snapshot import Region, Snapshot, Split
 
-EXCLUSIVE = "; ".join((  # words of scenes that exclude each other, for `data.exclusive_words`
-    " ".join(COLORS), " ".join(NAMES), "disc box triangle star hoop cross heart diamond",
-    "left right", "above below", "over under", "higher lower", "top bottom", "upper lower",
-    "big small", "large little",
-))  # fmt: skip
+EXCLUSIVE = "; ".join(
+    (  # words of scenes that exclude each other, for `data.exclusive_words`
+        " ".join(COLORS),
+        " ".join(NAMES),
+        "disc box triangle star hoop cross heart diamond",
+        "left right",
+        "above below",
+        "over under",
+        "higher lower",
+        "top bottom",
+        "upper lower",
+        "big small",
+        "large little",
+    )
+)
 OPPOSITES = {"left": "right", "right": "left", "above": "below", "below": "above"}
 _SIDES = {phrase: side for side, phrases in RELATIONS.items() for phrase in phrases}
 _RELATION = re.compile("|".join(sorted(_SIDES, key=len, reverse=True)))
@@ -75,10 +85,11 @@ def relation_foil(
 ) -> str | None:
     """The caption with one relation between two things turned round; None if it has none."""
     found = [
-        m for m in _RELATION.finditer(caption)
+        m
+        for m in _RELATION.finditer(caption)
         if not any(start < m.end() and m.start() < end for start, end in namings)
         and re.match(r" (the|an?|it)\b", caption[m.end() :])
-    ]  # fmt: skip
+    ]
     if not found:
         return None
     match = found[random.integers(len(found))]

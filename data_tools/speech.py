@@ -223,10 +223,14 @@ def _in_order(words: Sequence[SpokenWord]) -> tuple[SpokenWord, ...]:
     result, before = [], 0.0
     for word in words:
         start = max(before, round(word.start, 3))
-        result.append(replace(
-            word, start=start, end=max(start, round(word.end, 3)),
-            confidence=round(word.confidence, 3),
-        ))  # fmt: skip
+        result.append(
+            replace(
+                word,
+                start=start,
+                end=max(start, round(word.end, 3)),
+                confidence=round(word.confidence, 3),
+            )
+        )
         before = start
     return tuple(result)
 

@@ -139,10 +139,15 @@ def _sums(narrative: Narrative, facts: dict[str, np.ndarray]) -> dict[str, float
     lengths, seconds = _moves(narrative.strokes)
     grounded = facts["words pointed at"]
     values = (
-        1, len(narrative.caption.split()), narrative.duration, narrative.num_points,
-        float(lengths.sum()), float(seconds[lengths > 0].sum()),
-        float(grounded.sum()) * len(narrative.words), len(narrative.words),
-    )  # fmt: skip
+        1,
+        len(narrative.caption.split()),
+        narrative.duration,
+        narrative.num_points,
+        float(lengths.sum()),
+        float(seconds[lengths > 0].sum()),
+        float(grounded.sum()) * len(narrative.words),
+        len(narrative.words),
+    )
     return dict(zip(_SUMS, values, strict=True))
 
 
@@ -176,10 +181,19 @@ class Statistics:
         """Of each block, what changes when a narrative in it does."""
         n = db.narratives.c
         block = ((n.id - n.id % BLOCK) / BLOCK).label("block")
-        query = select(
-            block, func.count(), func.sum(n.id), func.sum(n.num_words), func.sum(n.num_points),
-            func.sum(n.duration),
-        ).where(n.collection_id == collection_id).group_by(block).order_by(block)  # fmt: skip
+        query = (
+            select(
+                block,
+                func.count(),
+                func.sum(n.id),
+                func.sum(n.num_words),
+                func.sum(n.num_points),
+                func.sum(n.duration),
+            )
+            .where(n.collection_id == collection_id)
+            .group_by(block)
+            .order_by(block)
+        )
         return {int(row[0]): [float(x) for x in row[1:]] for row in self._database.all(query)}
 
     def _counted(self, collection_id: int, block: int) -> Summary:

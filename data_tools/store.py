@@ -40,8 +40,14 @@ from loctex.runs import write_whole
 from loctex.snapshot import decode_image
 
 __all__ = [
-    "FIRST_ANNOTATOR", "Collection", "Draft", "ImageRow", "NarrativeRow", "Store", "StoreError",
-]  # fmt: skip
+    "FIRST_ANNOTATOR",
+    "Collection",
+    "Draft",
+    "ImageRow",
+    "NarrativeRow",
+    "Store",
+    "StoreError",
+]
 
 PAGE = 200
 Regions = Sequence[dict[str, Any]]

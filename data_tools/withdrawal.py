@@ -77,9 +77,11 @@ def summary(held: Holdings, found: Copies) -> list[str]:
         f"{len(held.drafts):,} drafts, {held.num_skips:,} skipped images"
     ]
     for what, paths in (
-        ("snapshot that holds them", found.snapshots), ("run trained on them", found.runs),
-        ("export that holds them", found.exports), ("copy from before", found.backups),
-    ):  # fmt: skip
+        ("snapshot that holds them", found.snapshots),
+        ("run trained on them", found.runs),
+        ("export that holds them", found.exports),
+        ("copy from before", found.backups),
+    ):
         lines += [f"{what}: {path}" for path in paths]
     return lines
 

@@ -100,14 +100,24 @@ class Making:
             return
         self.path.mkdir(parents=True, exist_ok=True)
         self.stop_file.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "loctex.atlas", f"--run={self.run}",
-                   f"--checkpoint={self.folder}", f"--data={self.snapshot.path.resolve()}",
-                   f"--split={self.split}"]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "loctex.atlas",
+            f"--run={self.run}",
+            f"--checkpoint={self.folder}",
+            f"--data={self.snapshot.path.resolve()}",
+            f"--split={self.split}",
+        ]
         with open(self.log, "wb") as log:
             process = subprocess.Popen(
-                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                command,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 start_new_session=True,
-            )  # fmt: skip
+            )
         threading.Thread(target=process.wait, daemon=True).start()  # leaves no zombie
 
     def wait_for_start(self, seconds: float = 20.0) -> None:
@@ -144,8 +154,12 @@ class Making:
         """One table of all parts, with each caption's rank for its own image."""
         table = pa.concat_tables([feather.read_table(file) for file in files])
         table = table.append_column("rank", pa.array(ranks(table), pa.float32()))
-        about = {"split": self.split, "snapshot": self.snapshot.path.name,
-                 "checkpoint": self.folder.name, "run": self.run.name}  # fmt: skip
+        about = {
+            "split": self.split,
+            "snapshot": self.snapshot.path.name,
+            "checkpoint": self.folder.name,
+            "run": self.run.name,
+        }
         write_table(self.table, table.replace_schema_metadata({"about": json.dumps(about)}))
         shutil.rmtree(self.parts)
 
@@ -162,8 +176,7 @@ def _weights(folder: Path) -> str:
         raise ValueError(f"{folder} holds no checkpoint (config.json is missing); train first")
     stats = [file.stat() for file in files]
     return "".join(
-        _hash(file, stat.st_size, stat.st_mtime_ns)
-        for file, stat in zip(files, stats, strict=True)
+        _hash(file, stat.st_size, stat.st_mtime_ns) for file, stat in zip(files, stats, strict=True)
     )
 
 

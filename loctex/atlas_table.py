@@ -37,8 +37,6 @@ MARK = pa.struct(  # a word with a trace, or a region's words
 NUMBERS = ("pointing_trace", "pointing_region", "lbm_0", "lbm_1", "cosine", "certainty")
 
 
-
-
 def scorer(folder: Path, device: str = "auto") -> Callable[[Split, range], pa.Table]:
     """A function that scores these images of a split, by the model in `folder`."""
     import torch
@@ -68,8 +66,14 @@ def scorer(folder: Path, device: str = "auto") -> Callable[[Split, range], pa.Ta
 
 def _schema(size: int) -> pa.Schema:
     """One row a narrative. image, text: embeddings; row, number: its image and place there."""
-    fields = [("row", pa.int32()), ("number", pa.int32()), ("dataset_id", pa.string()),
-              ("image_id", pa.string()), ("annotator_id", pa.int64()), ("caption", pa.string())]
+    fields = [
+        ("row", pa.int32()),
+        ("number", pa.int32()),
+        ("dataset_id", pa.string()),
+        ("image_id", pa.string()),
+        ("annotator_id", pa.int64()),
+        ("caption", pa.string()),
+    ]
     fields += [(name, pa.float32()) for name in NUMBERS]
     fields += [(name, pa.list_(pa.float32(), size)) for name in ("image", "text")]
     return pa.schema([*fields, ("marks", pa.list_(MARK))])
@@ -77,8 +81,14 @@ def _schema(size: int) -> pa.Schema:
 
 def _said(item: Item, row: int, number: int) -> dict[str, Any]:
     narrative = item.narratives[number]
-    return {"row": row, "number": number, "dataset_id": item.dataset_id, "image_id": item.image_id,
-            "annotator_id": narrative.annotator_id, "caption": narrative.caption}  # fmt: skip
+    return {
+        "row": row,
+        "number": number,
+        "dataset_id": item.dataset_id,
+        "image_id": item.image_id,
+        "annotator_id": narrative.annotator_id,
+        "caption": narrative.caption,
+    }
 
 
 def _scored(pair: "Pair", margin: float) -> dict[str, Any]:
@@ -99,12 +109,19 @@ def _scored(pair: "Pair", margin: float) -> dict[str, Any]:
     all_maps = word_maps(maps, pair.offsets, words.spans(pair.narrative.caption, said))
     is_read = all_maps.any(axis=(1, 2))
     marks = [
-        {"word": row["word"], "start": row["start"], "end": row["end"], "x": row["x"],
-         "y": row["y"], "kind": CLASSES.index(word_class(row["word"])), "certainty": certainty,
-         "is_region": "pointing_region" in row,
-         "hit": row["pointing_region" if "pointing_region" in row else "pointing_trace"]}
+        {
+            "word": row["word"],
+            "start": row["start"],
+            "end": row["end"],
+            "x": row["x"],
+            "y": row["y"],
+            "kind": CLASSES.index(word_class(row["word"])),
+            "certainty": certainty,
+            "is_region": "pointing_region" in row,
+            "hit": row["pointing_region" if "pointing_region" in row else "pointing_trace"],
+        }
         for row, certainty in zip(rows, sure, strict=True)
-    ]  # fmt: skip
+    ]
     return numbers | {"certainty": _mean(metrics.certainty(all_maps[is_read])), "marks": marks}
 
 
@@ -143,8 +160,11 @@ class Atlas:
         self.row, self.number = (table[name].to_numpy() for name in ("row", "number"))
         self.caption = table["caption"].combine_chunks()
         self.table = table
-        self.numbers = {name: table[name].to_numpy() for name in (*NUMBERS, "rank")
-                        if name in table.column_names}  # fmt: skip
+        self.numbers = {
+            name: table[name].to_numpy()
+            for name in (*NUMBERS, "rank")
+            if name in table.column_names
+        }
         self.image_rows, first = np.unique(self.row, return_index=True)
         self.images = _matrix(table["image"])[first]
         self.texts = _matrix(table["text"])
@@ -152,10 +172,11 @@ class Atlas:
         counts = marks.value_lengths().to_numpy()
         flat = marks.flatten()
         self.mark = {
-            field.name: flat.field(field.name) if field.name == "word"
+            field.name: flat.field(field.name)
+            if field.name == "word"
             else flat.field(field.name).to_numpy(zero_copy_only=False)
             for field in MARK
-        } | {"narrative": np.repeat(np.arange(len(counts)), counts)}  # fmt: skip
+        } | {"narrative": np.repeat(np.arange(len(counts)), counts)}
 
     @classmethod
     def open(cls, path: Path) -> "Atlas":

@@ -23,8 +23,11 @@ _GRAY = np.array((0.299, 0.587, 0.114))
 _TO_GRAY = np.tile(_GRAY, (3, 1))
 _TO_YIQ = np.array([_GRAY, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312)])
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
-_ROTATION = _FROM_YIQ @ [np.diag([1, 0, 0]), np.diag([0, 1, 1]),
-                         [[0, 0, 0], [0, 0, -1], [0, 1, 0]]] @ _TO_YIQ  # fmt: skip
+_ROTATION = (
+    _FROM_YIQ
+    @ [np.diag([1, 0, 0]), np.diag([0, 1, 1]), [[0, 0, 0], [0, 0, -1], [0, 1, 0]]]
+    @ _TO_YIQ
+)
 TRIES = 10  # to find a crop that fits
 DRAWS = 48  # random numbers for an example: 40 for the crop, 6 for the rest, 2 for others
 
@@ -132,8 +135,10 @@ def apply_to_caption(
 @torch.inference_mode(False)
 def _constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Mean, deviation and gray of RGB, put on the device once: each time the host would wait."""
-    return tuple(torch.tensor(values, dtype=torch.float32, device=device)
-                 for values in (MEAN, STD, _GRAY.tolist()))  # fmt: skip
+    return tuple(
+        torch.tensor(values, dtype=torch.float32, device=device)
+        for values in (MEAN, STD, _GRAY.tolist())
+    )
 
 
 def apply_to_pixels(

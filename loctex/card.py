@@ -13,8 +13,13 @@ from loctex.model import LocTexConfig
 from loctex.runs import Run
 from loctex.snapshot import Snapshot
 
-LIBRARIES = {"torchvision": "pytorch", "timm": "timm", "huggingface": "transformers",
-             "onnx": "onnx", "detectron2": "detectron2"}  # fmt: skip
+LIBRARIES = {
+    "torchvision": "pytorch",
+    "timm": "timm",
+    "huggingface": "transformers",
+    "onnx": "onnx",
+    "detectron2": "detectron2",
+}
 UNKNOWN = "terms not stated: ask whoever made the snapshot"
 ROW_SCORES = ("map", "knn", "box_ap", "mask_ap")  # of a transfer task's row
 

@@ -46,8 +46,9 @@ class Exchange:
         for _, caption in zip(range(MOST_CAPTIONS), captions, strict=False):
             for place in _places(caption):
                 found[place.before, place.after].add(place.word)
-        self.options = {context: sorted(words) for context, words in found.items()
-                        if len(words) > 1}  # fmt: skip
+        self.options = {
+            context: sorted(words) for context, words in found.items() if len(words) > 1
+        }
         self.excludes: dict[str, set[str]] = defaultdict(set)
         for words in map(str.split, sets.lower().split(";")):
             for word in words:
@@ -58,8 +59,11 @@ class Exchange:
         """Is there a word for which another can stand in?"""
         if not self.excludes:
             return bool(self.options)
-        return any(self.excludes.get(word, set()) & {*words} - {word}
-                   for words in self.options.values() for word in words)  # fmt: skip
+        return any(
+            self.excludes.get(word, set()) & {*words} - {word}
+            for words in self.options.values()
+            for word in words
+        )
 
     def change(self, caption: str, random: np.random.Generator) -> Changed:
         """One word changed, wherever it is said of the same thing; none where none can be."""

@@ -56,9 +56,14 @@ class Kept:
         if self.momentum is not None:
             state["momentum"] = self.momentum.state_dict()
         return save(
-            run, step, model=saved, tokenizer=tokenizer, state=state, is_best=is_best,
+            run,
+            step,
+            model=saved,
+            tokenizer=tokenizer,
+            state=state,
+            is_best=is_best,
             keep_every=keep_every,
-        )  # fmt: skip
+        )
 
     def restore(self, folder: Path) -> tuple[int, float]:
         """Takes up the state beside the weights, which the model holds already; step and best."""

@@ -49,9 +49,17 @@ class Command:
         if len(self.gpus) == 1:
             return [*chosen, *self.words]
         return [
-            *chosen, self.words[0], "-m", "torch.distributed.run", "--standalone",
-            "--nproc-per-node", str(len(self.gpus)), "-m", "--", *self.words[2:],
-        ]  # fmt: skip
+            *chosen,
+            self.words[0],
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            str(len(self.gpus)),
+            "-m",
+            "--",
+            *self.words[2:],
+        ]
 
     @property
     def line(self) -> str:

@@ -253,15 +253,22 @@ class Collate:
     ) -> None:
         """The changed captions, as (B, T) tokens at (B, T, 2) characters, and what changed."""
         batch.changed = torch.from_numpy(tokens)
-        sides = ((offsets, [foil.new for foil in foils]), (offsets, [foil.kept for foil in foils]),
-                 (batch.offsets.numpy(), [foil.true for foil in foils]))  # fmt: skip
+        sides = (
+            (offsets, [foil.new for foil in foils]),
+            (offsets, [foil.kept for foil in foils]),
+            (batch.offsets.numpy(), [foil.true for foil in foils]),
+        )
         batch.new_word, batch.kept_word, batch.true_word = (
-            torch.from_numpy(np.stack([
-                words.overlaps(row, spans).any(axis=1)
-                for row, spans in zip(places, said, strict=True)
-            ]))
+            torch.from_numpy(
+                np.stack(
+                    [
+                        words.overlaps(row, spans).any(axis=1)
+                        for row, spans in zip(places, said, strict=True)
+                    ]
+                )
+            )
             for places, said in sides
-        )  # fmt: skip
+        )
 
     def add_words(self, batch: Batch, captions: Sequence[str], seeds: Sequence[int]) -> None:
         """Which word each token belongs to, and which words are hidden."""
@@ -276,11 +283,15 @@ class Collate:
         others = np.setdiff1d(np.arange(vocabulary), special)
         rows = [
             hide_words(
-                row, words.numbers(*pair), self.settings.mask_words, np.random.default_rng(seed),
-                mask=self.tokenizer.mask_token_id, vocabulary=others,
+                row,
+                words.numbers(*pair),
+                self.settings.mask_words,
+                np.random.default_rng(seed),
+                mask=self.tokenizer.mask_token_id,
+                vocabulary=others,
             )
             for row, pair, seed in zip(batch.tokens.numpy(), pairs, seeds, strict=True)
-        ]  # fmt: skip
+        ]
         batch.hidden = torch.from_numpy(np.stack([hidden for hidden, _ in rows]))
         batch.hidden_at = torch.zeros(len(rows), max(len(p) for _, p in rows), dtype=torch.int64)
         for row, (_, places) in zip(batch.hidden_at, rows, strict=True):

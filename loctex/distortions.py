@@ -63,8 +63,9 @@ def _about_center(name: str, degree: float) -> np.ndarray:
         cos, sin = math.cos(TURN * degree), math.sin(TURN * degree)
         change[:2, :2] = [[cos, -sin], [sin, cos]]
     elif name.startswith("shear"):
-        change[:2, :2] += SHEAR * degree * np.array([[0, 1], [0, 0]] if name[-1] == "x"
-                                                    else [[0, 0], [1, 0]])  # fmt: skip
+        change[:2, :2] += (
+            SHEAR * degree * np.array([[0, 1], [0, 0]] if name[-1] == "x" else [[0, 0], [1, 0]])
+        )
     else:
         change["xy".index(name[-1]), 2] = SHIFT * degree
     center = np.eye(3)

@@ -80,8 +80,11 @@ def score(
     if not image_of:
         raise ValueError(f"split {split.name!r} has no narrative to score")
     similarity = np.concatenate(embeddings["image"]) @ np.concatenate(embeddings["text"]).T
-    values = {name: float(np.nanmean(np.concatenate(parts))) for name, parts in columns.items()
-              if not np.isnan(np.concatenate(parts)).all()}  # fmt: skip
+    values = {
+        name: float(np.nanmean(np.concatenate(parts)))
+        for name, parts in columns.items()
+        if not np.isnan(np.concatenate(parts)).all()
+    }
     values |= metrics.retrieval(similarity, np.array(image_of))
     if reranker:
         values |= reranker.retrieval(similarity, np.array(image_of), rerank)
@@ -138,8 +141,10 @@ def summary(values: dict[str, float]) -> float:
 
 def table(scores: Scores, num_words: int = 20) -> str:
     """The measures as people read them, and the words that say most often what is where."""
-    lines = [f"{scores.num_images} images, {scores.num_narratives} narratives, "
-             f"{scores.num_words} words with a trace"]  # fmt: skip
+    lines = [
+        f"{scores.num_images} images, {scores.num_narratives} narratives, "
+        f"{scores.num_words} words with a trace"
+    ]
     lines += [f"{name:32s} {value:8.3f}" for name, value in sorted(scores.metrics.items())]
     found = {w: row for w, row in by_word(scores.words).items() if word_class(w) != "other"}
     if found:
@@ -165,9 +170,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", default="val", help="train, val or test [val]")
     parser.add_argument("--checkpoint", default="best", help="best, last, or a folder [best]")
     parser.add_argument(
-        "--rerank", type=int, default=RERANK, metavar="K",
+        "--rerank",
+        type=int,
+        default=RERANK,
+        metavar="K",
         help=f"candidates that a matching head orders anew; 0: none [{RERANK}]",
-    )  # fmt: skip
+    )
     parser.add_argument("--to", type=Path, help="where to write result.json")
     cli.add_device_option(parser)
     given = parser.parse_args(arguments)

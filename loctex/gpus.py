@@ -46,8 +46,9 @@ def found() -> tuple[list[Gpu], str]:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
         is_none = error.value in (
-            pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
-        )  # fmt: skip
+            pynvml.NVML_ERROR_LIBRARY_NOT_FOUND,
+            pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
+        )
         return [], NONE if is_none else f"{NONE} (The NVIDIA driver says: {error}.)"
     gpus, problem = [], ""
     try:

@@ -83,8 +83,14 @@ class Training:
         steps = self.wanted.train.steps
         gc.freeze()  # else the collector walks through all of torch each time words were read
         with closing(self.source()) as source:
-            progress = tqdm(range(self.done + 1, steps + 1), initial=self.done, total=steps,
-                            unit="step", mininterval=1.0, disable=not self.is_first)  # fmt: skip
+            progress = tqdm(
+                range(self.done + 1, steps + 1),
+                initial=self.done,
+                total=steps,
+                unit="step",
+                mininterval=1.0,
+                disable=not self.is_first,
+            )
             for number in progress:
                 with self.meter.waiting():
                     batch = next(source).to(self.device)
@@ -102,15 +108,23 @@ class Training:
         """This process's parts of the batches of the steps to come."""
         loss, data = self.wanted.loss, self.wanted.data
         collate = Collate(
-            tokenizer=self.words, settings=data, grid=self.model.grids()[0],
-            is_pinned=self.device.type == "cuda", numbers_words=loss.soft_mask_weight > 0,
+            tokenizer=self.words,
+            settings=data,
+            grid=self.model.grids()[0],
+            is_pinned=self.device.type == "cuda",
+            numbers_words=loss.soft_mask_weight > 0,
             hides_words=loss.masked_words_weight > 0 or data.mask_captions,
             exchange=setups.exchange(self.wanted, self.mixture),
-        )  # fmt: skip
+        )
         return batches(
-            self.mixture, collate, data, batch_size=self.batch_size, start=self.done,
-            rank=distributed.rank(), num_ranks=distributed.num_ranks(),
-        )  # fmt: skip
+            self.mixture,
+            collate,
+            data,
+            batch_size=self.batch_size,
+            start=self.done,
+            rank=distributed.rank(),
+            num_ranks=distributed.num_ranks(),
+        )
 
     def update(self, batch: Batch, number: int) -> None:
         """One step of the optimizer, and of all that follows the weights."""
@@ -118,10 +132,13 @@ class Training:
         optimizers.set_learning_rates(self.optimizer, options, number)
         self.optimizer.zero_grad(set_to_none=True)
         parts = step.backward(
-            self.trained, batch, self.wanted, seed=(options.seed, number, distributed.rank()),
+            self.trained,
+            batch,
+            self.wanted,
+            seed=(options.seed, number, distributed.rank()),
             momentum=self.momentum,
             softness=self.wanted.loss.distillation * min(1.0, self.epoch(number)),
-        )  # fmt: skip
+        )
         norm = optimizers.update(self.model, self.optimizer, options.clip)
         self.meter.add(parts, norm, len(batch.key), number)
         if self.averaged:
@@ -165,9 +182,13 @@ class Training:
         is_best, self.best = score >= self.best, max(self.best, score)
         if self.is_first:
             self.kept.save(
-                self.run.path, number, tokenizer=self.words, best=self.best, is_best=is_best,
+                self.run.path,
+                number,
+                tokenizer=self.words,
+                best=self.best,
+                is_best=is_best,
                 keep_every=self.wanted.train.keep_every,
-            )  # fmt: skip
+            )
 
     def epoch(self, number: int) -> float:
         """How often each image was seen after so many steps."""

@@ -219,9 +219,12 @@ class LocTexModel(PreTrainedModel):
         with torch.inference_mode(False), torch.enable_grad():
             last = image.last.clone().requires_grad_()
             fused = self.fusion(
-                text.hidden.clone(), text.is_token.clone(), self.fusion.cells(last),
-                image.grids[-1], is_inspected=True,
-            )  # fmt: skip
+                text.hidden.clone(),
+                text.is_token.clone(),
+                self.fusion.cells(last),
+                image.grids[-1],
+                is_inspected=True,
+            )
             return grad_cam(self.fusion.matching(fused.first)[:, 1], fused.weights)
 
 

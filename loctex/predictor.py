@@ -96,9 +96,7 @@ class Predictor:
         return text.embedding.float().cpu().numpy()
 
     @torch.inference_mode()
-    def layers(
-        self, caption: str, recorded: Sequence[Word] | None = None
-    ) -> dict[str, np.ndarray]:
+    def layers(self, caption: str, recorded: Sequence[Word] | None = None) -> dict[str, np.ndarray]:
         """Every map the model has for the words of `caption`, by name: (W, h, w).
 
         "attention 7x7" and so on for each trained scale, the one that is scored first;

@@ -22,9 +22,19 @@ from loctex.runs import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (
-    "torch", "torchvision", "timm", "transformers", "tokenizers", "safetensors", "datasets",
-    "pyarrow", "numpy", "opencv-python-headless", "simplejpeg", "pycocotools",
-)  # fmt: skip
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "datasets",
+    "pyarrow",
+    "numpy",
+    "opencv-python-headless",
+    "simplejpeg",
+    "pycocotools",
+)
 
 
 def hashes(snapshots: Iterable[str]) -> dict[str, str]:

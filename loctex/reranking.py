@@ -53,8 +53,11 @@ class Reranker:
                 ("image_to_text", "text_to_image"), chosen, strict=True
             ):
                 scores = metrics.retrieval(np.where(is_chosen, above, similarity), image_of)
-                values |= {f"{name}_{ending}": value for name, value in scores.items()
-                           if name.startswith(direction)}  # fmt: skip
+                values |= {
+                    f"{name}_{ending}": value
+                    for name, value in scores.items()
+                    if name.startswith(direction)
+                }
         return values
 
     def match(self, pairs: Tensor) -> np.ndarray:

@@ -80,9 +80,7 @@ class ModelSettings:
     fusion_layers: int = setting(
         2, "Layers of the fusion encoder, built where a loss below needs one.", 2, 48
     )
-    fusion_width: int = setting(
-        0, "Width of the fusion encoder; 0: as the text encoder.", 0, 4096
-    )
+    fusion_width: int = setting(0, "Width of the fusion encoder; 0: as the text encoder.", 0, 4096)
     fusion_init: str = setting(
         "random",
         "Start of the fusion encoder: random, or a copy of the text encoder's last layers.",
@@ -197,6 +195,8 @@ class TrainSettings:
     film_pictures: int = setting(4, "Validation images in that film.", 1, 32)
     checkpoint_every: int = setting(1000, "Steps between checkpoints.", 1, 1_000_000)
     keep_every: int = setting(
-        0, "Keep the checkpoints of every so many steps, to go back to; 0: best and last only.",
-        0, 1_000_000,
-    )  # fmt: skip
+        0,
+        "Keep the checkpoints of every so many steps, to go back to; 0: best and last only.",
+        0,
+        1_000_000,
+    )

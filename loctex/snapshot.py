@@ -177,10 +177,14 @@ class Rows:
         dataset_id, image_id, width, height, image = (c[row].as_py() for c in self._images)
         told = range(self._starts[row], self._starts[row + 1])
         return Item(
-            dataset_id, image_id, width, height, image,
+            dataset_id,
+            image_id,
+            width,
+            height,
+            image,
             narratives=tuple(self._narrative(place, image_id) for place in told),
             regions=tuple(self._regions(place) for place in told),
-        )  # fmt: skip
+        )
 
     def _narrative(self, place: int, image_id: str) -> Narrative:
         dataset_id, annotator_id, caption = (column[place].as_py() for column in self._plain)

@@ -195,15 +195,18 @@ def pixels(batch: Batch) -> Tensor:
     )
 
 
-def match(
-    image: Tensor, text: Tensor, bare: LocTexModel, wanted: Settings, whole: Whole
-) -> Tensor:
+def match(image: Tensor, text: Tensor, bare: LocTexModel, wanted: Settings, whole: Whole) -> Tensor:
     """The contrastive loss over the batches of all processes; the same value in each."""
     image, text, keys = (distributed.gather(part) for part in (image, text, whole.keys))
     return losses.contrastive(
-        image, text, bare.scale, keys, whole.candidates,
-        focal=wanted.loss.focal, softness=whole.softness,
-    )  # fmt: skip
+        image,
+        text,
+        bare.scale,
+        keys,
+        whole.candidates,
+        focal=wanted.loss.focal,
+        softness=whole.softness,
+    )
 
 
 def localize(output: Output, batch: Batch, bare: LocTexModel, wanted: Settings) -> Tensor:

@@ -31,8 +31,9 @@ def cut(strokes: Strokes, start: float, end: float) -> tuple[np.ndarray, ...]:
 
 def move(strokes: Strokes, affine: np.ndarray) -> tuple[np.ndarray, ...]:
     """The trace with its places moved by a (2, 3) map; what falls outside stays, beyond 0..1."""
-    return tuple(np.column_stack((s[:, :2] @ affine[:, :2].T + affine[:, 2], s[:, 2]))
-                 for s in strokes)  # fmt: skip
+    return tuple(
+        np.column_stack((s[:, :2] @ affine[:, :2].T + affine[:, 2], s[:, 2])) for s in strokes
+    )
 
 
 def box(points: np.ndarray) -> np.ndarray:

@@ -41,9 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--preset", choices=sorted(settings.PRESETS), help="settings to start from")
     parser.add_argument("--settings", type=Path, help="a YAML file of settings")
     parser.add_argument(
-        "--resume", nargs="?", const="last", metavar="CHECKPOINT",
+        "--resume",
+        nargs="?",
+        const="last",
+        metavar="CHECKPOINT",
         help="go on from RUN/last, or from best, or step-00000200",
-    )  # fmt: skip
+    )
     settings.add_arguments(parser)
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -70,10 +70,14 @@ def score_trace(
             columns[f"lbm_{window}{name}"].append(np.array([cost]))
     hits = columns[f"pointing_trace{next(iter(maps))}"][-1]
     return [
-        _row(narrative.words[i].text, spans[i], (truth[i, :2] + truth[i, 2:]) / 2,
-             pointing_trace=hits[k])
+        _row(
+            narrative.words[i].text,
+            spans[i],
+            (truth[i, :2] + truth[i, 2:]) / 2,
+            pointing_trace=hits[k],
+        )
         for k, i in enumerate(np.flatnonzero(grounded))
-    ]  # fmt: skip
+    ]
 
 
 def score_regions(
@@ -94,10 +98,14 @@ def score_regions(
         columns[f"energy{name}"].append(metrics.energy(part, cover))
     hits = columns[f"pointing_region{next(iter(maps))}"][-1]
     return [
-        _row(pair.narrative.caption[slice(*spans[i])], spans[i], trace.centroid(cover[k]),
-             pointing_region=hits[k])
+        _row(
+            pair.narrative.caption[slice(*spans[i])],
+            spans[i],
+            trace.centroid(cover[k]),
+            pointing_region=hits[k],
+        )
         for k, i in enumerate(np.flatnonzero(has_tokens))
-    ]  # fmt: skip
+    ]
 
 
 def _row(word: str, span: words.Span, place: np.ndarray, **score: float) -> dict:

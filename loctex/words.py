@@ -117,8 +117,11 @@ def numbers(caption: str, offsets: np.ndarray, skips_stop_words: bool = False) -
 
     -1 for what is no word: start, end, padding, punctuation, and stop words where they are skipped.
     """
-    found = [m.span() for m in WORD.finditer(caption)
-             if not (skips_stop_words and m.group().lower() in STOP_WORDS)]  # fmt: skip
+    found = [
+        m.span()
+        for m in WORD.finditer(caption)
+        if not (skips_stop_words and m.group().lower() in STOP_WORDS)
+    ]
     if not found:
         return np.full(len(offsets), -1)
     covers = overlaps(offsets, found)  # (T, W)

@@ -8,9 +8,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TORCH_FREE = ("narrative", "trace", "words", "settings", "snapshot", "runs", "jobs", "metrics",
-              "command", "watcher", "provenance", "gpus", "failures", "checkpoint",
-              "train")  # fmt: skip
+TORCH_FREE = (
+    "narrative",
+    "trace",
+    "words",
+    "settings",
+    "snapshot",
+    "runs",
+    "jobs",
+    "metrics",
+    "command",
+    "watcher",
+    "provenance",
+    "gpus",
+    "failures",
+    "checkpoint",
+    "train",
+)
 FORBIDDEN = {
     "loctex": {"ui", "data_tools", "app", "gradio", "plotly", "sqlalchemy"},
     "data_tools": {"ui", "app", "gradio", "plotly"},

@@ -24,8 +24,11 @@ def test_what_a_person_said_becomes_a_model_that_points(scenes, tmp_path):
     for record in records:
         data = (scenes / "images" / f"{record['image_id']}.jpg").read_bytes()
         row = store.add_image(collection, data, dataset_id="studio")
-        mine = record | {"dataset_id": row.dataset_id, "image_id": row.image_id,
-                         "annotator_id": annotator}  # fmt: skip
+        mine = record | {
+            "dataset_id": row.dataset_id,
+            "image_id": row.image_id,
+            "annotator_id": annotator,
+        }
         store.add(collection, Narrative.from_json(json.dumps(mine)))
     assert store.collections()[0].num_narratives == 40
     store.close()

@@ -191,10 +191,20 @@ def demo(workspace: Workspace, annotator: str, ask: Message) -> Message:
 
 
 ACTIONS: dict[str, Callable[[Workspace, str, Message], Message]] = {
-    "open": open_task, "choose": choose, "save": save, "submit": submit, "skip": skip,
-    "previous": previous, "again": again, "discard": discard, "demo": demo, "align": align,
-    "propose": propose, "voice": voice, "ask_for": ask_for,
-}  # fmt: skip
+    "open": open_task,
+    "choose": choose,
+    "save": save,
+    "submit": submit,
+    "skip": skip,
+    "previous": previous,
+    "again": again,
+    "discard": discard,
+    "demo": demo,
+    "align": align,
+    "propose": propose,
+    "voice": voice,
+    "ask_for": ask_for,
+}
 
 
 def answer(workspace: Workspace, annotator: str, question: str) -> str:
@@ -280,10 +290,14 @@ def task(
 
 def picture(image: ImageRow) -> Message:
     return {
-        "id": image.id, "dataset_id": image.dataset_id, "image_id": image.image_id,
-        "width": image.width, "height": image.height, "name": image.name or image.image_id,
+        "id": image.id,
+        "dataset_id": image.dataset_id,
+        "image_id": image.image_id,
+        "width": image.width,
+        "height": image.height,
+        "name": image.name or image.image_id,
         "path": quote(str(image.path)),
-    }  # fmt: skip
+    }
 
 
 # --- the page
@@ -297,7 +311,12 @@ def build(workspace: Workspace) -> Recorder:
         return gr.update(answer=answer(workspace, request.username or "annotator", question))
 
     recorder.ask(
-        reply, recorder, recorder, api_visibility="private", show_progress="hidden",
-        trigger_mode="multiple", concurrency_limit=8,
-    )  # fmt: skip
+        reply,
+        recorder,
+        recorder,
+        api_visibility="private",
+        show_progress="hidden",
+        trigger_mode="multiple",
+        concurrency_limit=8,
+    )
     return recorder

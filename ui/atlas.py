@@ -44,8 +44,15 @@ class AtlasView:
                 self.sort = gr.Dropdown(
                     orders, value="worst", label="In this order", scale=2, min_width=180
                 )
-                self.count = gr.Number(50, label="How many to annotate", precision=0, minimum=1,
-                                       maximum=5000, scale=1, min_width=130)  # fmt: skip
+                self.count = gr.Number(
+                    50,
+                    label="How many to annotate",
+                    precision=0,
+                    minimum=1,
+                    maximum=5000,
+                    scale=1,
+                    min_width=130,
+                )
             with gr.Row():
                 self.queue = gr.Button("Annotate the first of these", size="sm", min_width=210)
                 self.unsure = gr.Button(
@@ -66,13 +73,17 @@ class AtlasView:
         self.stop.click(self._stop, self.where, None, **private)
         self.timer.tick(self.show, asked, self.shown, show_progress="hidden", **private)
         self.sort.input(
-            lambda sort, chosen: (replace(chosen, sort=sort), 0), [self.sort, self.chosen],
-            [self.chosen, self.first], **private,
-        ).then(self.show, asked, self.shown, **private)  # fmt: skip
+            lambda sort, chosen: (replace(chosen, sort=sort), 0),
+            [self.sort, self.chosen],
+            [self.chosen, self.first],
+            **private,
+        ).then(self.show, asked, self.shown, **private)
         self.text.submit(
-            lambda text, chosen: (replace(chosen, text=text), 0), [self.text, self.chosen],
-            [self.chosen, self.first], **private,
-        ).then(self.show, asked, self.shown, **private)  # fmt: skip
+            lambda text, chosen: (replace(chosen, text=text), 0),
+            [self.text, self.chosen],
+            [self.chosen, self.first],
+            **private,
+        ).then(self.show, asked, self.shown, **private)
         self.page.pick(
             self._click, [self.chosen, self.first], [self.chosen, self.first, self.text], **private
         ).then(self.show, asked, self.shown, show_progress="hidden", **private)
@@ -140,9 +151,14 @@ class AtlasView:
         return listed(found, source, int(act[5:]))
 
     def _queue(
-        self, checkpoint: str, source: str, chosen: Filter, first: int, count: float,
+        self,
+        checkpoint: str,
+        source: str,
+        chosen: Filter,
+        first: int,
+        count: float,
         request: gr.Request,
-    ) -> str:  # fmt: skip
+    ) -> str:
         try:
             self.workspace.demand("admin", request.username)
             found = self._survey(checkpoint, source)[1]
@@ -154,9 +170,13 @@ class AtlasView:
             return problem_html(error)
 
     def _unsure(
-        self, checkpoint: str, source: str, count: float, request: gr.Request,
+        self,
+        checkpoint: str,
+        source: str,
+        count: float,
+        request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008, as Gradio asks for it
-    ) -> str:  # fmt: skip
+    ) -> str:
         try:
             self.workspace.demand("admin", request.username)
             found = self._survey(checkpoint, source)[1]
@@ -169,5 +189,7 @@ class AtlasView:
 
 
 def _queued(name: str, count: int) -> str:
-    return (f'<div class="outcome" role="status"><b>“{escape(name)}” waits under Annotate with '
-            f"{count:,} picture{'s' if count != 1 else ''}.</b></div>")  # fmt: skip
+    return (
+        f'<div class="outcome" role="status"><b>“{escape(name)}” waits under Annotate with '
+        f"{count:,} picture{'s' if count != 1 else ''}.</b></div>"
+    )

@@ -19,8 +19,13 @@ from ui.survey import BINS, LBM_END, Filter, Survey, histogram
 from ui.workspace import Workspace
 
 PAGE = 10  # narratives
-KINDS = {"noun": "Nouns", "color": "Colors", "verb": "Verbs", "relation": "Relations",
-         "other": "Other words"}  # fmt: skip
+KINDS = {
+    "noun": "Nouns",
+    "color": "Colors",
+    "verb": "Verbs",
+    "relation": "Relations",
+    "other": "Other words",
+}
 
 
 def applied(chosen: Filter, act: str) -> Filter:
@@ -78,15 +83,21 @@ def _tiles(survey: Survey, chosen: Filter) -> str:
     lbm = [atlas.numbers[f"lbm_{k}"] for k in (0, 1)]
     if not np.isnan(lbm[0]).all():
         near, wide = (np.nanmean(values) for values in lbm)
-        parts.append(f'<div class="tile"><b>{near:.3f}</b><span>Distance of the paths</span>'
-                     f"<small>k = 0; {wide:.3f} for k = 1</small></div>")  # fmt: skip
+        parts.append(
+            f'<div class="tile"><b>{near:.3f}</b><span>Distance of the paths</span>'
+            f"<small>k = 0; {wide:.3f} for k = 1</small></div>"
+        )
     recall = (atlas.numbers["rank"] <= 1).mean()
-    parts.append(f'<div class="tile"><b>{recall:.3f}</b><span>Sentences that find their picture '
-                 f"first</span><small>of {len(atlas.images):,} pictures</small></div>")  # fmt: skip
+    parts.append(
+        f'<div class="tile"><b>{recall:.3f}</b><span>Sentences that find their picture '
+        f"first</span><small>of {len(atlas.images):,} pictures</small></div>"
+    )
     if marks.sum() < survey.of_measure(chosen).sum():
         share = f"{hit[marks].mean():.3f}" if marks.any() else "–"
-        parts.append(f'<div class="tile now"><b>{share}</b><span>Pointing, of what is chosen</span>'
-                     f"<small>{marks.sum():,} words</small></div>")  # fmt: skip
+        parts.append(
+            f'<div class="tile now"><b>{share}</b><span>Pointing, of what is chosen</span>'
+            f"<small>{marks.sum():,} words</small></div>"
+        )
     return f'<div class="tiles">{"".join(parts)}</div>'
 
 
@@ -170,10 +181,14 @@ def _list(
 ) -> str:
     page = found[first : first + PAGE].tolist()
     rows = "".join(_row(workspace, survey, source, chosen, n) for n in page)
-    more = [f'<button type="button" data-id="page:{start}">{name}</button>'
-            for name, start, is_there in (("Back", first - PAGE, first > 0),
-                                          ("More", first + PAGE, first + PAGE < len(found)))
-            if is_there]  # fmt: skip
+    more = [
+        f'<button type="button" data-id="page:{start}">{name}</button>'
+        for name, start, is_there in (
+            ("Back", first - PAGE, first > 0),
+            ("More", first + PAGE, first + PAGE < len(found)),
+        )
+        if is_there
+    ]
     nothing = '<p class="none">Nothing is left: drop a filter.</p>' if not len(found) else ""
     return (
         f'<section class="found"><h3>{len(found):,} of {len(survey.atlas):,} sentences</h3>'
@@ -189,9 +204,13 @@ def _chips(chosen: Filter) -> str:
         "hit": _range("agree", chosen.hit, 1.0),
         "lbm": _range("LBM", chosen.lbm, LBM_END),
         "text": chosen.text and f"contains “{chosen.text}”",
-    }  # fmt: skip
-    chips = [f'<button type="button" class="drop" data-id="drop:{name}" title="Drop this filter">'
-             f"{escape(said)} ×</button>" for name, said in named.items() if said]  # fmt: skip
+    }
+    chips = [
+        f'<button type="button" class="drop" data-id="drop:{name}" title="Drop this filter">'
+        f"{escape(said)} ×</button>"
+        for name, said in named.items()
+        if said
+    ]
     return f'<p class="drops">{"".join(chips)}</p>' if chips else ""
 
 
@@ -215,9 +234,13 @@ def _row(workspace: Workspace, survey: Survey, source: str, chosen: Filter, n: i
     text.append(escape(caption[end:]))
     lbm = atlas.numbers["lbm_0"][n]
     agreed = f"{(mark['hit'][own] > 0.5).sum()} of {len(own)} words · " if len(own) else ""
-    facts = agreed + ("" if np.isnan(lbm) else f"LBM {lbm:.3f} · ") + (
-        f"match {atlas.numbers['cosine'][n]:.2f}, rank {atlas.numbers['rank'][n]:.0f} · "
-        f"certainty {atlas.numbers['certainty'][n]:.2f}"
+    facts = (
+        agreed
+        + ("" if np.isnan(lbm) else f"LBM {lbm:.3f} · ")
+        + (
+            f"match {atlas.numbers['cosine'][n]:.2f}, rank {atlas.numbers['rank'][n]:.0f} · "
+            f"certainty {atlas.numbers['certainty'][n]:.2f}"
+        )
     )
     return (
         f'<button type="button" class="one" data-id="open:{n}">'
@@ -229,10 +252,12 @@ def _row(workspace: Workspace, survey: Survey, source: str, chosen: Filter, n: i
 def progress_html(progress: Progress, what: str) -> str:
     """HTML: what is to be done, or how far it is."""
     if progress.state in ("new", "stopped"):
-        begun = (f"{progress.done:,} of {progress.total:,} pictures are scored; it goes on from "
-                 "there." if progress.done else
-                 f"{what} has {progress.total:,} pictures, which this model has not been asked "
-                 "about yet.")  # fmt: skip
+        begun = (
+            f"{progress.done:,} of {progress.total:,} pictures are scored; it goes on from there."
+            if progress.done
+            else f"{what} has {progress.total:,} pictures, which this model has not been asked "
+            "about yet."
+        )
         return (
             '<div class="atlas"><p class="hello"><b>Where is this model right, and where wrong?</b>'
             f"Score every word of a whole split once. {begun}</p></div>"

@@ -91,11 +91,12 @@ def _histogram(name: str, counts: np.ndarray) -> str:
     ends = ends.replace("1+", "1") if name == "words pointed at" else ends
     text = f"{title}: median {half:.{digits}f} {unit}"
     return _panel(
-        title, f"median {half:.{digits}f} {unit}",
+        title,
+        f"median {half:.{digits}f} {unit}",
         f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(text)}">{bars}<line x1="{at:.1f}" x2="{at:.1f}" y1="0" '
         f'y2="{height}"/></svg><div class="ends">{ends}</div>',
-    )  # fmt: skip
+    )
 
 
 def _heat(heat: np.ndarray) -> str:
@@ -150,9 +151,15 @@ def _people(summary: Summary, names: dict[int, str]) -> str:
         name = escape(names.get(annotator, f"annotator {annotator}"))
         rows.append(f"<tr><td>{name}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     heads = (
-        "", "narratives", "words each", "seconds each", "words a second", "trace length",
-        "trace speed", "pointed at",
-    )  # fmt: skip
+        "",
+        "narratives",
+        "words each",
+        "seconds each",
+        "words a second",
+        "trace length",
+        "trace speed",
+        "pointed at",
+    )
     more = len(told) - len(rows)
     rest = f"<p class='none'>and {counted(more, 'more person')}</p>" if more > 0 else ""
     return (

@@ -3,9 +3,17 @@
 import math
 
 VIRIDIS = (
-    "#440154", "#482878", "#3e4a89", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58",
-    "#b5de2b", "#fde725",
-)  # fmt: skip
+    "#440154",
+    "#482878",
+    "#3e4a89",
+    "#31688e",
+    "#26828e",
+    "#1f9e89",
+    "#35b779",
+    "#6ece58",
+    "#b5de2b",
+    "#fde725",
+)
 
 
 def oklch(lightness: float, chroma: float, hue: float) -> str:
@@ -13,9 +21,12 @@ def oklch(lightness: float, chroma: float, hue: float) -> str:
     a, b = chroma * math.cos(math.radians(hue)), chroma * math.sin(math.radians(hue))
     l, m, s = (  # noqa: E741
         (lightness + p * a + q * b) ** 3
-        for p, q in ((0.3963377774, 0.2158037573), (-0.1055613458, -0.0638541728),
-                     (-0.0894841775, -1.2914855480))
-    )  # fmt: skip
+        for p, q in (
+            (0.3963377774, 0.2158037573),
+            (-0.1055613458, -0.0638541728),
+            (-0.0894841775, -1.2914855480),
+        )
+    )
     linear = (
         4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s,
         -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s,

@@ -54,10 +54,16 @@ def table(runs: Sequence[Run], picked: Sequence[str]) -> dict[str, Any]:
         progress, chosen = run_view.progress(run), known[run.name]
         flat = _flat(chosen) if chosen else {}
         rows.append(
-            {"name": run.name, "state": progress.state, "step": progress.step, **remarks(run),
-             "picked": run.name in picked, "scores": scores(run),
-             "settings": {name: _shown(flat[name]) for name in differ if name in flat}}
-        )  # fmt: skip
+            {
+                "name": run.name,
+                "state": progress.state,
+                "step": progress.step,
+                **remarks(run),
+                "picked": run.name in picked,
+                "scores": scores(run),
+                "settings": {name: _shown(flat[name]) for name in differ if name in flat},
+            }
+        )
     named = [shown for shown in run_view.SCORES.values() if any(shown in r["scores"] for r in rows)]
     return {"rows": rows, "scores": named, "settings": differ, "picked": list(picked)}
 
@@ -96,5 +102,9 @@ def chart(histories: Sequence[History]) -> dict[str, Any]:
             panels.append({"title": title, "note": note, "is_share": is_share, "lines": lines})
     names = [history.run.name for history in histories]
     last = max((line["x"][-1] for panel in panels for line in panel["lines"]), default=None)
-    return {"run": " ".join(names), "steps": last, "panels": panels,
-            "message": "Choose runs in the table to lay their curves over each other."}  # fmt: skip
+    return {
+        "run": " ".join(names),
+        "steps": last,
+        "panels": panels,
+        "message": "Choose runs in the table to lay their curves over each other.",
+    }

@@ -34,8 +34,13 @@ def compare(
         for folder, one, payload in zip(chosen, looked, payloads, strict=False)
     ]
     told = [i for i, word in enumerate(payloads[0]["words"]) if word["kind"] in ("noun", "color")]
-    apart = {i: max(np.abs(one.seen.attention.trace[i, :2] - looked[0].seen.attention.trace[i, :2])
-                    .sum() for one in looked) for i in told}  # fmt: skip
+    apart = {
+        i: max(
+            np.abs(one.seen.attention.trace[i, :2] - looked[0].seen.attention.trace[i, :2]).sum()
+            for one in looked
+        )
+        for i in told
+    }
     return {name: payloads[0][name] for name in SHARED} | {
         "models": sides,
         "first": max(apart, key=apart.get, default=0),  # the word on which they differ most
@@ -65,5 +70,6 @@ def inside(looked: Looked) -> list[float | None] | None:
     cells = metrics.trace_cells(trace.rasterize(looked.recorded.strokes, windows, maps.shape[1:]))
     energy = metrics.energy(maps, cells)
     known = cells.any(axis=(1, 2)) & ~np.isnan(energy)
-    return [round(float(e), 4) if is_known else None
-            for e, is_known in zip(energy, known, strict=True)]  # fmt: skip
+    return [
+        round(float(e), 4) if is_known else None for e, is_known in zip(energy, known, strict=True)
+    ]

@@ -16,9 +16,18 @@ class Recorder(gr.HTML):
 
     def __init__(self, value: str | None = None, **kwargs: Any) -> None:
         parts = (
-            "typing", "drawing", "link", "shelf", "voice", "recorder", "wave", "tracing", "zoom",
-            "session", "keys",
-        )  # fmt: skip
+            "typing",
+            "drawing",
+            "link",
+            "shelf",
+            "voice",
+            "recorder",
+            "wave",
+            "tracing",
+            "zoom",
+            "session",
+            "keys",
+        )
         script = static("colors.js", *(f"{part}.js" for part in parts))
         super().__init__(
             value,

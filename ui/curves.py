@@ -12,31 +12,54 @@ from loctex.runs import Run
 LIMIT = 1000  # points of a line; a screen shows no more
 
 _RETRIEVAL = (
-    ("image_to_text_r1", "caption of an image"), ("text_to_image_r1", "image of a caption"),
+    ("image_to_text_r1", "caption of an image"),
+    ("text_to_image_r1", "image of a caption"),
     ("image_to_text_r1_reranked", "caption, re-ranked"),
     ("text_to_image_r1_reranked", "image, re-ranked"),
-)  # fmt: skip
+)
 _POINTING = (
-    ("pointing_region", "thing named"), ("pointing_region_chance", "chance"),
-    ("pointing_trace", "person's trace"), ("pointing_trace_chance", "chance"),
-)  # fmt: skip
+    ("pointing_region", "thing named"),
+    ("pointing_region_chance", "chance"),
+    ("pointing_trace", "person's trace"),
+    ("pointing_trace_chance", "chance"),
+)
 PANELS = (  # (title, what it says, is a share, ((metric, its name in the legend), ...))
-    ("Loss", "lower is better", False, (
-        ("loss", "total"), ("loss_contrastive", "match"), ("loss_localization", "pointing"))),
-    ("Fusion encoder", "losses: lower is better", False, (
-        ("loss_matching", "true or false pair"), ("loss_soft_mask", "the same, dimmed"),
-        ("loss_changed_word", "changed word"), ("loss_masked_words", "hidden words"),
-        ("loss_fusion_localization", "pointing"))),
-    ("Pointing", "right place on new images; dotted: by chance", True,
-     tuple((f"val_{key}", name) for key, name in _POINTING)),
-    ("Retrieval", "right at the first guess on new images", True,
-     tuple((f"val_{key}", name) for key, name in _RETRIEVAL)),
+    (
+        "Loss",
+        "lower is better",
+        False,
+        (("loss", "total"), ("loss_contrastive", "match"), ("loss_localization", "pointing")),
+    ),
+    (
+        "Fusion encoder",
+        "losses: lower is better",
+        False,
+        (
+            ("loss_matching", "true or false pair"),
+            ("loss_soft_mask", "the same, dimmed"),
+            ("loss_changed_word", "changed word"),
+            ("loss_masked_words", "hidden words"),
+            ("loss_fusion_localization", "pointing"),
+        ),
+    ),
+    (
+        "Pointing",
+        "right place on new images; dotted: by chance",
+        True,
+        tuple((f"val_{key}", name) for key, name in _POINTING),
+    ),
+    (
+        "Retrieval",
+        "right at the first guess on new images",
+        True,
+        tuple((f"val_{key}", name) for key, name in _RETRIEVAL),
+    ),
     ("Learning rate", "of the image side", False, (("learning_rate", "now"),)),
     ("Speed", "pairs a second", False, (("pairs_per_second", "now"),)),
     ("Waiting for images", "share of the time", True, (("data_wait", "now"),)),
     ("GPU memory", "GiB, the most so far", False, (("gpu_memory_gib", "taken"),)),
     ("GPU use", "share of the time in which it computes", True, (("gpu_use", "now"),)),
-)  # fmt: skip
+)
 
 
 class History:

@@ -64,9 +64,14 @@ class DataTab:
                 "Open the demo collection", scale=0, min_width=240, variant="primary", visible=False
             )
             self.name = gr.Textbox(
-                show_label=False, container=False, placeholder="Name of a new collection",
-                max_lines=1, scale=0, min_width=260, elem_id="data-name",
-            )  # fmt: skip
+                show_label=False,
+                container=False,
+                placeholder="Name of a new collection",
+                max_lines=1,
+                scale=0,
+                min_width=260,
+                elem_id="data-name",
+            )
             self.add = gr.Button("New collection", scale=0, min_width=160)
         with gr.Row(elem_classes="studio-line studio-folds"):
             self.outcome = Listing(elem_id="data-outcome")
@@ -84,23 +89,38 @@ class DataTab:
         small = {"container": False, "show_label": False, "scale": 1, "min_width": 130}
         with gr.Row(elem_classes="studio-line"):
             self.words = gr.Textbox(
-                container=False, show_label=False, placeholder="Search in captions", max_lines=1,
-                scale=3, min_width=240, elem_id="data-words",
-            )  # fmt: skip
+                container=False,
+                show_label=False,
+                placeholder="Search in captions",
+                max_lines=1,
+                scale=3,
+                min_width=240,
+                elem_id="data-words",
+            )
             self.who = gr.Dropdown([("everybody", "")], value="", elem_id="data-who", **small)
             self.status = gr.Dropdown(
                 [("any status", ""), *((name, name) for name in STATUSES)],
-                value="", elem_id="data-status", **small,
-            )  # fmt: skip
+                value="",
+                elem_id="data-status",
+                **small,
+            )
             self.trace = gr.Dropdown(
                 [("any trace", ""), ("with trace", "yes"), ("without trace", "no")],
-                value="", elem_id="data-trace", **small,
-            )  # fmt: skip
+                value="",
+                elem_id="data-trace",
+                **small,
+            )
             self.flag = gr.Dropdown(
-                [("flagged or not", ""), ("flagged", "any"), ("not flagged", "none"),
-                 *((name, name) for name in FLAGS[2:])],
-                value="", elem_id="data-flag", **small,
-            )  # fmt: skip
+                [
+                    ("flagged or not", ""),
+                    ("flagged", "any"),
+                    ("not flagged", "none"),
+                    *((name, name) for name in FLAGS[2:]),
+                ],
+                value="",
+                elem_id="data-flag",
+                **small,
+            )
 
     def _build_narratives(self) -> None:
         with gr.Row(elem_classes="studio-pair"):
@@ -125,9 +145,19 @@ class DataTab:
         filters = [self.words, self.who, self.status, self.trace, self.flag]
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         seen = [
-            self.cards, self.demo, self.parts, self.rows, self.back, self.more, self.player,
-            self.delete, self.sure, self.keep, self.delete_image, self.who,
-        ]  # fmt: skip
+            self.cards,
+            self.demo,
+            self.parts,
+            self.rows,
+            self.back,
+            self.more,
+            self.player,
+            self.delete,
+            self.sure,
+            self.keep,
+            self.delete_image,
+            self.who,
+        ]
         in_turn = {"concurrency_id": "data", **quiet}  # what is shown last was asked last
         show = {"fn": self._show, "inputs": at, "outputs": seen} | in_turn
         move = {"inputs": at, "outputs": [*at, *seen]} | in_turn
@@ -153,9 +183,12 @@ class DataTab:
         for button, action in ((self.sure, self._delete), (self.delete_image, self._delete_image)):
             button.click(action, self.narrative, self.outcome, **quiet).then(**show)
         gr.on(
-            [self.add.click, self.name.submit], self._add, self.name,
-            [*at, self.name, self.outcome], **quiet,
-        ).then(**show)  # fmt: skip
+            [self.add.click, self.name.submit],
+            self._add,
+            self.name,
+            [*at, self.name, self.outcome],
+            **quiet,
+        ).then(**show)
         self.exchange.wire(self.collection, self.demo, self.outcome, self.stop, show)
 
     def _show(
@@ -168,35 +201,53 @@ class DataTab:
         who = wanted.annotator_id
         return [
             collection_cards(known, chosen) if known else WELCOME,
-            gr.Button(visible=not known), gr.Tabs(visible=bool(known)),
+            gr.Button(visible=not known),
+            gr.Tabs(visible=bool(known)),
             narrative_rows(self.workspace, rows, narrative_id, is_filtered=wanted != EVERYTHING),
             gr.Button(visible=len(starts) > 1, interactive=True),
             gr.Button(visible=end is not None, interactive=True),
-            replay(self.workspace, narrative), *_visible(bool(narrative), False, False, False),
+            replay(self.workspace, narrative),
+            *_visible(bool(narrative), False, False, False),
             gr.Dropdown(
                 choices=people(self.workspace, chosen), value="" if who is None else str(who)
             ),
-        ]  # fmt: skip
+        ]
 
     def _move(self, *at: Any) -> list[Any]:
         return [*at, *self._show(*at)]
 
     def _pick_collection(
-        self, _: int | None, starts: list[int], narrative: int | None, wanted: Filter,
+        self,
+        _: int | None,
+        starts: list[int],
+        narrative: int | None,
+        wanted: Filter,
         event: gr.EventData,
-    ) -> list[Any]:  # fmt: skip
+    ) -> list[Any]:
         return [*self._move(event.id, [0], None, EVERYTHING), *[""] * 5]
 
     def _pick_narrative(
-        self, collection: int | None, starts: list[int], _: int | None, wanted: Filter,
+        self,
+        collection: int | None,
+        starts: list[int],
+        _: int | None,
+        wanted: Filter,
         event: gr.EventData,
-    ) -> list[Any]:  # fmt: skip
+    ) -> list[Any]:
         return self._move(collection, starts, event.id, wanted)
 
     def _filter(
-        self, collection: int | None, starts: list[int], narrative: int | None, _: Filter,
-        words: str, who: str, status: str, trace: str, flag: str,
-    ) -> list[Any]:  # fmt: skip
+        self,
+        collection: int | None,
+        starts: list[int],
+        narrative: int | None,
+        _: Filter,
+        words: str,
+        who: str,
+        status: str,
+        trace: str,
+        flag: str,
+    ) -> list[Any]:
         has_trace = {"yes": True, "no": False}.get(trace)
         who_id = int(who) if who else None
         wanted = Filter(words, who_id, status or None, has_trace, flag or None)

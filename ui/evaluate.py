@@ -60,8 +60,9 @@ class EvaluateTab(JobTab):
     noun = "evaluation"
     empty = empty(
         "Nothing to evaluate yet",
-        "Train a model first. Then see here how many labels it saves you.", "Train",
-    )  # fmt: skip
+        "Train a model first. Then see here how many labels it saves you.",
+        "Train",
+    )
 
     def build_form(self) -> None:
         self.kind = gr.Radio(KINDS, value=LABELS, label="Question", info=ABOUT[LABELS])
@@ -70,23 +71,31 @@ class EvaluateTab(JobTab):
                 [], label="Model", min_width=280, info="A run, and which of its checkpoints."
             )
             self.others = gr.Dropdown(
-                [], value=[], multiselect=True, allow_custom_value=True, min_width=320,
-                label="Beside it", elem_id="evaluation-others",
+                [],
+                value=[],
+                multiselect=True,
+                allow_custom_value=True,
+                min_width=320,
+                label="Beside it",
+                elem_id="evaluation-others",
                 info="Runs, or timm:MODEL whose weights this machine has. Random initialization "
                 "always stands beside it.",
-            )  # fmt: skip
+            )
         with gr.Column() as self.label_part:
             self.labels = gr.Textbox(
-                label="Your labels", max_lines=1, elem_id="evaluation-labels",
+                label="Your labels",
+                max_lines=1,
+                elem_id="evaluation-labels",
                 info="A path on this machine: a folder of class folders, a CSV with the columns "
                 "image and label, COCO JSON, a dataset saved to disk, or a VOCdevkit.",
-            )  # fmt: skip
+            )
             with gr.Accordion("More", open=False), gr.Row(equal_height=True):
                 self.images = gr.Textbox(
-                    label="Images", max_lines=1,
+                    label="Images",
+                    max_lines=1,
                     info="The folder that a CSV or JSON names files of; beside the file where "
                     "empty.",
-                )  # fmt: skip
+                )
                 self.seeds = gr.Slider(
                     1, 20, 5, step=1, label="Draws", info="Of each number of labels: the bars."
                 )
@@ -96,8 +105,17 @@ class EvaluateTab(JobTab):
         with gr.Row(visible=False) as self.split_part:
             self.snapshot = gr.Dropdown([], label="Snapshot", min_width=280)
             self.split = gr.Dropdown([], label="Split", min_width=160)
-        self.asked = [self.kind, self.model, self.others, self.labels, self.images, self.seeds,
-                      self.skip, self.snapshot, self.split]  # fmt: skip
+        self.asked = [
+            self.kind,
+            self.model,
+            self.others,
+            self.labels,
+            self.images,
+            self.seeds,
+            self.skip,
+            self.snapshot,
+            self.split,
+        ]
         self.offered = [self.model, self.others, self.snapshot, self.split]
         parts = [self.kind, self.label_part, self.split_part, self.others]
         self.kind.input(_ask, self.kind, parts, **QUIET)
@@ -129,18 +147,33 @@ class EvaluateTab(JobTab):
             gr.update(choices=runs, value=[x for x in beside or [] if x in known or ":" in x]),
             gr.update(choices=frozen, value=snapshot),
             gr.update(choices=splits, value=kept([(name, name) for name in splits], split)),
-        ]  # fmt: skip
+        ]
 
     def plan(
-        self, kind: str, model: str | None, beside: list[str] | None, labels: str | None,
-        images: str | None, seeds: float, skip: bool, snapshot: str | None, split: str | None,
-    ) -> tuple[Run, Command] | None:  # fmt: skip
+        self,
+        kind: str,
+        model: str | None,
+        beside: list[str] | None,
+        labels: str | None,
+        images: str | None,
+        seeds: float,
+        skip: bool,
+        snapshot: str | None,
+        split: str | None,
+    ) -> tuple[Run, Command] | None:
         if kind == LABELS and not (labels or "").strip():
             return None
         question = Question(
-            kind, model or "", tuple(beside or ()), labels or "", images or "", int(seeds), skip,
-            snapshot or "", split or "val",
-        )  # fmt: skip
+            kind,
+            model or "",
+            tuple(beside or ()),
+            labels or "",
+            images or "",
+            int(seeds),
+            skip,
+            snapshot or "",
+            split or "val",
+        )
         return evaluations.command(self.workspace, question)
 
     def show_list(self, found: list[Run], selected: str) -> str:

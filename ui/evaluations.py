@@ -38,8 +38,11 @@ class Question:
 
     def name(self) -> str:
         """What the evaluation is called: the run, and what it is tried on."""
-        tried = Path(self.labels.strip()).stem if self.kind == LABELS else (
-            f"{Path(self.snapshot).name}-{self.split}")  # fmt: skip
+        tried = (
+            Path(self.labels.strip()).stem
+            if self.kind == LABELS
+            else (f"{Path(self.snapshot).name}-{self.split}")
+        )
         return re.sub(r"[^\w.+-]+", "-", f"{Path(self.model).parent.name} on {tried}").strip("-.")
 
     def words(self, to: Path) -> tuple[str, ...]:
@@ -52,16 +55,31 @@ class Question:
         if self.kind == SPLIT:
             if not self.snapshot:
                 raise ValueError("Choose a snapshot: images with narratives to score.")
-            return (*python, "loctex.evaluate", *model, "--data", short(self.snapshot),
-                    "--split", self.split)  # fmt: skip
+            return (
+                *python,
+                "loctex.evaluate",
+                *model,
+                "--data",
+                short(self.snapshot),
+                "--split",
+                self.split,
+            )
         labels = existing(self.labels, "labels")
         more = [word for other in self.others for word in ("--also", _named(other))]
         if self.images.strip():
             more += ["--images", short(existing(self.images, "images"))]
         if self.skip_damaged:
             more.append("--skip-damaged")
-        return (*python, "loctex.transfer.efficiency", *model, "--labels", short(labels),
-                "--seeds", str(self.seeds), *more)  # fmt: skip
+        return (
+            *python,
+            "loctex.transfer.efficiency",
+            *model,
+            "--labels",
+            short(labels),
+            "--seeds",
+            str(self.seeds),
+            *more,
+        )
 
 
 def existing(text: str, what: str) -> Path:
@@ -140,8 +158,11 @@ def chart(job: Run, found: dict[str, Any]) -> dict[str, Any]:
         "title": f"{measure} by number of labels",
         "note": f"on {found['num_test']:,} images never trained on; bars: standard deviation over "
         f"{num_seeds} draws",
-        "is_share": True, "by": "labels", "ticks": found["counts"], "lines": lines,
-    }  # fmt: skip
+        "is_share": True,
+        "by": "labels",
+        "ticks": found["counts"],
+        "lines": lines,
+    }
     return {"run": job.name, "panels": [panel]}
 
 
@@ -159,8 +180,9 @@ def spreadsheet(found: dict[str, Any]) -> str:
         for row in found["rows"]:
             parts = zip(found["counts"], row["mean"], row["std"], strict=True)
             for count, mean, std in parts:
-                writer.writerow([row["name"], count, found["measure"], mean, std,
-                                 len(row["scores"])])  # fmt: skip
+                writer.writerow(
+                    [row["name"], count, found["measure"], mean, std, len(row["scores"])]
+                )
     else:
         writer.writerow(["measure", "value"])
         writer.writerows(sorted(found["metrics"].items()))

@@ -187,8 +187,10 @@ def export(
         ),
         "step",
     )
-    yield Outcome(f"{counted(count, 'narrative')} and {counted(collection.num_images, 'image')} "
-                  f"in {to.resolve()}")  # fmt: skip
+    yield Outcome(
+        f"{counted(count, 'narrative')} and {counted(collection.num_images, 'image')} "
+        f"in {to.resolve()}"
+    )
 
 
 def free_folder(workspace: Workspace, collection: Collection) -> Path:

@@ -34,9 +34,12 @@ class ExchangePage:
         )
         with gr.Row(elem_classes="studio-line"):
             self.folder = gr.Textbox(
-                label="Or name a folder on this machine", placeholder="/home/me/pictures",
-                max_lines=1, scale=4, elem_id="data-folder",
-            )  # fmt: skip
+                label="Or name a folder on this machine",
+                placeholder="/home/me/pictures",
+                max_lines=1,
+                scale=4,
+                elem_id="data-folder",
+            )
             self.add_folder = gr.Button("Add its images", scale=0, min_width=160)
 
     def _build_import(self) -> None:
@@ -60,18 +63,24 @@ class ExchangePage:
         )
         with gr.Row(elem_classes="studio-line"):
             self.to = gr.Textbox(
-                label="New folder", placeholder="left empty: one in the workspace", max_lines=1,
+                label="New folder",
+                placeholder="left empty: one in the workspace",
+                max_lines=1,
                 scale=3,
-            )  # fmt: skip
+            )
             self.terms = gr.Textbox(
-                label="Terms of use", placeholder="for example CC BY 4.0", max_lines=1, scale=2,
+                label="Terms of use",
+                placeholder="for example CC BY 4.0",
+                max_lines=1,
+                scale=2,
                 elem_id="data-terms",
-            )  # fmt: skip
+            )
             self.give = gr.Button("Export", scale=0, min_width=160, variant="primary")
         self.parquet = gr.Checkbox(
             label="Also as parquet: opens as a snapshot, and with datasets.load_dataset",
-            container=False, elem_id="data-parquet",
-        )  # fmt: skip
+            container=False,
+            elem_id="data-parquet",
+        )
 
     def wire(
         self,

@@ -21,16 +21,20 @@ class ExportTab(JobTab):
     empty = empty(
         "Nothing to hand over yet",
         "Train a model first. Then take its weights into torchvision, timm, transformers, ONNX or "
-        "detectron2 in one line.", "Train",
-    )  # fmt: skip
+        "detectron2 in one line.",
+        "Train",
+    )
 
     def build_form(self) -> None:
         with gr.Row(equal_height=True):
             self.model = gr.Dropdown([], label="Model", min_width=280, scale=1)
             self.format = gr.Radio(
-                [(said, name) for name, said in exports.FORMATS], value="torchvision",
-                label="For", min_width=320, scale=2,
-            )  # fmt: skip
+                [(said, name) for name, said in exports.FORMATS],
+                value="torchvision",
+                label="For",
+                min_width=320,
+                scale=2,
+            )
         self.asked, self.offered = [self.model, self.format], [self.model]
 
     def build_actions(self) -> None:
@@ -39,11 +43,19 @@ class ExportTab(JobTab):
     def build_below(self) -> None:
         self.draft = gr.Markdown(visible=False, elem_classes="studio-card")
         self.peek.click(
-            _card, self.asked, [self.draft, self.problem], show_progress_on=self.lines,
+            _card,
+            self.asked,
+            [self.draft, self.problem],
+            show_progress_on=self.lines,
             api_visibility="private",
-        )  # fmt: skip
-        gr.on([part.input for part in self.asked], lambda: gr.update(visible=False), None,
-              self.draft, **QUIET)  # fmt: skip
+        )
+        gr.on(
+            [part.input for part in self.asked],
+            lambda: gr.update(visible=False),
+            None,
+            self.draft,
+            **QUIET,
+        )
 
     def build_job(self) -> None:
         with gr.Row(elem_classes="studio-actions"):

@@ -59,9 +59,19 @@ def command(workspace: Workspace, model: str, format: str) -> tuple[Run, Command
             "torchvision has not: choose timm, Hugging Face or ONNX."
         )
     job = Run(free_path(root(workspace), f"{chosen.parent.name}-{format}"))
-    words = (short(sys.executable), "-m", "loctex.export", "--run", short(chosen.parent),
-             "--checkpoint", chosen.name, "--format", format,
-             "--to", short(files(job)))  # fmt: skip
+    words = (
+        short(sys.executable),
+        "-m",
+        "loctex.export",
+        "--run",
+        short(chosen.parent),
+        "--checkpoint",
+        chosen.name,
+        "--format",
+        format,
+        "--to",
+        short(files(job)),
+    )
     return job, Command(words, devices=("cpu",), grace=0.0)
 
 

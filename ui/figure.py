@@ -57,8 +57,13 @@ def _fonts() -> list[str]:
 
 
 def draw(
-    items: Sequence[Looked], chosen: Sequence[int] | None = None, *, columns: int = 4,
-    dpi: int = 300, is_smooth: bool = True, has_person: bool = True,
+    items: Sequence[Looked],
+    chosen: Sequence[int] | None = None,
+    *,
+    columns: int = 4,
+    dpi: int = 300,
+    is_smooth: bool = True,
+    has_person: bool = True,
 ) -> Figure:
     """A matplotlib figure, WIDTH inches wide: the sentence of each item over panels of its words.
 
@@ -83,8 +88,12 @@ def draw(
         top -= head
         for k, word in enumerate(row):
             x, y = (k % columns) * panel, top - (k // columns + 1) * one
-            box = [(x + 0.03) / WIDTH, (y + 0.22) / height,
-                   (panel - 0.06) / WIDTH, (one - 0.26) / height]  # fmt: skip
+            box = [
+                (x + 0.03) / WIDTH,
+                (y + 0.22) / height,
+                (panel - 0.06) / WIDTH,
+                (one - 0.26) / height,
+            ]
             axes = figure.add_axes(box)
             photo = photos[id(looked)]
             axes.imshow(photo, extent=(0, 1, 1, 0), aspect="auto", interpolation="none")
@@ -135,10 +144,15 @@ def _sentence(figure: Figure, looked: Looked, chosen: Sequence[int], top: float)
         x = 0.04
         for i in numbers:
             drawn = figure.text(
-                x / width, (top - 0.17 - 0.24 * line) / height, texts[i], fontsize=9.5,
-                family=_fonts(), color=word_color(i, len(texts)) if i in chosen else "#3c4250",
-                weight="bold" if i in chosen else "normal", parse_math=False,
-            )  # fmt: skip
+                x / width,
+                (top - 0.17 - 0.24 * line) / height,
+                texts[i],
+                fontsize=9.5,
+                family=_fonts(),
+                color=word_color(i, len(texts)) if i in chosen else "#3c4250",
+                weight="bold" if i in chosen else "normal",
+                parse_math=False,
+            )
             x += drawn.get_window_extent(renderer).width / figure.dpi + 0.055
 
 
@@ -147,14 +161,21 @@ def _panel(axes: Axes, looked: Looked, word: int, is_smooth: bool, has_person: b
     seen = looked.seen
     said, maps = seen.attention.words, seen.attention.maps
     color = word_color(word, len(said))
-    axes.imshow(overlay(maps[word], is_smooth), extent=(0, 1, 1, 0), aspect="auto",
-                interpolation="none")  # fmt: skip
+    axes.imshow(
+        overlay(maps[word], is_smooth), extent=(0, 1, 1, 0), aspect="auto", interpolation="none"
+    )
     if has_person and looked.recorded is not None:
         window = words.windows(looked.recorded.words, seen.margin)[word]
         for part in trace.cut(looked.recorded.strokes, *window):
             for line_color, line_width in (("white", 3.2), (color, 1.9)):
-                axes.plot(part[:, 0], part[:, 1], color=line_color, linewidth=line_width,
-                          solid_capstyle="round", solid_joinstyle="round")  # fmt: skip
+                axes.plot(
+                    part[:, 0],
+                    part[:, 1],
+                    color=line_color,
+                    linewidth=line_width,
+                    solid_capstyle="round",
+                    solid_joinstyle="round",
+                )
     axes.set(xlim=(0, 1), ylim=(1, 0), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     name = f"{said[word].text}  {maps[word].max():.0%}"
@@ -259,9 +280,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         items = _looked(given)
         chosen = [int(k) - 1 for k in given.words.split(",")] if given.words else None
         found = content(
-            items, given.to.suffix[1:], dpi=given.dpi, chosen=chosen, columns=given.columns,
-            is_smooth=not given.cells, has_person=not given.no_trace,
-        )  # fmt: skip
+            items,
+            given.to.suffix[1:],
+            dpi=given.dpi,
+            chosen=chosen,
+            columns=given.columns,
+            is_smooth=not given.cells,
+            has_person=not given.no_trace,
+        )
         write_whole(given.to, found)
     except (ValueError, FileNotFoundError, IndexError) as error:
         sys.exit(f"error: {error}")
@@ -282,12 +308,13 @@ def _looked(given: argparse.Namespace) -> list[Looked]:
         told = [(decode_image(r.image), r.narratives[0].caption, r.narratives[0]) for r in rows]
     return [
         Looked(
-            image, caption,
+            image,
+            caption,
             models.look(folder, image, caption, said.words if said and said.words else None),
             said if said and said.words else None,
         )
         for image, caption, said in told
-    ]  # fmt: skip
+    ]
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ def film(run: Run, limit: int = MOMENTS) -> dict[str, Any]:
         return {"run": run.name, "message": coming if is_early else "No film was taken."}
     kept = [frames[i] for i in moments([frame["step"] for frame in frames], limit)]
     pictures = [
-        picture
-        | {key: [frame[key][i] for frame in kept] for key in ("maps", "hits")}
+        picture | {key: [frame[key][i] for frame in kept] for key in ("maps", "hits")}
         for i, picture in enumerate(head["pictures"])
     ]
     steps = [frame["step"] for frame in kept]

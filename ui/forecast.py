@@ -71,9 +71,14 @@ def _cost(settings: Settings) -> tuple:
     """What decides how long a pair takes, its start aside."""
     model = settings.model
     return (
-        model.backbone, str(model.backbone_options), model.attention_scales, model.text_layers,
-        model.text_width, settings.data.image_size, settings.train.precision,
-    )  # fmt: skip
+        model.backbone,
+        str(model.backbone_options),
+        model.attention_scales,
+        model.text_layers,
+        model.text_width,
+        settings.data.image_size,
+        settings.train.precision,
+    )
 
 
 def _speed(run: Run) -> float | None:
@@ -97,8 +102,10 @@ def say(
     else:
         seconds = wanted.train.steps * wanted.train.batch_size / known.pairs_per_second
         hint = f"as fast as {known.run}" if known.is_same else f"a rough guess from {known.run}"
-        said.append(f"About {run_view.duration(seconds)}, if it is {hint}" + (
-            "." if known.is_same else ", which is another model."))
+        said.append(
+            f"About {run_view.duration(seconds)}, if it is {hint}"
+            + ("." if known.is_same else ", which is another model.")
+        )
     return " ".join(said)
 
 

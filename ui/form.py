@@ -13,14 +13,19 @@ from loctex import settings
 from loctex.settings import Settings
 
 FRONT = (  # what most people change; everything else is folded away
-    "model.init", "train.steps", "train.batch_size", "train.learning_rate",
+    "model.init",
+    "train.steps",
+    "train.batch_size",
+    "train.learning_rate",
     "loss.localization_weight",
-)  # fmt: skip
+)
 TITLES = {"data": "Images and captions", "model": "Model", "loss": "Losses", "train": "Training"}
 LABELS = {
-    "model.init": "Start from", "model.gradcam_layer": "Grad-CAM layer",
-    "train.ema": "Moving average", "train.tensorboard": "TensorBoard",
-}  # fmt: skip
+    "model.init": "Start from",
+    "model.gradcam_layer": "Grad-CAM layer",
+    "train.ema": "Moving average",
+    "train.tensorboard": "TensorBoard",
+}
 HIDDEN = ("data.snapshots",)  # chosen above the form
 
 
@@ -77,8 +82,10 @@ def replaced(inputs: Sequence[Any], changes: Mapping[str, Any]) -> list[Any]:
 def found(search: str) -> list[str]:
     """The names of the settings whose name or help has all the words."""
     sought = search.lower().replace("_", " ").split()
-    texts = {name: f"{name} {label(name)} {item.metadata['help']}".lower().replace("_", " ")
-             for name, (item, _) in items().items()}  # fmt: skip
+    texts = {
+        name: f"{name} {label(name)} {item.metadata['help']}".lower().replace("_", " ")
+        for name, (item, _) in items().items()
+    }
     return [name for name, text in texts.items() if all(word in text for word in sought)]
 
 
@@ -133,14 +140,16 @@ def build(chosen: Settings) -> tuple[dict[str, Component], gr.Textbox, gr.Checkb
     with gr.Accordion("All settings", open=False):
         with gr.Row(elem_classes="studio-search"):
             search = gr.Textbox(
-                "", show_label=False, container=False, max_lines=1, scale=4,
+                "",
+                show_label=False,
+                container=False,
+                max_lines=1,
+                scale=4,
                 placeholder="Search the settings: learning rate, crop, memory ...",
-            )  # fmt: skip
+            )
             only_changed = gr.Checkbox(False, label="Changed ones only", container=False, scale=1)
         for section, title in TITLES.items():
-            names = [
-                name for name in shown if name.startswith(f"{section}.") and name not in FRONT
-            ]
+            names = [name for name in shown if name.startswith(f"{section}.") and name not in FRONT]
             gr.Markdown(f"#### {title}", elem_id=f"settings-{section}")
             with gr.Row(equal_height=True, elem_id=f"rows-{section}"):
                 for name in names:
@@ -151,9 +160,13 @@ def build(chosen: Settings) -> tuple[dict[str, Component], gr.Textbox, gr.Checkb
 def _input(name: str, value: Any) -> Component:
     item, kind = items()[name]
     common = {
-        "value": value, "label": label(name), "info": help_text(item),
-        "elem_id": identity(name), "min_width": 190, "interactive": True,
-    }  # fmt: skip
+        "value": value,
+        "label": label(name),
+        "info": help_text(item),
+        "elem_id": identity(name),
+        "min_width": 190,
+        "interactive": True,
+    }
     if name == "model.init":  # ui.start.starts_from offers what there is
         return gr.Dropdown([value], allow_custom_value=True, **common | {"min_width": 260})
     if item.metadata["choices"]:

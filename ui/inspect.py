@@ -28,8 +28,9 @@ from ui.workspace import Workspace
 FIGURES = {"SVG": "svg", "PNG": "png", "PDF": "pdf", "Player (HTML)": "html", "Numbers": "json"}
 NOTHING = empty(
     "Nothing to look at yet",
-    "Train a model, then come back and see where it looks for each word.", "Train",
-)  # fmt: skip
+    "Train a model, then come back and see where it looks for each word.",
+    "Train",
+)
 NOT_SCORED = (
     '<div class="nearest"><p>Score this split under Atlas once, then the sentences nearest to a '
     "picture and the pictures nearest to a sentence stand here.</p></div>"
@@ -54,22 +55,28 @@ class _Page:
                 self._build_side()
             with gr.Column(scale=5, min_width=600):
                 self.caption = gr.Textbox(
-                    show_label=False, container=False, placeholder="Say what is in the picture",
-                    submit_btn="Look", max_lines=3, elem_id="inspect-caption",
-                )  # fmt: skip
+                    show_label=False,
+                    container=False,
+                    placeholder="Say what is in the picture",
+                    submit_btn="Look",
+                    max_lines=3,
+                    elem_id="inspect-caption",
+                )
                 with gr.Tabs(elem_id="inspect-views", elem_classes="inner") as self.views:
                     with gr.Tab("One picture", id="one") as self.one:
                         self._build_one()
                     with gr.Tab("Compare", id="compare") as self.compared:
                         self.rivals = gr.Dropdown(
-                            [], multiselect=True, max_choices=MOST, show_label=False,
-                            container=False, elem_id="inspect-rivals",
-                        )  # fmt: skip
+                            [],
+                            multiselect=True,
+                            max_choices=MOST,
+                            show_label=False,
+                            container=False,
+                            elem_id="inspect-rivals",
+                        )
                         self.comparison = Comparison(elem_id="inspect-comparison")
                     with gr.Tab("Atlas", id="atlas") as self.atlas_tab:
-                        self.atlas = AtlasView(
-                            workspace, self.models, self.checkpoint, self.source
-                        )
+                        self.atlas = AtlasView(workspace, self.models, self.checkpoint, self.source)
         self._wire()
 
     def _build_side(self) -> None:
@@ -78,9 +85,15 @@ class _Page:
             self.source = gr.Dropdown([], label="Pictures", min_width=180)
         with gr.Column() as self.browse:
             self.gallery = gr.Gallery(
-                show_label=False, columns=2, height=520, object_fit="cover", allow_preview=False,
-                interactive=False, buttons=[], elem_id="inspect-gallery",
-            )  # fmt: skip
+                show_label=False,
+                columns=2,
+                height=520,
+                object_fit="cover",
+                allow_preview=False,
+                interactive=False,
+                buttons=[],
+                elem_id="inspect-gallery",
+            )
             with gr.Row():
                 self.back = gr.Button("Back", size="sm", min_width=60, interactive=False)
                 self.more = gr.Button("More", size="sm", min_width=60, interactive=False)
@@ -95,48 +108,76 @@ class _Page:
         with gr.Accordion("Save as a figure", open=False):
             with gr.Row(elem_classes="studio-line"):
                 self.words = gr.Textbox(
-                    label="Words", placeholder="2,5,6; left empty: those that name something",
-                    max_lines=1, scale=3, min_width=220, elem_id="figure-words",
-                )  # fmt: skip
-                self.columns = gr.Number(4, label="Panels beside each other", precision=0,
-                                         minimum=1, maximum=12, min_width=120)  # fmt: skip
-                self.dpi = gr.Number(300, label="Dots per inch", precision=0, minimum=50,
-                                     maximum=1200, min_width=120)  # fmt: skip
+                    label="Words",
+                    placeholder="2,5,6; left empty: those that name something",
+                    max_lines=1,
+                    scale=3,
+                    min_width=220,
+                    elem_id="figure-words",
+                )
+                self.columns = gr.Number(
+                    4,
+                    label="Panels beside each other",
+                    precision=0,
+                    minimum=1,
+                    maximum=12,
+                    min_width=120,
+                )
+                self.dpi = gr.Number(
+                    300, label="Dots per inch", precision=0, minimum=50, maximum=1200, min_width=120
+                )
             with gr.Row(elem_classes="studio-line"):
                 self.figures = [gr.Button(name, size="sm", min_width=90) for name in FIGURES]
             self.saver = Saver()
 
     def _wire(self) -> None:
         """Whatever is chosen, what is in view follows."""
-        self.looked = self._look, [
-            self.view, self.checkpoint, self.rivals, self.item, self.caption
-        ], [self.player, self.comparison]  # fmt: skip
-        self.neared = self._near, [
-            self.view, self.checkpoint, self.source, self.item, self.caption
-        ], [self.nearest]  # fmt: skip
-        self.scored = self._atlas, [
-            self.view, self.checkpoint, self.source, self.atlas.chosen, self.atlas.first
-        ], self.atlas.shown  # fmt: skip
+        self.looked = (
+            self._look,
+            [self.view, self.checkpoint, self.rivals, self.item, self.caption],
+            [self.player, self.comparison],
+        )
+        self.neared = (
+            self._near,
+            [self.view, self.checkpoint, self.source, self.item, self.caption],
+            [self.nearest],
+        )
+        self.scored = (
+            self._atlas,
+            [self.view, self.checkpoint, self.source, self.atlas.chosen, self.atlas.first],
+            self.atlas.shown,
+        )
         self._wire_choices()
         self._wire_views()
 
     def _wire_choices(self) -> None:
         picked = [self.item, self.caption]
         page = (
-            partial(turn, self.workspace), [self.source, self.starts],
+            partial(turn, self.workspace),
+            [self.source, self.starts],
             [self.gallery, self.listed, self.back, self.more, self.end],
-        )  # fmt: skip
+        )
         for event in (self.row.parent.select, self.source.input):
             step = _on(
-                event, partial(_offer, self.workspace, event == self.source.input),
+                event,
+                partial(_offer, self.workspace, event == self.source.input),
                 [self.checkpoint, self.source, self.rivals, self.item, self.starts],
-                [self.checkpoint, self.source, self.rivals, self.row, self.guide, self.item,
-                 self.starts],
-            )  # fmt: skip
+                [
+                    self.checkpoint,
+                    self.source,
+                    self.rivals,
+                    self.row,
+                    self.guide,
+                    self.item,
+                    self.starts,
+                ],
+            )
             step = _on(_on(step.then, *page).then, _first, [self.listed, *picked], picked)
             _on(self._follow(step.then).then, *self.scored)
-        for button, move in ((self.back, lambda starts, end: starts[:-1] or [0]),
-                             (self.more, lambda starts, end: [*starts, end])):  # fmt: skip
+        for button, move in (
+            (self.back, lambda starts, end: starts[:-1] or [0]),
+            (self.more, lambda starts, end: [*starts, end]),
+        ):
             _on(_on(button.click, move, [self.starts, self.end], [self.starts]).then, *page)
         for event, pick, inputs in (
             (self.gallery.select, _pick, [self.listed]),
@@ -151,18 +192,24 @@ class _Page:
     def _wire_views(self) -> None:
         _on(self.near.expand, *self.neared)
         for tab, name in ((self.one, "one"), (self.compared, "compare"), (self.atlas_tab, "atlas")):
-            chosen = _on(tab.select, partial(_turn_to, name), [],
-                         [self.view, self.browse, self.caption])  # fmt: skip
+            chosen = _on(
+                tab.select, partial(_turn_to, name), [], [self.view, self.browse, self.caption]
+            )
             _on(_on(chosen.then, *self.looked).then, *self.scored)
         opened = _on(
-            self.atlas.page.pick, self._open, [self.source, self.checkpoint],
+            self.atlas.page.pick,
+            self._open,
+            [self.source, self.checkpoint],
             [self.item, self.views, self.view, self.browse, self.caption],
-        )  # fmt: skip
+        )
         self._follow(opened.then)
         for button, kind in zip(self.figures, FIGURES.values(), strict=True):
-            _on(button.click, partial(self._figure, kind),
+            _on(
+                button.click,
+                partial(self._figure, kind),
                 [self.checkpoint, self.item, self.caption, self.words, self.columns, self.dpi],
-                [self.saver])  # fmt: skip
+                [self.saver],
+            )
 
     def _follow(self, event: Callable) -> Any:
         """The player, or the comparison, and what is nearest."""
@@ -227,9 +274,15 @@ class _Page:
         return (item, near.caption) if act == "say" else (near, near.caption)
 
     def _figure(
-        self, kind: str, checkpoint: str | None, item: Listed | None, caption: str, words: str,
-        columns: float, dpi: float,
-    ) -> dict[str, str]:  # fmt: skip
+        self,
+        kind: str,
+        checkpoint: str | None,
+        item: Listed | None,
+        caption: str,
+        words: str,
+        columns: float,
+        dpi: float,
+    ) -> dict[str, str]:
         """A figure of what is shown, for the browser to save. gr.Error says what is wrong."""
         from ui import figure
 
@@ -242,8 +295,11 @@ class _Page:
             raise gr.Error(str(error), print_exception=False) from error
         name = re.sub(r"[^A-Za-z0-9]+", "-", caption)[:48].strip("-").lower() or "figure"
         kind_of = mimetypes.guess_type(f"x.{kind}")[0] or "application/octet-stream"
-        return {"name": f"{name}.{kind}", "type": kind_of,
-                "base64": base64.b64encode(content).decode()}  # fmt: skip
+        return {
+            "name": f"{name}.{kind}",
+            "type": kind_of,
+            "base64": base64.b64encode(content).decode(),
+        }
 
 
 def _on(event: Callable, action: Callable, inputs: list, outputs: list) -> Any:

@@ -22,8 +22,13 @@ from ui.workspace import Workspace
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 ACTION: dict[str, Any] = {"scale": 0, "min_width": 220}
-COMMAND: dict[str, Any] = {"interactive": False, "buttons": ["copy"], "lines": 2, "max_lines": 8,
-                           "elem_classes": "studio-command"}  # fmt: skip
+COMMAND: dict[str, Any] = {
+    "interactive": False,
+    "buttons": ["copy"],
+    "lines": 2,
+    "max_lines": 8,
+    "elem_classes": "studio-command",
+}
 _LISTEN = """element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-run]");
   if (button) trigger("pick", { run: button.dataset.run });
@@ -149,12 +154,28 @@ class JobTab:
 
     def _wire(self) -> None:
         chosen = [self.selected, self.seen]
-        offer = {"fn": self._offer, "inputs": self.offered,
-                 "outputs": [self.guide, self.questions, self.token, *self.offered]}  # fmt: skip
-        preview = {"fn": self._preview, "inputs": self.asked,
-                   "outputs": [self.problem, self.lines, self.start]}  # fmt: skip
-        shown = [self.seen, self.side, self.form_page, self.job_page, self.list, self.status,
-                 self.log, self.command, self.stop, *self.answered]  # fmt: skip
+        offer = {
+            "fn": self._offer,
+            "inputs": self.offered,
+            "outputs": [self.guide, self.questions, self.token, *self.offered],
+        }
+        preview = {
+            "fn": self._preview,
+            "inputs": self.asked,
+            "outputs": [self.problem, self.lines, self.start],
+        }
+        shown = [
+            self.seen,
+            self.side,
+            self.form_page,
+            self.job_page,
+            self.list,
+            self.status,
+            self.log,
+            self.command,
+            self.stop,
+            *self.answered,
+        ]
         show = {"fn": self._look, "inputs": chosen, "outputs": shown}
 
         page, tab = Context.root_block, Context.block
@@ -170,9 +191,12 @@ class JobTab:
         events = [p.change if isinstance(p, gr.Textbox) else p.input for p in self.asked]
         gr.on(events, **preview, trigger_mode="always_last", **QUIET)
         self.start.click(
-            self._start, [self.token, *self.asked], [*chosen, self.problem, self.token],
-            show_progress_on=self.lines, api_visibility="private",
-        ).then(**show, **QUIET)  # fmt: skip
+            self._start,
+            [self.token, *self.asked],
+            [*chosen, self.problem, self.token],
+            show_progress_on=self.lines,
+            api_visibility="private",
+        ).then(**show, **QUIET)
         self.stop.click(self._stop, self.selected, None, **QUIET).then(**show, **QUIET)
 
     def job(self, name: str) -> Run:
@@ -215,9 +239,11 @@ class JobTab:
         if job is not None:
             command = jobs.read_command(job)
             now |= {
-                "status": self.show_status(job), "state": self.state(job), "log": log_text(job),
+                "status": self.show_status(job),
+                "state": self.state(job),
+                "log": log_text(job),
                 "command": command.line if command else "",
-            }  # fmt: skip
+            }
         return now
 
     def _look(self, selected: str, seen: dict[str, Any]) -> Any:

@@ -52,15 +52,20 @@ BRAND = "<b>LocTex</b> Studio"
 def build(workspace: Workspace) -> gr.Blocks:
     """The tabs over one workspace, each for people of its role and above."""
     with Page(
-        workspace, title="LocTex Studio", fill_width=True, analytics_enabled=False,
+        workspace,
+        title="LocTex Studio",
+        fill_width=True,
+        analytics_enabled=False,
         delete_cache=(3600, 86400),
-    ) as page:  # fmt: skip
+    ) as page:
         brand = gr.HTML(BRAND, elem_classes="studio-brand", apply_default_css=False)
         gr.HTML(
-            html_template=static("insecure.html"), css_template=static("insecure.css"),
-            js_on_load=static("insecure.js"), apply_default_css=False,
+            html_template=static("insecure.html"),
+            css_template=static("insecure.css"),
+            js_on_load=static("insecure.js"),
+            apply_default_css=False,
             elem_classes="studio-insecure",
-        )  # fmt: skip
+        )
         with gr.Tabs() as tabs:
             with page.tab("Annotate", "annotate", "annotator"):
                 recorder = annotate.build(workspace)

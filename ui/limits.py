@@ -23,9 +23,11 @@ class LimitedBodies:
                 return await refuse(send, scope, 411, "A request must say how long it is.")
             if int(length) > LARGEST and not is_upload:
                 return await refuse(
-                    send, scope, 413,
+                    send,
+                    scope,
+                    413,
                     f"This is larger than {LARGEST // 2**20} MB: no take is. Submit shorter ones.",
-                )  # fmt: skip
+                )
         await self.app(scope, receive, send)
 
 

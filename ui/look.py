@@ -43,9 +43,15 @@ class Looked:
             rows += compared
         rows += scores.doubts(self.seen) + scores.read(self.seen)
         return payload(
-            self.seen.attention, self.image, self.recorded, margin=self.seen.margin, hits=hits,
-            scores=rows, layers=self.seen.layers, voice=self.voice,
-        )  # fmt: skip
+            self.seen.attention,
+            self.image,
+            self.recorded,
+            margin=self.seen.margin,
+            hits=hits,
+            scores=rows,
+            layers=self.seen.layers,
+            voice=self.voice,
+        )
 
 
 def look(

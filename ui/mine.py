@@ -21,8 +21,9 @@ from ui.workspace import Workspace
 PAGE = 8  # narratives listed at a time
 NOTHING = empty(
     "Nothing told yet",
-    "What you submit in Annotate is listed here, with what reviewers say of it.", "Annotate",
-)  # fmt: skip
+    "What you submit in Annotate is listed here, with what reviewers say of it.",
+    "Annotate",
+)
 
 
 # --- what it does
@@ -104,8 +105,18 @@ class MineTab:
     def _wire(self) -> None:
         at = [self.ends, self.narrative]
         ask = [self.delete, self.sure, self.keep]
-        seen = [*at, self.rows, self.back, self.more, self.player, self.said, self.actions,
-                self.caption, *ask, self.one]  # fmt: skip
+        seen = [
+            *at,
+            self.rows,
+            self.back,
+            self.more,
+            self.player,
+            self.said,
+            self.actions,
+            self.caption,
+            *ask,
+            self.one,
+        ]
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         anew = {"inputs": at, "outputs": seen} | quiet
         Context.block.select(self._show, **anew)
@@ -134,12 +145,18 @@ class MineTab:
             except (ValueError, OSError) as error:
                 player = {"message": str(error)}
         return [
-            ends, chosen.id if chosen else None,
+            ends,
+            chosen.id if chosen else None,
             rows_html(self.workspace, page, chosen.id if chosen else None),
-            gr.Button(visible=len(ends) > 1), gr.Button(visible=len(rows) > PAGE), player, said,
-            gr.Column(visible=bool(chosen)), caption, *_visible(True, False, False),
+            gr.Button(visible=len(ends) > 1),
+            gr.Button(visible=len(rows) > PAGE),
+            player,
+            said,
             gr.Column(visible=bool(chosen)),
-        ]  # fmt: skip
+            caption,
+            *_visible(True, False, False),
+            gr.Column(visible=bool(chosen)),
+        ]
 
     def _pick(
         self, ends: list[int | None], _: int | None, request: gr.Request, event: gr.EventData

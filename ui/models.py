@@ -30,10 +30,16 @@ def checkpoints(workspace: Workspace) -> list[tuple[str, str]]:
         steps = sorted(run.checkpoints.glob("step-*"), reverse=True)
         places = [(name, run.path / name) for name in ("best", "last")]
         named = {place.resolve() for _, place in places}
-        places += [(f"step {int(step.name[5:]):,}", step) for step in steps
-                   if step.name[5:].isdigit() and step not in named]  # fmt: skip
-        found += [(f"{run.name} · {name}", str(place)) for name, place in places
-                  if (place / "config.json").is_file()]  # fmt: skip
+        places += [
+            (f"step {int(step.name[5:]):,}", step)
+            for step in steps
+            if step.name[5:].isdigit() and step not in named
+        ]
+        found += [
+            (f"{run.name} · {name}", str(place))
+            for name, place in places
+            if (place / "config.json").is_file()
+        ]
     return found
 
 

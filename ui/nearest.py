@@ -48,14 +48,14 @@ def html(workspace: Workspace, survey: Survey, source: str, seen: Seen, caption:
     """Both lists. data-id: "say ROW" asks a sentence of this picture, "show ROW" opens one."""
     said = "".join(
         f'<button type="button" class="near" data-id="say {row}"'
-        f'{_own(survey.atlas.caption[row].as_py() == caption)}>'
+        f"{_own(survey.atlas.caption[row].as_py() == caption)}>"
         f'<b>{cosine:.2f}</b><span dir="auto">{escape(survey.atlas.caption[row].as_py())}</span>'
         "</button>"
         for row, cosine in captions(survey, seen.attention.image)
     )
     shown = "".join(
         f'<button type="button" class="near picture" data-id="show {row}"'
-        f'{_own(survey.atlas.caption[row].as_py() == caption)}>'
+        f"{_own(survey.atlas.caption[row].as_py() == caption)}>"
         f'<img alt="" src="{picture(workspace, survey, source, row)}"><b>{cosine:.2f}</b></button>'
         for row, cosine in images(survey, seen.attention.text)
     )

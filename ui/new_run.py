@@ -60,52 +60,76 @@ class NewRun:
                 self._build_yaml()
             with gr.Accordion("Snapshots from elsewhere", open=False):
                 self.folders = gr.Textbox(
-                    "", label="Folders", lines=2,
+                    "",
+                    label="Folders",
+                    lines=2,
                     info="One a line; FOLDER=2 shows its images twice an epoch.",
-                )  # fmt: skip
+                )
             self._build_end()
         self.wish = [
-            self.picked, self.folders, self.preset, self.name, self.devices, self.launcher,
+            self.picked,
+            self.folders,
+            self.preset,
+            self.name,
+            self.devices,
+            self.launcher,
             *self.inputs.values(),
-        ]  # fmt: skip
+        ]
         self._previewed = [
-            self.problem, self.lines, self.yaml, self.start, self.marks, self.back,
-        ]  # fmt: skip
+            self.problem,
+            self.lines,
+            self.yaml,
+            self.start,
+            self.marks,
+            self.back,
+        ]
 
     def _build_questions(self) -> None:
         with gr.Row(equal_height=True):
             self.picked = gr.CheckboxGroup([], label="Learn from", min_width=320)
             self.preset = gr.Radio(
-                [(PRESET_NOTES.get(name, name), name) for name in PRESETS], value="tiny",
-                label="Model", min_width=320,
-            )  # fmt: skip
+                [(PRESET_NOTES.get(name, name), name) for name in PRESETS],
+                value="tiny",
+                label="Model",
+                min_width=320,
+            )
         with gr.Row(visible=False) as self.places:
             self.devices = gr.CheckboxGroup([], label="Runs on", min_width=320)
             self.launcher = gr.Dropdown(
-                [("this machine", devices.HERE)], value=devices.HERE, label="Started by",
-                visible=False, min_width=200, scale=0,
-            )  # fmt: skip
+                [("this machine", devices.HERE)],
+                value=devices.HERE,
+                label="Started by",
+                visible=False,
+                min_width=200,
+                scale=0,
+            )
         self.inputs, self.search, self.only_changed = form.build(PRESETS["tiny"])
 
     def _build_yaml(self) -> None:
         self.yaml = gr.Textbox(
-            label="All settings", lines=12, max_lines=24, buttons=["copy"],
+            label="All settings",
+            lines=12,
+            max_lines=24,
+            buttons=["copy"],
             info="Always as above. Change or paste here, then use it; what is left out stays.",
-            elem_id="start-yaml", elem_classes="studio-command", interactive=True,
-        )  # fmt: skip
+            elem_id="start-yaml",
+            elem_classes="studio-command",
+            interactive=True,
+        )
         with gr.Row(elem_classes="studio-actions"):
             self.use_yaml = gr.Button("Use this YAML", **_ACTION)
-            self.open_yaml = gr.UploadButton(
-                "Open a file", file_types=[".yaml", ".yml"], **_ACTION
-            )
+            self.open_yaml = gr.UploadButton("Open a file", file_types=[".yaml", ".yml"], **_ACTION)
 
     def _build_end(self) -> None:
         self.name = gr.Textbox("", label="Name of the run", max_lines=1)
         self.forecast = html("<p class='forecast'></p>")
         self.lines = gr.Textbox(
-            label="What “Start” runs", info=f"You can type the same in {jobs.ROOT}",
-            elem_id="start-line", elem_classes="studio-command", **COMMAND,
-        )  # fmt: skip
+            label="What “Start” runs",
+            info=f"You can type the same in {jobs.ROOT}",
+            elem_id="start-line",
+            elem_classes="studio-command",
+            **COMMAND,
+        )
         self.problem = html(visible=False)
         with gr.Row(elem_classes="studio-actions"):
             self.start = gr.Button("Start", variant="primary", **_ACTION)
@@ -124,19 +148,31 @@ class NewRun:
         own = [self.picked, self.folders, self.name, self.devices, self.launcher]
         gr.on(
             [part.input for name, part in self.inputs.items() if name != "model.init"]
-            + [part.input for part in own], self.preview, [*self._shown_by, *self.wish],
-            self._previewed, trigger_mode="always_last", **QUIET,
-        ).then(self.foresee, self.wish, self.forecast, **QUIET)  # fmt: skip
+            + [part.input for part in own],
+            self.preview,
+            [*self._shown_by, *self.wish],
+            self._previewed,
+            trigger_mode="always_last",
+            **QUIET,
+        ).then(self.foresee, self.wish, self.forecast, **QUIET)
         gr.on(
-            [self.search.change, self.only_changed.input], self.mark,
-            [*self._shown_by, self.preset, *self.inputs.values()], self.marks,
-            trigger_mode="always_last", **QUIET,
-        )  # fmt: skip
+            [self.search.change, self.only_changed.input],
+            self.mark,
+            [*self._shown_by, self.preset, *self.inputs.values()],
+            self.marks,
+            trigger_mode="always_last",
+            **QUIET,
+        )
         fields = [*self.inputs.values()]
-        self.refresh(gr.on(
-            [self.preset.input, self.back.click], self.use_preset, [self.preset, self.name],
-            [self.name, *fields], **QUIET,
-        ))  # fmt: skip
+        self.refresh(
+            gr.on(
+                [self.preset.input, self.back.click],
+                self.use_preset,
+                [self.preset, self.name],
+                [self.name, *fields],
+                **QUIET,
+            )
+        )
         init = self.inputs["model.init"]
         self.refresh(init.input(self.use_init, fields, fields, **QUIET))
         filled = [self.picked, self.folders, *fields]
@@ -144,10 +180,14 @@ class NewRun:
             (self.use_yaml.click, self.read_yaml, self.yaml),
             (self.open_yaml.upload, self.read_file, self.open_yaml),
         ):
-            self.refresh(event(
-                read, [source, self.picked, self.folders, self.preset], filled,
-                api_visibility="private",
-            ))  # fmt: skip
+            self.refresh(
+                event(
+                    read,
+                    [source, self.picked, self.folders, self.preset],
+                    filled,
+                    api_visibility="private",
+                )
+            )
 
     @property
     def _shown_by(self) -> list[Any]:
@@ -157,7 +197,7 @@ class NewRun:
         """After an event that changed the form: the preview, then the forecast."""
         return event.then(
             self.preview, [*self._shown_by, *self.wish], self._previewed, **QUIET
-        ).then(self.foresee, self.wish, self.forecast, **QUIET)  # fmt: skip
+        ).then(self.foresee, self.wish, self.forecast, **QUIET)
 
     def again(self, event: Any) -> Any:
         """After an event that asks for a new run: the form as it is on a fresh page."""
@@ -166,9 +206,16 @@ class NewRun:
     def _fresh_io(self) -> tuple[list[Any], list[Any]]:
         asked = [self.picked, self.preset, self.name, self.devices, *self.inputs.values()]
         shown = [
-            self.guide, self.questions, self.picked, self.name, self.token, self.places,
-            self.devices, self.launcher, *self.inputs.values(),
-        ]  # fmt: skip
+            self.guide,
+            self.questions,
+            self.picked,
+            self.name,
+            self.token,
+            self.places,
+            self.devices,
+            self.launcher,
+            *self.inputs.values(),
+        ]
         return asked, shown
 
     def _fresh_in_view(self, selected: str | None, *asked: Any) -> list[Any]:
@@ -194,14 +241,19 @@ class NewRun:
         at = list(self.inputs).index("model.init")
         shown[at] = gr.update(choices=starts, value=shown[at])
         return [
-            gr.update(visible=not found), gr.update(visible=bool(found)),
+            gr.update(visible=not found),
+            gr.update(visible=bool(found)),
             gr.update(choices=found, value=kept),
-            next_name(self.workspace, preset) if taken else gr.skip(), secrets.token_hex(8),
+            next_name(self.workspace, preset) if taken else gr.skip(),
+            secrets.token_hex(8),
             gr.update(visible=bool(places or launchers)),
             gr.update(choices=places, value=chosen, visible=bool(places)),
-            gr.update(choices=[("this machine", devices.HERE), *((n, n) for n in launchers)],
-                      visible=bool(launchers)), *shown,
-        ]  # fmt: skip
+            gr.update(
+                choices=[("this machine", devices.HERE), *((n, n) for n in launchers)],
+                visible=bool(launchers),
+            ),
+            *shown,
+        ]
 
     def _launchers(self) -> list[str]:
         try:
@@ -216,14 +268,24 @@ class NewRun:
         try:
             plan = make_plan(self.workspace, asked)
         except ValueError as error:
-            return [problem(str(error)), gr.skip(), gr.skip(), gr.update(interactive=False),
-                    gr.skip(), gr.skip()]  # fmt: skip
+            return [
+                problem(str(error)),
+                gr.skip(),
+                gr.skip(),
+                gr.update(interactive=False),
+                gr.skip(),
+                gr.skip(),
+            ]
         _, complete = plan.command([folder for _, folder in plan.collections])
         changed = settings.changed(plan.settings, PRESETS[asked.preset])
         return [
-            problem(""), plan.lines(), settings.dump(complete), gr.update(interactive=True),
-            form.style(changed, search, only_changed), gr.update(visible=bool(changed)),
-        ]  # fmt: skip
+            problem(""),
+            plan.lines(),
+            settings.dump(complete),
+            gr.update(interactive=True),
+            form.style(changed, search, only_changed),
+            gr.update(visible=bool(changed)),
+        ]
 
     def mark(self, search: str, only_changed: bool, preset: str, *inputs: Any) -> str:
         try:
@@ -278,9 +340,14 @@ class NewRun:
         picked, folders = picked_from(self.workspace, chosen.data.snapshots)
         stem = re.sub(r"-\d+$", "", name)
         return [
-            picked, folders, preset, next_name(self.workspace, stem),
-            [*command.gpus] if command else [], devices.HERE, *form.values(chosen),
-        ]  # fmt: skip
+            picked,
+            folders,
+            preset,
+            next_name(self.workspace, stem),
+            [*command.gpus] if command else [],
+            devices.HERE,
+            *form.values(chosen),
+        ]
 
     def begin(self, token: str, wish: Sequence[Any], progress: Any) -> Run:
         """Put the run that is wished for into the queue; the same click again is the same run."""
@@ -301,6 +368,11 @@ def _is_untouched(inputs: Sequence[Any], preset: Settings) -> bool:
 def _wish(values: Sequence[Any]) -> Wish:
     picked, folders, preset, name, takes, launcher, *inputs = values
     return Wish(
-        tuple(picked or ()), folders or "", preset, name or "", tuple(takes or ()), launcher or "",
+        tuple(picked or ()),
+        folders or "",
+        preset,
+        name or "",
+        tuple(takes or ()),
+        launcher or "",
         tuple(inputs),
-    )  # fmt: skip
+    )

@@ -56,10 +56,15 @@ def payload(
         "width": image.shape[1],
         "height": image.shape[0],
         "words": [
-            {"text": word.text, "start": word.start, "end": word.end, "span": list(span),
-             "kind": word_class(word.text)}
+            {
+                "text": word.text,
+                "start": word.start,
+                "end": word.end,
+                "span": list(span),
+                "kind": word_class(word.text),
+            }
             for word, span in zip(words, _spans(attention, narrative), strict=True)
-        ],  # fmt: skip
+        ],
         "windows": np.round(words_.windows(words, margin), 3).tolist(),
         "strokes": [np.round(stroke, 4).ravel().tolist() for stroke in strokes],
         "begin": begin if begin > 1 else 0.0,  # a fragment of a longer recording starts late

@@ -33,8 +33,11 @@ def sources(workspace: Workspace) -> list[tuple[str, str]]:
     found = []
     for folder in workspace.snapshots():
         splits = sorted(_snapshot(folder).splits, key=("val", "test", "train").index)
-        found += [(f"{folder.name} · {split}", f"snapshot/{folder.name}/{split}")
-                  for split in splits if len(_snapshot(folder).split(split))]  # fmt: skip
+        found += [
+            (f"{folder.name} · {split}", f"snapshot/{folder.name}/{split}")
+            for split in splits
+            if len(_snapshot(folder).split(split))
+        ]
     return found + [
         (f"{collection.name} (collection)", f"collection/{collection.id}")
         for collection in workspace.store.collections()

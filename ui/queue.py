@@ -34,9 +34,10 @@ def _queue(
     store = workspace.store
     taken = {collection.name for collection in store.collections()}
     unique = next(
-        full for k in range(1, len(taken) + 2)
+        full
+        for k in range(1, len(taken) + 2)
         if (full := name if k == 1 else f"{name} {k}") not in taken
-    )  # fmt: skip
+    )
     collection, done = None, set()
     for dataset_id, image_id, original, copy in pictures:
         if (dataset_id, image_id) in done:
@@ -70,7 +71,10 @@ def without_narratives(workspace: Workspace) -> list[ImageRow]:
 
 
 def least_certain(
-    models: Models, checkpoint: str, survey: Survey, rows: Sequence[ImageRow],
+    models: Models,
+    checkpoint: str,
+    survey: Survey,
+    rows: Sequence[ImageRow],
     progress: Callable[[Sequence[ImageRow]], Iterable[ImageRow]] = iter,
 ) -> list[tuple[ImageRow, float]]:
     """Pictures without narratives, the one on which the model is least certain first.

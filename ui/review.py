@@ -138,9 +138,14 @@ class ReviewTab:
         with gr.Row(elem_classes="studio-line"):
             self.collection = gr.Dropdown([], label="Collection", scale=0, min_width=260)
             self.status = gr.Radio(
-                [(label, key) for key, label in LABELS.items()], value="unreviewed",
-                show_label=False, container=False, scale=1, min_width=380, elem_id="review-status",
-            )  # fmt: skip
+                [(label, key) for key, label in LABELS.items()],
+                value="unreviewed",
+                show_label=False,
+                container=False,
+                scale=1,
+                min_width=380,
+                elem_id="review-status",
+            )
         with gr.Row(elem_classes="studio-pair"):
             with gr.Column(scale=2, min_width=280):
                 self.rows = Listing(elem_id="review-rows")
@@ -150,34 +155,53 @@ class ReviewTab:
             with gr.Column(scale=3, min_width=400, visible=False) as self.one:
                 with gr.Row(elem_classes="studio-line"):
                     self.accept = gr.Button(
-                        "Accept", variant="primary", scale=0, min_width=90,
+                        "Accept",
+                        variant="primary",
+                        scale=0,
+                        min_width=90,
                         elem_id="review-accept",
-                    )  # fmt: skip
+                    )
                     self.reason = gr.Textbox(
-                        show_label=False, container=False, max_lines=1, min_width=120,
+                        show_label=False,
+                        container=False,
+                        max_lines=1,
+                        min_width=120,
                         placeholder="Why it is rejected, for the annotator",
                         elem_id="review-reason",
-                    )  # fmt: skip
+                    )
                     self.reject = gr.Button("Reject", scale=0, min_width=84)
                 self.said = Listing(elem_id="review-said")
                 self.player = Player({"message": "Choose a narrative to replay it."})
                 self.caption = gr.Textbox(
-                    label="Words", lines=2, elem_id="review-words",
+                    label="Words",
+                    lines=2,
+                    elem_id="review-words",
                     info="Mend them here; Accept keeps what you changed.",
-                )  # fmt: skip
+                )
                 self.trail = Listing(elem_id="review-trail")
                 gr.HTML(
-                    KEYS, js_on_load=static("review.js"), apply_default_css=False,
+                    KEYS,
+                    js_on_load=static("review.js"),
+                    apply_default_css=False,
                     css_template=static("listing.css"),
-                )  # fmt: skip
+                )
         self._wire()
 
     def _wire(self) -> None:
         at = [self.collection, self.status, self.starts, self.narrative]
         seen = [
-            *at, self.rows, self.back, self.more, self.player, self.said, self.one, self.caption,
-            self.reason, self.trail, self.shown,
-        ]  # fmt: skip
+            *at,
+            self.rows,
+            self.back,
+            self.more,
+            self.player,
+            self.said,
+            self.one,
+            self.caption,
+            self.reason,
+            self.trail,
+            self.shown,
+        ]
         quiet = {"show_progress": "hidden", "api_visibility": "private", "concurrency_id": "review"}
         anew = {"inputs": at, "outputs": seen} | quiet
         Context.block.select(self._show, **anew)
@@ -193,9 +217,14 @@ class ReviewTab:
             event(self._judge(action), [*at, self.shown, text], seen, **quiet)
 
     def _show(
-        self, collection: int | None, status: str, starts: list[int], narrative_id: int | None,
-        *, said: str = "",
-    ) -> list[Any]:  # fmt: skip
+        self,
+        collection: int | None,
+        status: str,
+        starts: list[int],
+        narrative_id: int | None,
+        *,
+        said: str = "",
+    ) -> list[Any]:
         store = self.workspace.store
         known = store.collections()
         ids = [c.id for c in known]
@@ -212,11 +241,14 @@ class ReviewTab:
         choices = [(c.name, c.id) for c in known]
         return [
             gr.Dropdown(choices=choices, value=collection, visible=bool(known)),
-            gr.Radio(choices=label, value=status, visible=bool(known)), starts,
-            chosen.id if chosen else None, listed if chosen else said + listed,
-            gr.Button(visible=len(starts) > 1), gr.Button(visible=len(rows) > PAGE),
+            gr.Radio(choices=label, value=status, visible=bool(known)),
+            starts,
+            chosen.id if chosen else None,
+            listed if chosen else said + listed,
+            gr.Button(visible=len(starts) > 1),
+            gr.Button(visible=len(rows) > PAGE),
             *self._chosen(chosen, said),
-        ]  # fmt: skip
+        ]
 
     def _chosen(self, row: NarrativeRow | None, said: str) -> list[Any]:
         """Player, what is said of it, all of it shown or not, its words, no reason, its trail, and
@@ -236,9 +268,13 @@ class ReviewTab:
         return self._show(collection, status, [0], None)
 
     def _pick(
-        self, collection: int | None, status: str, starts: list[int], _: int | None,
+        self,
+        collection: int | None,
+        status: str,
+        starts: list[int],
+        _: int | None,
         event: gr.EventData,
-    ) -> list[Any]:  # fmt: skip
+    ) -> list[Any]:
         return self._show(collection, status, starts, event.id)
 
     def _turn(self, collection: int, status: str, starts: list[int], _: int | None) -> list[Any]:
@@ -253,9 +289,14 @@ class ReviewTab:
         """The verdict, then the narrative after it."""
 
         def judge(
-            collection: int, status: str, starts: list[int], narrative_id: int, shown: int,
-            text: str, request: gr.Request,
-        ) -> list[Any]:  # fmt: skip
+            collection: int,
+            status: str,
+            starts: list[int],
+            narrative_id: int,
+            shown: int,
+            text: str,
+            request: gr.Request,
+        ) -> list[Any]:
             if shown != narrative_id:  # the words on the page would become another's
                 told = problem_html(ValueError("Not judged: the page was on its way to this one."))
                 return self._show(collection, status, starts, narrative_id, said=told)

@@ -34,9 +34,14 @@ class RunPage:
         with gr.Accordion("What it was made of and with", open=False):
             self.origin = html()
         self.note = gr.Textbox(
-            "", label="Note", lines=1, max_lines=4, placeholder="What was tried, what was seen",
-            info="Kept as you leave the field.", interactive=True,
-        )  # fmt: skip
+            "",
+            label="Note",
+            lines=1,
+            max_lines=4,
+            placeholder="What was tried, what was seen",
+            info="Kept as you leave the field.",
+            interactive=True,
+        )
         self.inspect.click(None, js="() => openTab('Inspect')", api_visibility="private")
 
     def _build_actions(self) -> None:
@@ -55,16 +60,20 @@ class RunPage:
         with gr.Row(visible=False, elem_classes="studio-actions") as self.from_row:
             self.checkpoint = gr.Dropdown([], label="Resume from", min_width=240, scale=0)
         with gr.Column(visible=False) as self.extend_row:
-            html("<p class='ask'>It goes on in the same run. Its learning rate follows a schedule "
-                 "over all steps, so it rises again first.</p>")  # fmt: skip
+            html(
+                "<p class='ask'>It goes on in the same run. Its learning rate follows a schedule "
+                "over all steps, so it rises again first.</p>"
+            )
             with gr.Row(elem_classes="studio-actions"):
                 self.steps = gr.Number(
                     label="Steps in all", precision=0, min_width=180, scale=0, minimum=1
                 )
                 self.go_on = gr.Button("Go on", variant="primary", **_BUTTON)
         with gr.Row(visible=False, elem_classes="studio-actions") as self.delete_row:
-            html("<p class='ask'>Delete this run with all its checkpoints? This cannot be undone."
-                 "</p>")  # fmt: skip
+            html(
+                "<p class='ask'>Delete this run with all its checkpoints? This cannot be undone."
+                "</p>"
+            )
             self.really = gr.Button("Delete for good", variant="stop", **_BUTTON)
             self.keep = gr.Button("Keep it", **_BUTTON)
 
@@ -72,11 +81,26 @@ class RunPage:
     def parts(self) -> list[Any]:
         """The components that a look may change."""
         return [
-            self.status, self.curves, self.film, self.log, self.command, self.origin, self.note,
-            self.stop, self.resume, self.inspect, self.earlier, self.later, self.extend,
-            self.delete, self.from_row, self.checkpoint, self.extend_row, self.steps,
+            self.status,
+            self.curves,
+            self.film,
+            self.log,
+            self.command,
+            self.origin,
+            self.note,
+            self.stop,
+            self.resume,
+            self.inspect,
+            self.earlier,
+            self.later,
+            self.extend,
+            self.delete,
+            self.from_row,
+            self.checkpoint,
+            self.extend_row,
+            self.steps,
             self.delete_row,
-        ]  # fmt: skip
+        ]
 
     def wire(self, selected: gr.State, look: dict[str, Any]) -> None:
         root = self.workspace.root
@@ -88,23 +112,30 @@ class RunPage:
             button.click(self.doing(action), selected, None, **QUIET).then(**look, **QUIET)
         self.resume.click(
             self.doing(lambda run, checkpoint: jobs.resume(root, run, checkpoint or "last")),
-            [selected, self.checkpoint], None, **QUIET,
-        ).then(**look, **QUIET)  # fmt: skip
+            [selected, self.checkpoint],
+            None,
+            **QUIET,
+        ).then(**look, **QUIET)
         self.go_on.click(
-            self.doing(lambda run, steps: self.train_on(run, steps)), [selected, self.steps],
-            None, **QUIET,
+            self.doing(lambda run, steps: self.train_on(run, steps)),
+            [selected, self.steps],
+            None,
+            **QUIET,
         ).then(lambda: gr.update(visible=False), None, self.extend_row, **QUIET).then(
             **look, **QUIET
-        )  # fmt: skip
+        )
         gr.on(
             [self.note.blur, self.note.submit],
             self.doing(lambda run, note: compare.remark(run, note=note.strip())),
-            [selected, self.note], None, **QUIET,
-        )  # fmt: skip
+            [selected, self.note],
+            None,
+            **QUIET,
+        )
         for button, row, is_open in (
-            (self.extend, self.extend_row, True), (self.delete, self.delete_row, True),
+            (self.extend, self.extend_row, True),
+            (self.delete, self.delete_row, True),
             (self.keep, self.delete_row, False),
-        ):  # fmt: skip
+        ):
             button.click(lambda is_open=is_open: gr.update(visible=is_open), None, row, **QUIET)
 
     def doing(self, action: Callable[..., None]) -> Callable[..., None]:
@@ -137,11 +168,15 @@ class RunPage:
             "command": command.line if command else "It was started by hand.",
             "origin": run_view.origin(run),
             "actions": (
-                run.name, state, bool(command), tuple(run_view.checkpoints(run)),
-                waiting.index(run.name) if run.name in waiting else -1, len(waiting),
+                run.name,
+                state,
+                bool(command),
+                tuple(run_view.checkpoints(run)),
+                waiting.index(run.name) if run.name in waiting else -1,
+                len(waiting),
             ),
             "film": (run.name, film),
-        }  # fmt: skip
+        }
 
     def actions(
         self, name: str, state: str, is_job: bool, checkpoints: tuple, place: int, num_waiting: int

@@ -14,9 +14,11 @@ from loctex.runs import Run
 from loctex.settings import Settings
 
 SCORES = {  # what a finished run is summed up by
-    "val_pointing_region": "Pointing", "val_pointing_trace": "Pointing at the trace",
-    "val_image_to_text_r1": "Caption of an image", "val_text_to_image_r1": "Image of a caption",
-}  # fmt: skip
+    "val_pointing_region": "Pointing",
+    "val_pointing_trace": "Pointing at the trace",
+    "val_image_to_text_r1": "Caption of an image",
+    "val_text_to_image_r1": "Image of a caption",
+}
 
 
 @dataclass(frozen=True)
@@ -149,11 +151,12 @@ def sentence(found: Progress, ahead: Sequence[str] = ()) -> str:
     return {
         "new": "It was not started yet.",
         "stopping": "It writes a checkpoint, then it ends.",
-        "stopped": f"Stopped at {where}. Resume goes on from there." if found.step
-                   else "Stopped before its first step. Try again starts it.",
+        "stopped": f"Stopped at {where}. Resume goes on from there."
+        if found.step
+        else "Stopped before its first step. Try again starts it.",
         "failed": f"Ended at {where}." if found.step else "Ended before its first step.",
         "done": f"{found.step:,} steps{took}.",
-    }[found.state]  # fmt: skip
+    }[found.state]
 
 
 def about(run: Run) -> str:
@@ -177,8 +180,11 @@ def about(run: Run) -> str:
 
 def checkpoints(run: Run) -> list[tuple[str, str]]:
     """(label, name) of what a run can be resumed from, the last one first."""
-    links = {name: (run.path / name).resolve().name for name in ("last", "best")
-             if (run.path / name).exists()}  # fmt: skip
+    links = {
+        name: (run.path / name).resolve().name
+        for name in ("last", "best")
+        if (run.path / name).exists()
+    }
     found = [(f"the last one, {_step_of(links['last'])}", "last")] if "last" in links else []
     for folder in sorted(run.checkpoints.glob("step-????????"), reverse=True):
         if folder.name != links.get("last"):
@@ -201,11 +207,15 @@ def origin(run: Run) -> str:
         version = version if commit else f"package {code['hash'][:12]}"
         snapshots = ", ".join(f"{Path(f).name} {h[:12]}" for f, h in start["snapshots"].items())
         packages = machine["packages"]
-        rows.append((
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(start["time"])), snapshots, version,
-            f"Python {machine['python']}, torch {packages.get('torch', 'unknown')}",
-            ", ".join(machine["gpus"]) or f"{machine['processors']} processor cores",
-        ))  # fmt: skip
+        rows.append(
+            (
+                time.strftime("%Y-%m-%d %H:%M", time.localtime(start["time"])),
+                snapshots,
+                version,
+                f"Python {machine['python']}, torch {packages.get('torch', 'unknown')}",
+                ", ".join(machine["gpus"]) or f"{machine['processors']} processor cores",
+            )
+        )
     if not rows:
         return "<p class='quiet'>The trainer writes this when it starts.</p>"
     head = "".join(f"<th>{name}</th>" for name in ("Start", "Snapshots", "Code", "With", "On"))

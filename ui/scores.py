@@ -29,28 +29,40 @@ def against(seen: Seen, narrative: Narrative) -> tuple[list[bool | None], list[R
     truth = trace.boxes(narrative.strokes, windows)
     costs = [metrics.lbm(attention.boxes, truth, window) for window in (0, 1)]
     return is_hit, [
-        row("Words that agree", f"{hits[grounded].sum():.0f} of {grounded.sum()}",
+        row(
+            "Words that agree",
+            f"{hits[grounded].sum():.0f} of {grounded.sum()}",
             "The model's strongest cell meets the person's trace of the word (pointing_trace). "
             "Where they differ, the line under the word is dashed.",
-            f"a cell drawn at random: {chance:.1f}"),
-        row("Distance of the paths", f"{costs[0]:.4f}",
+            f"a cell drawn at random: {chance:.1f}",
+        ),
+        row(
+            "Distance of the paths",
+            f"{costs[0]:.4f}",
             "Local bipartite matching (LBM, k = 0 and k = 1) of the model's boxes with the "
             "person's: 0 is the same path, in fractions of the picture.",
-            f"k = 0; {costs[1]:.4f} for k = 1"),
-    ]  # fmt: skip
+            f"k = 0; {costs[1]:.4f} for k = 1",
+        ),
+    ]
 
 
 def match(seen: Seen, others: np.ndarray | None) -> Row:
     """The cosine, and how many of other pictures' sentences, (N, D), fit this picture less."""
     attention = seen.attention
-    shown = row("Match", f"{attention.score:.2f}", "Cosine of picture and sentence, from -1 to 1, "
-                "beside sentences that were said of other pictures.")  # fmt: skip
+    shown = row(
+        "Match",
+        f"{attention.score:.2f}",
+        "Cosine of picture and sentence, from -1 to 1, "
+        "beside sentences that were said of other pictures.",
+    )
     if others is not None:
         share = float((others @ attention.image < attention.score).mean())
         shown["note"] = f"fits better than {share:.0%} of {len(others):,} other sentences"
         if share < LOW:
-            shown |= {"note": "low: " + shown["note"].replace("better than", "better than only"),
-                      "is_low": "yes"}  # fmt: skip
+            shown |= {
+                "note": "low: " + shown["note"].replace("better than", "better than only"),
+                "is_low": "yes",
+            }
     if seen.match is not None:
         said = f"matching head: {seen.match:.0%}"
         shown["note"] = f"{shown['note']} · {said}" if "note" in shown else said
@@ -63,9 +75,13 @@ def doubts(seen: Seen) -> list[Row]:
         return []
     worst = [n for n in np.argsort(-seen.doubt, kind="stable").tolist() if seen.doubt[n] > DOUBTED]
     said = [f"{seen.attention.words[n].text.strip(',.;:')} {seen.doubt[n]:.0%}" for n in worst[:3]]
-    shown = row("Words in doubt", ", ".join(said) or "none", "Words that the model finds untrue of "
-                "the picture, and how sure it is; learned from captions with one word changed.",
-                f"and {len(worst) - 3} more" if len(worst) > 3 else "")  # fmt: skip
+    shown = row(
+        "Words in doubt",
+        ", ".join(said) or "none",
+        "Words that the model finds untrue of "
+        "the picture, and how sure it is; learned from captions with one word changed.",
+        f"and {len(worst) - 3} more" if len(worst) > 3 else "",
+    )
     return [shown | ({"is_low": "yes"} if worst else {})]
 
 
@@ -75,8 +91,13 @@ def read(seen: Seen) -> list[Row]:
     num_read = int(maps.any(axis=(1, 2)).sum())
     if num_read == len(maps):
         return []
-    return [row("Words read", f"{num_read} of {len(maps)}",
-                "The model cuts long captions; the pale words came after the cut.")]  # fmt: skip
+    return [
+        row(
+            "Words read",
+            f"{num_read} of {len(maps)}",
+            "The model cuts long captions; the pale words came after the cut.",
+        )
+    ]
 
 
 def row(name: str, value: str, help: str, note: str = "") -> Row:

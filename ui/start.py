@@ -63,12 +63,20 @@ class Plan:
         source = ["--workspace", short(self.workspace.root)]
         source += ["--database", without_password(database)] if database else []
         freezing = [
-            shlex.join([
-                short(sys.executable), "-m", "data_tools.snapshot", *source,
-                "--collection", name, "--to", short(folder),
-            ])
+            shlex.join(
+                [
+                    short(sys.executable),
+                    "-m",
+                    "data_tools.snapshot",
+                    *source,
+                    "--collection",
+                    name,
+                    "--to",
+                    short(folder),
+                ]
+            )
             for name, folder in self.collections
-        ]  # fmt: skip
+        ]
         command, _ = self.command([folder for _, folder in self.collections])
         return "\n".join([*freezing, command.line])
 
@@ -97,18 +105,22 @@ def choices(workspace: Workspace) -> list[tuple[str, str]]:
     found = []
     for collection in workspace.store.collections():
         if collection.num_narratives:
-            found.append((
-                f"{collection.name} · {_counted(collection.num_narratives, 'caption')}, "
-                f"{collection.num_with_trace:,} with traces",
-                f"collection:{collection.name}",
-            ))  # fmt: skip
+            found.append(
+                (
+                    f"{collection.name} · {_counted(collection.num_narratives, 'caption')}, "
+                    f"{collection.num_with_trace:,} with traces",
+                    f"collection:{collection.name}",
+                )
+            )
     for path in workspace.snapshots():
         amount = forecast.of_snapshot(path)
-        found.append((
-            f"{path.name} · frozen, {_counted(amount.images, 'image')}, "
-            f"{_counted(amount.captions, 'caption')}, {amount.traced:,} with traces",
-            f"snapshot:{path.name}",
-        ))  # fmt: skip
+        found.append(
+            (
+                f"{path.name} · frozen, {_counted(amount.images, 'image')}, "
+                f"{_counted(amount.captions, 'caption')}, {amount.traced:,} with traces",
+                f"snapshot:{path.name}",
+            )
+        )
     return found
 
 
@@ -166,11 +178,15 @@ def make_plan(workspace: Workspace, wish: Wish) -> Plan:
     if takes == (CPU,):
         chosen = settings.with_values(chosen, {"train": {"device": CPU}})
     return Plan(
-        workspace, run, wish.preset, chosen,
+        workspace,
+        run,
+        wish.preset,
+        chosen,
         tuple((n, _next_folder(workspace, n)) for kind, n in kinds if kind == "collection"),
         (*(str(workspace.snapshots_dir / n) for kind, n in kinds if kind == "snapshot"), *others),
-        takes, launcher,
-    )  # fmt: skip
+        takes,
+        launcher,
+    )
 
 
 def _next_folder(workspace: Workspace, collection: str) -> Path:
@@ -197,6 +213,7 @@ def start(plan: Plan, token: str, progress: Callable[..., Any] = lambda *_, **__
     """
     frozen = []
     for name, folder in plan.collections:
+
         def report(done: int, total: int, name: str = name) -> None:
             progress((done, total), desc=f"Freezing {name}", unit="steps")
 

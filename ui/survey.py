@@ -65,9 +65,11 @@ class Survey:
         place = np.stack((atlas.mark["y"], atlas.mark["x"]), axis=1)
         cells = np.clip(np.nan_to_num(place, nan=0.5) * CELLS, 0, CELLS - 1).astype(np.int8)
         return cls(
-            atlas, np.array(coded.dictionary.to_pylist(), dtype=object),
-            coded.indices.to_numpy(), cells,
-        )  # fmt: skip
+            atlas,
+            np.array(coded.dictionary.to_pylist(), dtype=object),
+            coded.indices.to_numpy(),
+            cells,
+        )
 
     @property
     def has_regions(self) -> bool:
@@ -112,8 +114,14 @@ class Survey:
             found = pc.match_substring(atlas.caption, chosen.text.strip(), ignore_case=True)
             is_in &= found.to_numpy(zero_copy_only=False)
         lbm, cosine = atlas.numbers["lbm_0"], atlas.numbers["cosine"]
-        keys = {"worst": (-lbm, share), "best": (lbm, -share), "far": (-lbm,), "close": (lbm,),
-                "mismatch": (cosine,), "unsure": (atlas.numbers["certainty"],)}  # fmt: skip
+        keys = {
+            "worst": (-lbm, share),
+            "best": (lbm, -share),
+            "far": (-lbm,),
+            "close": (lbm,),
+            "mismatch": (cosine,),
+            "unsure": (atlas.numbers["certainty"],),
+        }
         order = np.lexsort(tuple(np.nan_to_num(key, nan=np.inf) for key in keys[chosen.sort]))
         return order[is_in[order]]
 
@@ -147,8 +155,9 @@ class Survey:
         known = np.flatnonzero((count >= LEAST) & (self.words != ""))
         share = hits[known] / count[known]
         low, high = wilson(share, count[known])
-        rows = [(str(self.words[k]), float(s), int(count[k]))
-                for k, s in zip(known, share, strict=True)]  # fmt: skip
+        rows = [
+            (str(self.words[k]), float(s), int(count[k])) for k, s in zip(known, share, strict=True)
+        ]
         worst, best = (np.argsort(key, kind="stable")[:limit] for key in (high, -low))
         top = {rows[i][0] for i in best}
         return [rows[i] for i in worst if rows[i][0] not in top or len(rows) > 2 * limit], [

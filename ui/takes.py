@@ -55,10 +55,12 @@ def unsent(workspace: Workspace, annotator: str, ask: Message) -> list[Message]:
 def take(workspace: Workspace, draft: Draft) -> Message:
     is_voiced = "studio" in (record := json.loads(draft.body)) and record["studio"].get("isVoiced")
     return {
-        "take_id": draft.take_id, "image": draft.image_row_id, "record": record,
+        "take_id": draft.take_id,
+        "image": draft.image_row_id,
+        "record": record,
         "saved": draft.saved.timestamp(),
         "heard": workspace.voices.heard(draft.take_id) if is_voiced else 0,
-    }  # fmt: skip
+    }
 
 
 def own_voice(workspace: Workspace, annotator: str, take_id: str) -> np.ndarray:

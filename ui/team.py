@@ -26,13 +26,15 @@ NOBODY = empty(
     "Annotate",
 )
 COLUMNS = (
-    ("Person", ""), ("Narratives", "how many, and how many images were skipped"),
-    ("Recorded", "time of all recordings"), ("Pace", "words a minute; the middle narrative"),
+    ("Person", ""),
+    ("Narratives", "how many, and how many images were skipped"),
+    ("Recorded", "time of all recordings"),
+    ("Pace", "words a minute; the middle narrative"),
     ("Accepted", "of those that have a verdict"),
     ("Same place", "of the cells that two traces of one image visit, the share that both do"),
     ("Path apart", "local bipartite matching (LBM, k = 1) of two traces: 0 is the same path"),
     ("Words apart", "edits from one caption to the other, by word; free descriptions differ much"),
-)  # fmt: skip
+)
 
 
 # --- what it does
@@ -82,8 +84,10 @@ def table_html(work: Sequence[Work], agreed: dict[int, Agreement]) -> str:
     if 0 in agreed:
         all_ = "".join(f"<td>{_number(value)}</td>" for value in _values(agreed[0]))
         foot = f"<tfoot><tr><td colspan='5'>All pairs of people</td>{all_}</tr></tfoot>"
-    return (f"<div class='people'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody>{foot}"
-            "</table></div>")  # fmt: skip
+    return (
+        f"<div class='people'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody>{foot}"
+        "</table></div>"
+    )
 
 
 def _cells(work: Work, agreed: Agreement | None) -> str:
@@ -91,14 +95,20 @@ def _cells(work: Work, agreed: Agreement | None) -> str:
     share = work.statuses["accepted"] / judged if judged else 0.0
     verdicts = (
         f"<span class='share' style='--share: {share:.0%}'></span>{work.statuses['accepted']:,} "
-        f"of {judged:,}" if judged else "none yet"
-    )  # fmt: skip
+        f"of {judged:,}"
+        if judged
+        else "none yet"
+    )
     skips = f"<small>{counted(work.num_skips, 'skip')}</small>" if work.num_skips else ""
     values = _values(agreed) if agreed else (np.nan,) * 3
     cells = (
-        escape(work.name), f"{work.num_narratives:,} {skips}", _time(work.seconds),
-        _number(work.median_pace, 0), verdicts, *map(_number, values),
-    )  # fmt: skip
+        escape(work.name),
+        f"{work.num_narratives:,} {skips}",
+        _time(work.seconds),
+        _number(work.median_pace, 0),
+        verdicts,
+        *map(_number, values),
+    )
     return "".join(f"<td>{cell}</td>" for cell in cells)
 
 
@@ -122,7 +132,7 @@ def _list(title: str, lines: Sequence[str]) -> str:
 
 def charts(collection: int, work: Sequence[Work]) -> dict[str, Any]:
     """What Curves draws: narratives and pace by day, of the busiest people and all others."""
-    shown = [(one.name, [one]) for one in work[:2 if len(work) > 3 else 3] if one.num_narratives]
+    shown = [(one.name, [one]) for one in work[: 2 if len(work) > 3 else 3] if one.num_narratives]
     if len(work) > 3:
         shown.append((f"{len(work) - 2} others", list(work[2:])))
     counts, paces = [], []
@@ -130,19 +140,32 @@ def charts(collection: int, work: Sequence[Work]) -> dict[str, Any]:
         days = sorted({day for one in people for day in one.days})
         told = [[pace for one in people for pace in one.days.get(day, ())] for day in days]
         counts.append({"name": name, "x": days, "y": [len(day) for day in told]})
-        known = [(day, float(np.nanmedian(all_))) for day, all_ in zip(days, told, strict=True)
-                 if np.isfinite(all_).any()]  # fmt: skip
+        known = [
+            (day, float(np.nanmedian(all_)))
+            for day, all_ in zip(days, told, strict=True)
+            if np.isfinite(all_).any()
+        ]
         if known:
-            paces.append({"name": name, "x": [day for day, _ in known],
-                          "y": [pace for _, pace in known]})  # fmt: skip
+            paces.append(
+                {"name": name, "x": [day for day, _ in known], "y": [pace for _, pace in known]}
+            )
     panels = [
         {"title": "Narratives", "note": "each day", "is_share": False, "lines": counts},
-        {"title": "Pace", "note": "words a minute, the middle one of each day", "is_share": False,
-         "lines": paces},
-    ]  # fmt: skip
+        {
+            "title": "Pace",
+            "note": "words a minute, the middle one of each day",
+            "is_share": False,
+            "lines": paces,
+        },
+    ]
     drawn = [panel | {"by": "day"} for panel in panels if panel["lines"]]
-    return {"run": f"team {collection}", "steps": None, "hover": "%d %b %Y", "panels": drawn,
-            "message": ""}  # fmt: skip
+    return {
+        "run": f"team {collection}",
+        "steps": None,
+        "hover": "%d %b %Y",
+        "panels": drawn,
+        "message": "",
+    }
 
 
 # --- the page
@@ -160,13 +183,21 @@ class TeamTab:
         with gr.Accordion("Rules of this collection", open=False) as self.rules:
             with gr.Row(elem_classes="studio-line"):
                 self.overlap = gr.Number(
-                    1, label="People who describe each image", minimum=0, precision=0, scale=0,
-                    min_width=280, info="Blind to one another; 0: everybody describes every image",
-                )  # fmt: skip
+                    1,
+                    label="People who describe each image",
+                    minimum=0,
+                    precision=0,
+                    scale=0,
+                    min_width=280,
+                    info="Blind to one another; 0: everybody describes every image",
+                )
                 self.needs_review = gr.Checkbox(
-                    False, label="Only what a reviewer accepted is frozen and exported", scale=1,
-                    info="Rejected narratives never are", min_width=320,
-                )  # fmt: skip
+                    False,
+                    label="Only what a reviewer accepted is frozen and exported",
+                    scale=1,
+                    info="Rejected narratives never are",
+                    min_width=320,
+                )
                 self.save = gr.Button("Save", variant="primary", scale=0, min_width=140)
             self.saved = Listing()
         with gr.Accordion("Take back all that a person recorded", open=False) as self.withdrawal:
@@ -182,8 +213,15 @@ class TeamTab:
         self._wire()
 
     def _wire(self) -> None:
-        seen = [self.collection, self.people, self.charts, self.overlap, self.needs_review,
-                self.rules, self.withdrawal]  # fmt: skip
+        seen = [
+            self.collection,
+            self.people,
+            self.charts,
+            self.overlap,
+            self.needs_review,
+            self.rules,
+            self.withdrawal,
+        ]
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         show = {"fn": self._show, "inputs": self.collection, "outputs": seen} | quiet
         Context.block.select(**show)
@@ -198,8 +236,11 @@ class TeamTab:
     def _show(self, collection: int | None) -> list[Any]:
         known = {one.id: one for one in self.workspace.store.collections()}
         here = known.get(collection) or next(iter(known.values()), None)
-        choices = gr.Dropdown(choices=[(one.name, one.id) for one in known.values()],
-                              value=here.id if here else None, visible=bool(here))  # fmt: skip
+        choices = gr.Dropdown(
+            choices=[(one.name, one.id) for one in known.values()],
+            value=here.id if here else None,
+            visible=bool(here),
+        )
         more = [gr.Accordion(visible=bool(here))] * 2
         if here is None:
             return [choices, NOBODY, {"panels": []}, gr.skip(), gr.skip(), *more]

@@ -50,9 +50,10 @@ class Dashboard:
         """What there is to see now, by part of the page."""
         runs = self.workspace.runs()
         now: dict[str, Any] = {
-            "side": bool(runs), "many": len(runs) > 1,
+            "side": bool(runs),
+            "many": len(runs) > 1,
             "runs": run_view.run_list(runs, selected, self._places()),
-        }  # fmt: skip
+        }
         if selected == COMPARE:
             histories = self.picked(names)
             now["table"] = compare.table(runs, [history.run.name for history in histories])
@@ -110,16 +111,26 @@ class TrainTab:
                     self.overlay = Curves()
         self.timer = gr.Timer(1)
         self.shown = [
-            self.selected, self.seen, self.side, self.comparing, self.start_page, self.one_page,
-            self.compare_page, self.runs, self.table, self.overlay, *self.run.parts,
-        ]  # fmt: skip
+            self.selected,
+            self.seen,
+            self.side,
+            self.comparing,
+            self.start_page,
+            self.one_page,
+            self.compare_page,
+            self.runs,
+            self.table,
+            self.overlay,
+            *self.run.parts,
+        ]
         self._wire()
 
     def _wire(self) -> None:
         look = {
-            "fn": self._look, "inputs": [self.selected, self.seen, self.names],
+            "fn": self._look,
+            "inputs": [self.selected, self.seen, self.names],
             "outputs": self.shown,
-        }  # fmt: skip
+        }
         page, tab, chosen = Context.root_block, Context.block, [self.selected, self.seen]
         self.run.wire(self.selected, look)
         loaded = page.load(self._open, None, self.shown, **QUIET)
@@ -134,24 +145,27 @@ class TrainTab:
         self.table.pick(_picked_names, None, self.names, **QUIET).then(**look, **QUIET)
         self.table.star(self._star, None, None, **QUIET).then(**look, **QUIET)
         self.form.start.click(
-            self._start, [self.form.token, *self.form.wish],
+            self._start,
+            [self.form.token, *self.form.wish],
             [*chosen, self.form.problem, self.form.token],
-            show_progress_on=self.form.lines, api_visibility="private",
-        ).then(**look, **QUIET)  # fmt: skip
+            show_progress_on=self.form.lines,
+            api_visibility="private",
+        ).then(**look, **QUIET)
         copied = self.run.copy.click(self.form.copy_of, self.selected, self.form.wish, **QUIET)
         self.form.refresh(
             copied.then(lambda: (NEW, {}), None, chosen, **QUIET).then(**look, **QUIET)
         )
-        self.run.really.click(
-            self.run.doing(jobs.remove), self.selected, None, **QUIET
-        ).success(lambda: (newest(self.workspace), {}), None, chosen, **QUIET).then(
-            **look, **QUIET
-        )  # fmt: skip
+        self.run.really.click(self.run.doing(jobs.remove), self.selected, None, **QUIET).success(
+            lambda: (newest(self.workspace), {}), None, chosen, **QUIET
+        ).then(**look, **QUIET)
 
     def _start(
-        self, request: gr.Request, token: str, *wish: Any,
+        self,
+        request: gr.Request,
+        token: str,
+        *wish: Any,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio looks for it here)
-    ) -> list[Any]:  # fmt: skip
+    ) -> list[Any]:
         try:
             self.workspace.demand("admin", request.username)
             run = self.form.begin(token, wish, progress)
@@ -188,9 +202,14 @@ class TrainTab:
         for key, part in (("side", self.side), ("many", self.comparing)):
             if key in changed:
                 updates[part] = gr.update(visible=changed[key])
-        for key, part in (("runs", self.runs), ("table", self.table), ("log", self.run.log),
-                          ("status", self.run.status), ("command", self.run.command),
-                          ("origin", self.run.origin)):  # fmt: skip
+        for key, part in (
+            ("runs", self.runs),
+            ("table", self.table),
+            ("log", self.run.log),
+            ("status", self.run.status),
+            ("command", self.run.command),
+            ("origin", self.run.origin),
+        ):
             if key in changed:
                 updates[part] = changed[key]
         if "curves" in changed:

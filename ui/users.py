@@ -1,6 +1,6 @@
 """The users file: one person a line, `name role hash` (argon2). Add one, asking for the password:
 
-    python -m ui.users FILE NAME [--role annotator|reviewer|admin]
+python -m ui.users FILE NAME [--role annotator|reviewer|admin]
 """
 
 import argparse

@@ -78,9 +78,9 @@ def table(result: dict) -> str:
     lines = [
         f"{row['name']}: {result['num_train']} images to train on ({result['share']:.0%}), "
         f"{result['num_test']} to test on, {result['steps']} steps of {result['batch']}",
-        f"{'':5}" + "".join(f"{name:>8}" for name in ("AP", "AP50", "AP75", "small", "medium",
-                                                      "large")),
-    ]  # fmt: skip
+        f"{'':5}"
+        + "".join(f"{name:>8}" for name in ("AP", "AP50", "AP75", "small", "medium", "large")),
+    ]
     for kind in ("box", "mask"):
         values = [row.get(f"{kind}_{name}") for name in precision.NAMES]
         if None not in values:
@@ -146,11 +146,18 @@ def parser() -> argparse.ArgumentParser:
     add("--learning-rate", type=float, help="the highest [.02 for a batch of 16, in proportion]")
     add("--size", type=int, default=800, help="pixels of the short side [800]")
     add("--rois", type=int, default=512, help="regions an image that are learned from [512]")
-    add("--precision", choices=("auto", "fp32", "bf16"), default="auto",
-        help="auto is bf16 on a GPU")  # fmt: skip
+    add(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="auto is bf16 on a GPU",
+    )
     add("--workers", type=int, default=4, help="processes that decode, for each GPU [4]")
-    add("--skip-damaged", action="store_true",
-        help="leave unreadable images out, named, instead of refusing")  # fmt: skip
+    add(
+        "--skip-damaged",
+        action="store_true",
+        help="leave unreadable images out, named, instead of refusing",
+    )
     add("--log-every", type=int, default=20, help="steps [20]")
     add("--checkpoint-every", type=int, default=1000, help="steps [1000]")
     cli.add_device_option(parser)

@@ -139,9 +139,14 @@ def evaluate(
     found = []
     for encoder in encoders:
         train, test, task = tasks.encode(
-            encoder, task, cache, least=1, skip_damaged=skip_damaged,
-            device=device, has_progress=has_progress,
-        )  # fmt: skip
+            encoder,
+            task,
+            cache,
+            least=1,
+            skip_damaged=skip_damaged,
+            device=device,
+            has_progress=has_progress,
+        )
         found.append((train, test))
     counts = counts_of(task.train, counts)
     draws = [draw(task.train, seed) for seed in range(num_seeds)]
@@ -204,14 +209,21 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", type=Path, help="the images that a CSV or JSON names")
     parser.add_argument("--test", type=Path, help="labels to test on, if --labels has none")
     parser.add_argument(
-        "--also", action="append", default=[], metavar="OTHER",
+        "--also",
+        action="append",
+        default=[],
+        metavar="OTHER",
         help="one more row: a run (one trained without traces, say), timm:MODEL, timm:MODEL=FILE",
-    )  # fmt: skip
-    parser.add_argument("--counts", type=int, nargs="+",
-                        help="numbers of labels [1 2 5 10 20 50 100 %% of all]")  # fmt: skip
+    )
+    parser.add_argument(
+        "--counts", type=int, nargs="+", help="numbers of labels [1 2 5 10 20 50 100 %% of all]"
+    )
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"draws of each number [{SEEDS}]")
-    parser.add_argument("--skip-damaged", action="store_true",
-                        help="leave unreadable images out, named, instead of refusing")  # fmt: skip
+    parser.add_argument(
+        "--skip-damaged",
+        action="store_true",
+        help="leave unreadable images out, named, instead of refusing",
+    )
     cli.add_device_option(parser)
     parser.add_argument("--to", type=Path, help="where to write result.json")
     return parser

@@ -45,9 +45,16 @@ class Order(Sequence):
     """
 
     def __init__(
-        self, num_images: int, batch: int, steps: int, seed: int,
-        *, start: int = 0, rank: int = 0, num_ranks: int = 1,
-    ) -> None:  # fmt: skip
+        self,
+        num_images: int,
+        batch: int,
+        steps: int,
+        seed: int,
+        *,
+        start: int = 0,
+        rank: int = 0,
+        num_ranks: int = 1,
+    ) -> None:
         self.num_images, self.batch, self.seed = num_images, batch // num_ranks, seed
         self.rank, self.num_ranks = rank, num_ranks
         self.start, self.steps = start, steps

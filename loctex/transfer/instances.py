@@ -189,8 +189,11 @@ def _unreadable(photos: Sequence[Photo], decodes: bool) -> dict[Photo, str]:
 def _corners(bbox: Sequence[float], photo: Photo | Mapping) -> tuple[float, ...]:
     """x, y, width, height -> x0, y0, x1, y1 inside the image; pixel k spans k to k + 1."""
     x, y, width, height = bbox
-    size = (photo["width"], photo["height"]) if isinstance(photo, Mapping) else (
-        photo.width, photo.height)  # fmt: skip
+    size = (
+        (photo["width"], photo["height"])
+        if isinstance(photo, Mapping)
+        else (photo.width, photo.height)
+    )
     sides = zip((x, y, x + width, y + height), size * 2, strict=True)
     return tuple(min(max(float(value), 0.0), float(side)) for value, side in sides)
 

@@ -31,9 +31,11 @@ def detections(
     for box, label, score, mask in parts:
         x0, y0, x1, y1 = (float(side) for side in box)
         row = {
-            "image_id": photo.id, "category_id": keys[int(label) - 1], "score": float(score),
+            "image_id": photo.id,
+            "category_id": keys[int(label) - 1],
+            "score": float(score),
             "bbox": [x0, y0, x1 - x0, y1 - y0],
-        }  # fmt: skip
+        }
         if mask is not None:
             row["segmentation"] = encode((mask > 0.5).cpu().numpy())
         rows.append(row)

@@ -23,8 +23,14 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val",
-          "validation": "val", "test": "test"}  # fmt: skip
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
 TEST_SHARE = 5  # one image of five is tested on where the source does not say
 
 

@@ -37,20 +37,36 @@ def train(
     schedule = Schedule.scaled(given.schedule, len(part.photos), given.batch, given.learning_rate)
     torch.manual_seed(given.seed)
     model = detector.build(
-        encoder, len(part.categories), has_masks=part.has_masks, size=given.size,
+        encoder,
+        len(part.categories),
+        has_masks=part.has_masks,
+        size=given.size,
         num_rois=given.rois,
-    )  # fmt: skip
+    )
     model = place(model, device)
     sgd = make_optimizer(model)
     done = restore(run.path / STATE, model, sgd) if given.resume else 0
     run.cut_back(done)
     trained = parallel(model, device)
-    order = Order(len(part.photos), given.batch, schedule.steps, given.seed,
-                  start=done, rank=rank, num_ranks=ranks)  # fmt: skip
+    order = Order(
+        len(part.photos),
+        given.batch,
+        schedule.steps,
+        given.seed,
+        start=done,
+        rank=rank,
+        num_ranks=ranks,
+    )
     source = batches(part, order, given.workers)
     meter, received, is_stopped = Meter(device), stop_on_signal(), False
-    progress = tqdm(range(done + 1, schedule.steps + 1), initial=done, total=schedule.steps,
-                    unit="step", mininterval=1.0, disable=rank > 0)  # fmt: skip
+    progress = tqdm(
+        range(done + 1, schedule.steps + 1),
+        initial=done,
+        total=schedule.steps,
+        unit="step",
+        mininterval=1.0,
+        disable=rank > 0,
+    )
     for number in progress:
         with meter.waiting():
             images, targets = on_device(next(source), device)
@@ -109,10 +125,12 @@ def parallel(model: FasterRCNN, device: torch.device) -> nn.Module:
 def make_optimizer(model: FasterRCNN) -> torch.optim.Optimizer:
     """SGD; one-dimensional parameters, the norms and biases, do not decay."""
     groups = [
-        {"params": [p for p in model.parameters() if (p.ndim > 1) == decays],
-         "weight_decay": WEIGHT_DECAY if decays else 0.0}
+        {
+            "params": [p for p in model.parameters() if (p.ndim > 1) == decays],
+            "weight_decay": WEIGHT_DECAY if decays else 0.0,
+        }
         for decays in (True, False)
-    ]  # fmt: skip
+    ]
     return torch.optim.SGD(groups, lr=0.1, momentum=MOMENTUM, fused=True)
 
 
@@ -134,8 +152,9 @@ def on_device(
     examples: Sequence[Example], device: torch.device
 ) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     images = [image.to(device, non_blocking=True) for image, _ in examples]
-    targets = [{k: v.to(device, non_blocking=True) for k, v in target.items()}
-               for _, target in examples]  # fmt: skip
+    targets = [
+        {k: v.to(device, non_blocking=True) for k, v in target.items()} for _, target in examples
+    ]
     return images, targets
 
 

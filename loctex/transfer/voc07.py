@@ -83,9 +83,14 @@ def evaluate(
     for encoder in encoders:
         start = time.monotonic()
         train, test, task = tasks.encode(
-            encoder, task, cache, least=linear.FOLDS, skip_damaged=skip_damaged,
-            device=device, has_progress=has_progress,
-        )  # fmt: skip
+            encoder,
+            task,
+            cache,
+            least=linear.FOLDS,
+            skip_damaged=skip_damaged,
+            device=device,
+            has_progress=has_progress,
+        )
         encoded = time.monotonic()
         numbers = score(train, test, task, protocols, num_jobs)
         seconds = {"features": encoded - start, "scores": time.monotonic() - encoded}
@@ -131,16 +136,26 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", default="best", help="best, last, or a folder [best]")
     parser.add_argument("--voc", type=Path, required=True, help="VOCdevkit, or its VOC2007")
     parser.add_argument(
-        "--also", action="append", default=[], metavar="OTHER",
+        "--also",
+        action="append",
+        default=[],
+        metavar="OTHER",
         help="one more row: a run (one trained without traces, say), timm:MODEL, timm:MODEL=FILE",
-    )  # fmt: skip
+    )
     parser.add_argument("--train", help="the set to train on [trainval, else train]")
     parser.add_argument("--test", help="the set to test on [test, else val]")
-    parser.add_argument("--difficult", choices=("ignored", "negative"), default="ignored",
-                        help="difficult objects in training [ignored]")  # fmt: skip
+    parser.add_argument(
+        "--difficult",
+        choices=("ignored", "negative"),
+        default="ignored",
+        help="difficult objects in training [ignored]",
+    )
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS)
-    parser.add_argument("--skip-damaged", action="store_true",
-                        help="leave unreadable images out, named, instead of refusing")  # fmt: skip
+    parser.add_argument(
+        "--skip-damaged",
+        action="store_true",
+        help="leave unreadable images out, named, instead of refusing",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random initialization [0]")
     parser.add_argument("--jobs", type=int, default=-1, help="processes [all cores]")
     cli.add_device_option(parser)

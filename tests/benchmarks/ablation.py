@@ -32,7 +32,8 @@ RUNS = {
     "changed": {"loss": MATCH | {"changed_captions": True}},
     "exclusive": {"loss": MATCH | {"changed_captions": True}, "data": EXCLUSIVE},
     "word": {
-        "loss": MATCH | {"changed_captions": True, "changed_word_weight": 1.0}, "data": EXCLUSIVE,
+        "loss": MATCH | {"changed_captions": True, "changed_word_weight": 1.0},
+        "data": EXCLUSIVE,
     },
     "gradcam": {"loss": MASK},
     "attention": {"loss": MASK | {"mask_source": "attention"}},
@@ -44,12 +45,21 @@ RUNS = {
     },
 }
 ROWS = (
-    "pointing_region", "pointing_region_gradcam", "energy", "energy_gradcam",
-    "image_to_text_r1", "image_to_text_r1_reranked", "text_to_image_r1",
-    "text_to_image_r1_reranked", "attribute_choice_contrastive", "attribute_choice_both",
-    "attribute_accuracy", "relation_choice_contrastive", "relation_choice_both",
+    "pointing_region",
+    "pointing_region_gradcam",
+    "energy",
+    "energy_gradcam",
+    "image_to_text_r1",
+    "image_to_text_r1_reranked",
+    "text_to_image_r1",
+    "text_to_image_r1_reranked",
+    "attribute_choice_contrastive",
+    "attribute_choice_both",
+    "attribute_accuracy",
+    "relation_choice_contrastive",
+    "relation_choice_both",
     "relation_accuracy",
-)  # fmt: skip
+)
 
 
 def wanted(name: str, given: argparse.Namespace) -> settings.Settings:
@@ -58,10 +68,12 @@ def wanted(name: str, given: argparse.Namespace) -> settings.Settings:
         "data": {"snapshots": [str(given.data)]},
         "model": {"init": str(given.init), "fusion_init": "text"},
         "train": {
-            "steps": given.steps, "batch_size": given.batch, "seed": given.seed,
+            "steps": given.steps,
+            "batch_size": given.batch,
+            "seed": given.seed,
             "evaluate_every": 0,
         },
-    }  # fmt: skip
+    }
     return settings.with_values(settings.with_values(settings.TINY, base), RUNS[name])
 
 

@@ -84,8 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given.turns,
     )
     size = np.mean([len(image) for image in images]) / 1000
-    print(f"{len(images)} images of {size:.0f} KB; peer {len(images) / slow:,.0f} images/s, "
-          f"ours {len(images) / fast:,.0f}")  # fmt: skip
+    print(
+        f"{len(images)} images of {size:.0f} KB; peer {len(images) / slow:,.0f} images/s, "
+        f"ours {len(images) / fast:,.0f}"
+    )
     print(f"ratio {slow / fast:.2f}")
 
 

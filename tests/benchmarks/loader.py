@@ -66,9 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         words = tokenizer.train(split.captions(), 1000, settings.max_tokens)
         usual = Usual(split, words)
         loader = DataLoader(
-            usual, given.batch, shuffle=True, drop_last=True, num_workers=WORKERS,
-            collate_fn=usual.collate, persistent_workers=True, prefetch_factor=1,
-        )  # fmt: skip
+            usual,
+            given.batch,
+            shuffle=True,
+            drop_last=True,
+            num_workers=WORKERS,
+            collate_fn=usual.collate,
+            persistent_workers=True,
+            prefetch_factor=1,
+        )
         collate = Collate(tokenizer=words, settings=settings, grid=(14, 14))
         mixture = Mixture([split], [1.0], 0)
         num_batches = given.count // given.batch

@@ -53,10 +53,14 @@ def narrative(random: np.random.Generator, image_id: str, num_words: int = 40) -
             ]
         )
     return {
-        "dataset_id": "album", "image_id": image_id, "annotator_id": 7,
-        "caption": " ".join(texts), "timed_caption": said, "traces": strokes,
+        "dataset_id": "album",
+        "image_id": image_id,
+        "annotator_id": 7,
+        "caption": " ".join(texts),
+        "timed_caption": said,
+        "traces": strokes,
         "voice_recording": f"album/{image_id}.ogg",
-    }  # fmt: skip
+    }
 
 
 def snapshot(folder: Path, count: int, size: tuple[int, int] = (384, 288)) -> Path:

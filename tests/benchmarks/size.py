@@ -40,12 +40,16 @@ def record(number: int) -> str:
     times = np.linspace(0, ends[-1], WORDS * POINTS).round(3).tolist()
     points = [{"x": x, "y": y, "t": t} for (x, y), t in zip(path.tolist(), times, strict=True)]
     told = {
-        "dataset_id": "made", "image_id": f"{number:08d}", "annotator_id": number % 40,
-        "caption": " ".join(words) + f" {number}", "timed_caption": [
+        "dataset_id": "made",
+        "image_id": f"{number:08d}",
+        "annotator_id": number % 40,
+        "caption": " ".join(words) + f" {number}",
+        "timed_caption": [
             {"utterance": word, "start_time": start, "end_time": end}
             for word, start, end in zip(words, [0.0, *ends], ends, strict=False)
-        ], "traces": [points],
-    }  # fmt: skip
+        ],
+        "traces": [points],
+    }
     return json.dumps(told) + "\n"
 
 
@@ -103,8 +107,10 @@ class Steps:
         began = time.monotonic()
         make(self.to, 0, self.count, Path(self.file))
         size = Path(self.file).stat().st_size
-        print(f"made {self.count:,} records, {size / 1e9:.2f} GB, {size / self.count / 1e3:.1f} KB "
-              f"each, in {time.monotonic() - began:.0f} s")  # fmt: skip
+        print(
+            f"made {self.count:,} records, {size / 1e9:.2f} GB, {size / self.count / 1e3:.1f} KB "
+            f"each, in {time.monotonic() - began:.0f} s"
+        )
 
     def check(self) -> None:
         run("check", self.count, NARRATIVES, "check", self.file)

@@ -134,9 +134,10 @@ def pair_of_trainers(given: argparse.Namespace, device: torch.device) -> tuple[T
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=f"python -m tests.benchmarks.{name}", description=description,
+        prog=f"python -m tests.benchmarks.{name}",
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--cpu", action="store_true", help="on the processor, batches of 16")
     parser.add_argument("--compile", action="store_true", help="ours by torch.compile")
     parser.add_argument("--batch", type=int, help="pairs [256; 16 on the processor]")
@@ -168,8 +169,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{size} pairs a step; plain {size / slow:,.1f} pairs/s, ours {size / fast:,.1f}")
     if device.type == "cuda":
         rate = operations(ours, batch) / fast
-        print(f"{torch.cuda.get_device_name(device)}, {time.strftime('%Y-%m-%d')}; "
-              f"peak memory {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB")  # fmt: skip
+        print(
+            f"{torch.cuda.get_device_name(device)}, {time.strftime('%Y-%m-%d')}; "
+            f"peak memory {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB"
+        )
         print(f"share of the bf16 matrix-product rate {rate / product_rate(device):.3f}")
         print(f"loader-fed over cached {loader_fed(ours, batch, device, steps=10):.3f}")
     print(f"ratio {slow / fast:.2f}")

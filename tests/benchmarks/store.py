@@ -67,8 +67,10 @@ def crowd(root: Path, people: int, claims: int) -> None:
     assert len(got) == len(set(got)) == people * claims
     assert len(store.narratives(collection, limit=len(got) + 1)) == len(got)
     seconds = time.perf_counter() - began
-    print(f"{people} processes, {claims} claims and narratives each: no error, each image once, "
-          f"{seconds:.1f} s")  # fmt: skip
+    print(
+        f"{people} processes, {claims} claims and narratives each: no error, each image once, "
+        f"{seconds:.1f} s"
+    )
     store.close()
 
 

@@ -86,8 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ],
         given.turns,
     )
-    print(f"equal to the last count; polylines {slow / given.count * 1e6:,.0f} us a narrative, "
-          f"ours {fast / given.count * 1e6:,.1f}")  # fmt: skip
+    print(
+        f"equal to the last count; polylines {slow / given.count * 1e6:,.0f} us a narrative, "
+        f"ours {fast / given.count * 1e6:,.1f}"
+    )
     print(f"ratio {slow / fast:.0f}")
 
 

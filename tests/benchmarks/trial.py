@@ -28,14 +28,23 @@ ARMS = {  # what differs between the runs, and nothing else
 }
 SIZES = {
     "cpu": [
-        "--preset=tiny", "--train.steps=2000", "--train.warmup_steps=100", "--data.image_size=112",
-        "--data.min_scale=0.35", "--model.vocabulary=4000", "--data.threads=1",
+        "--preset=tiny",
+        "--train.steps=2000",
+        "--train.warmup_steps=100",
+        "--data.image_size=112",
+        "--data.min_scale=0.35",
+        "--model.vocabulary=4000",
+        "--data.threads=1",
     ],
     "r50": [
-        "--preset=r50", "--train.steps=7200", "--train.warmup_steps=500", "--data.threads=8",
-        "--model.attention_scales=2", "--model.vocabulary=8000",
+        "--preset=r50",
+        "--train.steps=7200",
+        "--train.warmup_steps=500",
+        "--data.threads=8",
+        "--model.attention_scales=2",
+        "--model.vocabulary=8000",
     ],
-}  # fmt: skip
+}
 WEIGHTS = {"coco": 3, "animals": 2, "flickr8k": 1}  # how often an epoch shows each image
 SCORED = {"coco": "val", "vidln": "train", "flickr8k": "test"}  # vidln: its only split, not seen
 ROWS = {  # what the table shows: measure -> (snapshot, name in result.json)
@@ -80,13 +89,21 @@ def freeze(data: Path, to: Path) -> None:
     """The four snapshots."""
     coco, animals, flickr = data / "coco", data / "animalpose_voc", data / "flickr8k"
     told = {
-        "coco": (coco / "images", [
-            "simulate", *sorted(coco.glob("instances_*.json")), "--captions",
-            *sorted(coco.glob("captions_*.json"))]),
+        "coco": (
+            coco / "images",
+            [
+                "simulate",
+                *sorted(coco.glob("instances_*.json")),
+                "--captions",
+                *sorted(coco.glob("captions_*.json")),
+            ],
+        ),
         "animals": (animals / "images", ["simulate", animals / "labels.json"]),
-        "flickr8k": (flickr / "images", [
-            "captions", *(flickr / f"captions_{s}.jsonl" for s in ("train", "val", "test"))]),
-    }  # fmt: skip
+        "flickr8k": (
+            flickr / "images",
+            ["captions", *(flickr / f"captions_{s}.jsonl" for s in ("train", "val", "test"))],
+        ),
+    }
     for name, (images, arguments) in told.items():
         folder = to / f"{name}-narratives"
         if not folder.exists():
@@ -100,8 +117,16 @@ def freeze(data: Path, to: Path) -> None:
 def _freeze(to: Path, narratives: Path, images: Path, regions: Path | None = None) -> None:
     if not to.exists():
         known = ["--regions", regions] if regions and regions.exists() else []
-        run("data_tools.snapshot", "--narratives", narratives, "--images", images, *known,
-            "--to", to)  # fmt: skip
+        run(
+            "data_tools.snapshot",
+            "--narratives",
+            narratives,
+            "--images",
+            images,
+            *known,
+            "--to",
+            to,
+        )
 
 
 def train(to: Path, name: str, size: str, processes: int) -> None:
@@ -115,8 +140,17 @@ def train(to: Path, name: str, size: str, processes: int) -> None:
         return
     shutil.rmtree(folder, ignore_errors=True)  # stopped before its first checkpoint
     mixed = [f"--data={to / snapshot}={weight}" for snapshot, weight in WEIGHTS.items()]
-    run("loctex.train", "--run", folder, *mixed, *SIZES[size], "--train.evaluate_every=0",
-        f"--train.seed={seed}", *ARMS[arm], processes=processes)  # fmt: skip
+    run(
+        "loctex.train",
+        "--run",
+        folder,
+        *mixed,
+        *SIZES[size],
+        "--train.evaluate_every=0",
+        f"--train.seed={seed}",
+        *ARMS[arm],
+        processes=processes,
+    )
 
 
 def score(to: Path, name: str, data: Path) -> None:
@@ -125,11 +159,28 @@ def score(to: Path, name: str, data: Path) -> None:
     for snapshot, split in SCORED.items():
         result = _result(folder, snapshot)
         if not result.exists():
-            run("loctex.evaluate", "--run", folder, "--data", to / snapshot, "--split", split,
-                "--checkpoint=last")  # fmt: skip
+            run(
+                "loctex.evaluate",
+                "--run",
+                folder,
+                "--data",
+                to / snapshot,
+                "--split",
+                split,
+                "--checkpoint=last",
+            )
     if not _result(folder, "voc07").exists():
-        run("loctex.transfer.voc07", "--run", folder, "--voc", data / "voc", "--checkpoint=last",
-            "--protocols", "svm", "--jobs=1")  # fmt: skip
+        run(
+            "loctex.transfer.voc07",
+            "--run",
+            folder,
+            "--voc",
+            data / "voc",
+            "--checkpoint=last",
+            "--protocols",
+            "svm",
+            "--jobs=1",
+        )
 
 
 def _result(run: Path, measure: str) -> Path:
@@ -166,9 +217,10 @@ def table(to: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.trial", description=__doc__,
+        prog="python -m tests.benchmarks.trial",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--data", type=Path, required=True, help="the folder shared/data")
     parser.add_argument("--to", type=Path, required=True, help="snapshots, runs and results")
     parser.add_argument("--size", choices=SIZES, default="cpu")

@@ -111,8 +111,10 @@ def page(page):
     page.on("pageerror", lambda error: broken.append(error.stack or str(error)))
     page.on(
         "request",
-        lambda request: request.url.startswith(("http://127.0.0.1:", "data:", "blob:"))
-        or foreign.append(request.url),
+        lambda request: (
+            request.url.startswith(("http://127.0.0.1:", "data:", "blob:"))
+            or foreign.append(request.url)
+        ),
     )
     yield page
     assert not broken

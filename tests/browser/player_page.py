@@ -23,10 +23,13 @@ def answer(caption: str, maps: np.ndarray) -> SimpleNamespace:
     maps = (maps / maps.sum(axis=(1, 2), keepdims=True)).astype(np.float32)
     words = estimate(caption)
     return SimpleNamespace(
-        words=words, spans=tuple((0, 1) for _ in words), maps=maps, score=0.4,
+        words=words,
+        spans=tuple((0, 1) for _ in words),
+        maps=maps,
+        score=0.4,
         trace=np.column_stack((trace.centroid(maps), [word.start for word in words])),
         boxes=trace.mass_box(maps),
-    )  # fmt: skip
+    )
 
 
 def one_cell(size: tuple[int, int], cell: tuple[int, int], grid=(7, 7)) -> dict:
@@ -67,9 +70,11 @@ def spoken(folder: Path, seconds: float) -> Path:
 def items(folder: Path) -> dict[str, dict]:
     both = answer("word0 word1 word2 word3", random_maps(4))
     both.words = told().words
-    spots = {f"spot-{w}x{h}-{r}-{c}": one_cell((w, h), (r, c))
-             for w, h in ((900, 300), (300, 900), (40, 30))
-             for r, c in ((1, 5), (6, 0))}  # fmt: skip
+    spots = {
+        f"spot-{w}x{h}-{r}-{c}": one_cell((w, h), (r, c))
+        for w, h in ((900, 300), (300, 900), (40, 30))
+        for r, c in ((1, 5), (6, 0))
+    }
     return spots | {
         "both": payload(both, photo(640, 480), told(), hits=[True, False, None, True]),
         "replay": payload(None, photo(640, 480), told()),
@@ -101,9 +106,7 @@ def main(port: int, folder: Path) -> None:
     with gr.Blocks(analytics_enabled=False, fill_width=True) as page:
         player = Player({"message": "wait"})
         page.load(chosen, outputs=player)
-    page.launch(
-        server_port=port, quiet=True, run_history=False, ssr_mode=False, footer_links=[]
-    )  # fmt: skip
+    page.launch(server_port=port, quiet=True, run_history=False, ssr_mode=False, footer_links=[])
 
 
 if __name__ == "__main__":

@@ -104,8 +104,9 @@ def test_what_is_pointed_and_typed_is_what_is_stored(page, studio):
     assert (told.dataset_id, told.image_id) == (first.dataset_id, first.image_id)
     assert told.annotator_id > FIRST_ANNOTATOR
     assert (told.caption, [word.text for word in told.words]) == (
-        "a red ball", ["a", "red", "ball"],
-    )  # fmt: skip
+        "a red ball",
+        ["a", "red", "ball"],
+    )
     (stroke,) = told.strokes
     found = np.abs(stroke[:, None, :2] - np.array(points)[None]).max(axis=2).min(axis=0)
     assert found.max() < 2e-3  # the pointer stands on whole pixels
@@ -371,10 +372,14 @@ def test_a_real_minute_of_pointer_events_at_125_hz_loses_no_point(page, studio):
     began = time.monotonic()
     for i in range(7500):
         x, y = 0.5 + 0.4 * math.cos(i / 90), 0.5 + 0.4 * math.sin(i / 130)
-        pointer.send("Input.dispatchMouseEvent", {
-            "type": "mouseMoved", "x": box["x"] + x * box["width"],
-            "y": box["y"] + y * box["height"],
-        })  # fmt: skip
+        pointer.send(
+            "Input.dispatchMouseEvent",
+            {
+                "type": "mouseMoved",
+                "x": box["x"] + x * box["width"],
+                "y": box["y"] + y * box["height"],
+            },
+        )
         time.sleep(max(0, began + i / 125 - time.monotonic()))
     page.keyboard.type("a minute ")
     page.keyboard.press("Control+Enter")

@@ -32,8 +32,11 @@ def import_file(page: Page, narratives, images) -> None:
 
 def test_dropped_files_come_in_and_bad_ones_are_named(page, studio, tmp_path):
     Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
-    for name, content in (("text.jpg", b"hello"), ("torn.jpg", picture(3, (300, 200))[:900]),
-                          ("whole.jpg", picture(4))):  # fmt: skip
+    for name, content in (
+        ("text.jpg", b"hello"),
+        ("torn.jpg", picture(3, (300, 200))[:900]),
+        ("whole.jpg", picture(4)),
+    ):
         (tmp_path / name).write_bytes(content)
     open_data(page, studio, "dropped")
     page.get_by_role("tab", name="Add images").click()

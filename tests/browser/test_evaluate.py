@@ -67,5 +67,6 @@ def test_labels_are_evaluated_in_the_background_and_weights_taken_home(
         page.get_by_role("button", name="Download", exact=True).locator("visible=true").click()
     with zipfile.ZipFile(waiting.value.path()) as archive:
         assert {Path(name).name for name in archive.namelist()} == {
-            "README.md", "model.safetensors"
-        }  # fmt: skip
+            "README.md",
+            "model.safetensors",
+        }

@@ -136,10 +136,16 @@ def test_layers_show_every_map_and_its_raw_numbers(page, studio):
     assert shown == pytest.approx(raw, abs=0.006)
 
 
-@pytest.mark.parametrize("name, start", [
-    ("SVG", b"<?xml"), ("PNG", b"\x89PNG"), ("PDF", b"%PDF"), ("Player (HTML)", b"<!doctype"),
-    ("Numbers", b"{"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, start",
+    [
+        ("SVG", b"<?xml"),
+        ("PNG", b"\x89PNG"),
+        ("PDF", b"%PDF"),
+        ("Player (HTML)", b"<!doctype"),
+        ("Numbers", b"{"),
+    ],
+)
 def test_a_figure_is_saved_from_the_page(page, studio, name, start):
     open_view(page, studio, "One picture")
     page.get_by_text("Save as a figure").click()

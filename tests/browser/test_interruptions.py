@@ -39,13 +39,24 @@ class Person:
         port_file.unlink(missing_ok=True)
         self.process = subprocess.Popen(
             [
-                CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
-                "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
-                f"--user-data-dir={self.profile}", "--remote-debugging-port=0", "about:blank",
+                CHROMIUM,
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--use-fake-device-for-media-stream",
+                "--use-fake-ui-for-media-stream",
+                f"--user-data-dir={self.profile}",
+                "--remote-debugging-port=0",
+                "about:blank",
             ],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         deadline = time.monotonic() + 60
         while not port_file.exists() or len(port_file.read_text().split("\n")) < 2:
             assert time.monotonic() < deadline, "Chromium did not open"
@@ -169,15 +180,19 @@ def test_interrupted_takes_are_neither_lost_nor_doubled(person, own_studio, num)
         else:
             num_sent += 1
         (row,) = [
-            row for row in store.narratives(collection, limit=100)
+            row
+            for row in store.narratives(collection, limit=100)
             if number_of(store, row.id) == number
-        ]  # fmt: skip
+        ]
         told = store.narrative(row.id)
         reached = max(point for stroke in told.strokes for point in stroke[:, 2])
         heard = len(voice_of(own_studio, told.voice)) / RATE
         end = moved - began if is_sent else interrupted - began
-        print(f"{number} {kind}: {end:.1f} s, trace to {reached:.1f} s, voice {heard:.1f} s, "
-              f"settled after {time.monotonic() - interrupted:.1f} s", flush=True)  # fmt: skip
+        print(
+            f"{number} {kind}: {end:.1f} s, trace to {reached:.1f} s, voice {heard:.1f} s, "
+            f"settled after {time.monotonic() - interrupted:.1f} s",
+            flush=True,
+        )
         assert reached >= moved - began - AT_STAKE and heard >= end - AT_STAKE
     rows = store.narratives(collection, limit=100)
     assert sorted(number_of(store, row.id) for row in rows) == list(range(num))

@@ -29,12 +29,13 @@ def address(tmp_path_factory):
         port = probe.getsockname()[1]
     folder = tmp_path_factory.mktemp("page")
     command = [sys.executable, "-m", "tests.browser.player_page", str(port), str(folder)]
-    quiet = {"GRADIO_ANALYTICS_ENABLED": "False", "NO_PROXY": "127.0.0.1,localhost",
-             "GRADIO_TEMP_DIR": str(folder)}  # fmt: skip
+    quiet = {
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "GRADIO_TEMP_DIR": str(folder),
+    }
     with open(folder / "log.txt", "w") as log:
-        server = subprocess.Popen(
-            command, env=os.environ | quiet, stdout=log, stderr=log, cwd=ROOT
-        )  # fmt: skip
+        server = subprocess.Popen(command, env=os.environ | quiet, stdout=log, stderr=log, cwd=ROOT)
     deadline = time.monotonic() + 60
     while True:
         with socket.socket() as probe:
@@ -55,20 +56,31 @@ def show(browser, address):
     contexts, errors = [], []
 
     def open_(item, width=1200, height=900, scale=1, is_touch=False, theme="light"):
-        contexts.append(browser.new_context(
-            viewport={"width": width, "height": height}, device_scale_factor=scale,
-            has_touch=is_touch,
-        ))  # fmt: skip
+        contexts.append(
+            browser.new_context(
+                viewport={"width": width, "height": height},
+                device_scale_factor=scale,
+                has_touch=is_touch,
+            )
+        )
         page = contexts[-1].new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: errors.append(request.url)
-                if not request.url.startswith((address, "data:", "blob:")) else None)  # fmt: skip
+        page.on(
+            "request",
+            lambda request: (
+                errors.append(request.url)
+                if not request.url.startswith((address, "data:", "blob:"))
+                else None
+            ),
+        )
         page.goto(f"{address}?item={item}&__theme={theme}")
         page.wait_for_selector(".player")
         if item != "nothing":
             page.wait_for_selector(".word")
-            page.wait_for_function("[...document.querySelectorAll('.stage canvas')]"
-                                   ".some((c) => c.clientWidth && c.width > 1)")  # fmt: skip
+            page.wait_for_function(
+                "[...document.querySelectorAll('.stage canvas')]"
+                ".some((c) => c.clientWidth && c.width > 1)"
+            )
         return page
 
     yield open_
@@ -108,8 +120,17 @@ def test_attention_lies_on_its_cell(show, size, cell, scale):
     assert found["width"] == pytest.approx(scale * found["css"], abs=1)
     height, width = drawn.shape[:2]
     rows, columns = np.nonzero(drawn[..., 0] > 150)  # yellow: the strongest, on a black picture
-    edges = np.array([columns.min() / width, (columns.max() + 1) / width,
-                      rows.min() / height, (rows.max() + 1) / height]) * 7  # fmt: skip
+    edges = (
+        np.array(
+            [
+                columns.min() / width,
+                (columns.max() + 1) / width,
+                rows.min() / height,
+                (rows.max() + 1) / height,
+            ]
+        )
+        * 7
+    )
     assert np.abs(edges - [column, column + 1, row, row + 1]).max() <= 7 * 1.5 / min(height, width)
     drawn, _ = pixels(page, isSmooth=True)
     weight = np.clip(drawn[..., 0] - 100, 0, None).astype(float)
@@ -339,8 +360,9 @@ def test_word_colors_keep_a_contrast_of_3_on_light_and_dark(show):
     for total in (1, 2, 7, 60, 400):
         colors = page.evaluate(
             "(n) => [...Array(n).keys()].map((i) => "
-            "document.querySelector('.player').player.wordColor(i, n))", total
-        )  # fmt: skip
+            "document.querySelector('.player').player.wordColor(i, n))",
+            total,
+        )
         for color in colors:
             assert 1.05 / (luminance(color) + 0.05) >= 3
             assert (luminance(color) + 0.05) / (luminance("#0b0f19") + 0.05) >= 3

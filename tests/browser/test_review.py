@@ -32,9 +32,12 @@ def team(tmp_path: Path) -> Iterator[Studio]:
     for k, thing in enumerate(("dog", "cat", "cow")):
         word = {"utterance": thing, "start_time": 0.25, "end_time": 1.5}
         store.add_image(own, picture(k), dataset_id="d", image_id=str(k))
-        store.add(own, narrative(
-            str(k), dataset_id="d", annotator_id=ann, caption=thing, timed_caption=[word]
-        ))  # fmt: skip
+        store.add(
+            own,
+            narrative(
+                str(k), dataset_id="d", annotator_id=ann, caption=thing, timed_caption=[word]
+            ),
+        )
     store.close()
     yield running
     running.stop()
@@ -76,8 +79,10 @@ def test_a_reviewer_judges_by_key_and_the_annotator_reads_why(page, team):
     store = team.store()
     rows = store.narratives(store.collection("own"))
     assert [(row.caption, row.status) for row in rows] == [
-        ("dog runs", "accepted"), ("cat", "accepted"), ("cow", "rejected"),
-    ]  # fmt: skip
+        ("dog runs", "accepted"),
+        ("cat", "accepted"),
+        ("cow", "rejected"),
+    ]
 
     page.get_by_role("link", name="Log out").click()
     enter(page, team, "ann")
@@ -92,7 +97,8 @@ def test_a_reviewer_judges_by_key_and_the_annotator_reads_why(page, team):
     page.get_by_role("button", name="Delete it for good").click()
     expect(mine).to_have_count(2)
     assert sorted(row.caption for row in store.narratives(store.collection("own"))) == [
-        "cat", "dog runs",
-    ]  # fmt: skip
+        "cat",
+        "dog runs",
+    ]
     expect(page.locator(".toast-body")).to_have_count(0)  # no error was shown
     store.close()

@@ -19,8 +19,9 @@ def test_phrases_are_cut_behind_commas_and_before_what_opens_them(page):
     cut = "(text) => phrasesOf(text).map(([from, to]) => text.slice(from, to))"
     assert page.evaluate(cut, CAPTION) == PHRASES
     assert page.evaluate(cut, "there are two men on the left") == [
-        "there are two men", "on the left",
-    ]  # fmt: skip
+        "there are two men",
+        "on the left",
+    ]
     assert page.evaluate(cut, "") == []
 
 
@@ -86,8 +87,10 @@ def test_zoom_and_pan_leave_coordinates_right(page, studio):
     page.keyboard.press("Space")
     wait_for(page, "recording")
     stage = page.locator(".stage").bounding_box()
-    places = [(stage["x"] + stage["width"] * (0.3 + 0.4 * i / 9),
-               stage["y"] + stage["height"] * 0.5) for i in range(10)]  # fmt: skip
+    places = [
+        (stage["x"] + stage["width"] * (0.3 + 0.4 * i / 9), stage["y"] + stage["height"] * 0.5)
+        for i in range(10)
+    ]
     for x, y in places:
         page.mouse.move(x, y)
     page.keyboard.type("closer ")
@@ -109,15 +112,23 @@ def test_a_finger_and_a_pen_trace_too(page, studio):
         {"x": box["x"] + box["width"] * (0.2 + 0.05 * i), "y": box["y"] + box["height"] * 0.4}
         for i in range(10)
     ]
-    for kind, touched in [("touchStart", spots[:1]), *(("touchMove", [s]) for s in spots[1:]),
-                          ("touchEnd", [])]:  # fmt: skip
+    for kind, touched in [
+        ("touchStart", spots[:1]),
+        *(("touchMove", [s]) for s in spots[1:]),
+        ("touchEnd", []),
+    ]:
         fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touched})
-    for kind, spot in zip(
-        ("mousePressed", "mouseMoved", "mouseReleased"), spots[:3], strict=True
-    ):
-        fingers.send("Input.dispatchMouseEvent", {
-            "type": kind, "pointerType": "pen", "button": "left", "clickCount": 1, **spot,
-        })  # fmt: skip
+    for kind, spot in zip(("mousePressed", "mouseMoved", "mouseReleased"), spots[:3], strict=True):
+        fingers.send(
+            "Input.dispatchMouseEvent",
+            {
+                "type": kind,
+                "pointerType": "pen",
+                "button": "left",
+                "clickCount": 1,
+                **spot,
+            },
+        )
     page.keyboard.type("by hand ")
     page.keyboard.press("Control+Enter")
     saved(page, "done")

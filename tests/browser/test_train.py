@@ -270,13 +270,21 @@ def test_the_film_shows_each_word_over_time(page: Page, studio) -> None:
     run = logged(studio.root, "filmed", 40)
     picture = {
         "image": base64.b64encode(cv2.imencode(".jpg", np.full((80, 120, 3), 90))[1]).decode(),
-        "width": 120, "height": 80, "caption": "a red dog", "trace": _maps([[0, 255], [255, 0]]),
+        "width": 120,
+        "height": 80,
+        "caption": "a red dog",
+        "trace": _maps([[0, 255], [255, 0]]),
         "words": [{"text": "red", "span": [2, 5]}, {"text": "dog", "span": [6, 9]}],
-    }  # fmt: skip
+    }
     lines: list[dict] = [{"pictures": [picture], "grid": [1, 2]}]
     for step in (0, 20):
-        lines.append({"step": step, "maps": [_maps([[255, 0], [step, 255 - step]])],
-                      "hits": [[step > 0, False]]})  # fmt: skip
+        lines.append(
+            {
+                "step": step,
+                "maps": [_maps([[255, 0], [step, 255 - step]])],
+                "hits": [[step > 0, False]],
+            }
+        )
     run.film_file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     open_train(page, studio.url)
     shots = page.locator(".shot figcaption")

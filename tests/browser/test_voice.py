@@ -103,8 +103,10 @@ def agree(clicks: np.ndarray, jumps: np.ndarray) -> None:
     """Clicks and jumps, pair by pair, are at the same times."""
     late = 1000 * (clicks - jumps)  # milliseconds
     offset, drift = np.median(late), np.polyfit(jumps, late, 1)[0] * np.ptp(jumps)
-    print(f"\n{len(late)} clicks in {np.ptp(jumps):.0f} s: offset {offset:.1f} ms, drift "
-          f"{drift:.1f} ms, farthest {np.abs(late).max():.1f} ms")  # fmt: skip
+    print(
+        f"\n{len(late)} clicks in {np.ptp(jumps):.0f} s: offset {offset:.1f} ms, drift "
+        f"{drift:.1f} ms, farthest {np.abs(late).max():.1f} ms"
+    )
     assert abs(offset) <= 30 and abs(drift) <= 30 and np.abs(late).max() <= 60
 
 
@@ -145,10 +147,11 @@ def speaking(browser_type, browser_type_launch_args, tmp_path):
             sound = np.concatenate((resample_poly(voice.astype(float), 3, 1), np.zeros(24_000)))
         soundfile.write(tmp_path / "said.wav", sound.astype(np.int16), 48_000)
         arguments = [
-            *browser_type_launch_args["args"], "--use-fake-device-for-media-stream",
+            *browser_type_launch_args["args"],
+            "--use-fake-device-for-media-stream",
             "--use-fake-ui-for-media-stream",
             f"--use-file-for-fake-audio-capture={tmp_path / 'said.wav'}",
-        ]  # fmt: skip
+        ]
         opened.append(browser_type.launch(**browser_type_launch_args | {"args": arguments}))
         return opened[-1].new_page(viewport={"width": 1440, "height": 900})
 

@@ -41,8 +41,11 @@ def postgres() -> Iterator[str]:
         def run(program: str, *arguments: str) -> None:
             subprocess.run(
                 [programs / program, "-D", place, *arguments],
-                user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL,
-            )  # fmt: skip
+                user=user,
+                cwd=folder,
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
 
         run("initdb", "-A", "trust", "-U", "studio", "--no-sync")
         options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"

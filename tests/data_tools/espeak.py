@@ -15,10 +15,15 @@ _WORD, _SYNCHRONOUS, _UTF8 = 1, 2, 1
 
 class _Event(ctypes.Structure):
     _fields_ = (
-        ("type", ctypes.c_int), ("message", ctypes.c_uint), ("position", ctypes.c_int),
-        ("length", ctypes.c_int), ("milliseconds", ctypes.c_int), ("sample", ctypes.c_int),
-        ("user", ctypes.c_void_p), ("id", ctypes.c_char * 8),
-    )  # fmt: skip
+        ("type", ctypes.c_int),
+        ("message", ctypes.c_uint),
+        ("position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("milliseconds", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user", ctypes.c_void_p),
+        ("id", ctypes.c_char * 8),
+    )
 
 
 _Callback = ctypes.CFUNCTYPE(

@@ -36,8 +36,14 @@ def _need(condition: bool, what: str) -> None:
 
 
 def _check(one: dict, folder: Path, images: Path | None) -> None:
-    for key, kind in (("dataset_id", str), ("image_id", str), ("annotator_id", int),
-                      ("caption", str), ("timed_caption", list), ("traces", list)):  # fmt: skip
+    for key, kind in (
+        ("dataset_id", str),
+        ("image_id", str),
+        ("annotator_id", int),
+        ("caption", str),
+        ("timed_caption", list),
+        ("traces", list),
+    ):
         _need(type(one[key]) is kind, f"{key} is {type(one[key]).__name__}")
     for word in one["timed_caption"]:
         _need(type(word["utterance"]) is str and word["utterance"].strip() != "", "empty utterance")
@@ -49,8 +55,10 @@ def _check(one: dict, folder: Path, images: Path | None) -> None:
         _need(type(stroke) is list and len(stroke) > 0, "an empty stroke")
         times = [_number(point["t"]) for point in stroke]
         _need(times == sorted(times), "time runs backwards in a stroke")
-        _need(all(-0.5 <= _number(point[axis]) <= 1.5 for point in stroke for axis in "xy"),
-              "a point far outside the image")  # fmt: skip
+        _need(
+            all(-0.5 <= _number(point[axis]) <= 1.5 for point in stroke for axis in "xy"),
+            "a point far outside the image",
+        )
     if (voice := one.get("voice_recording")) is not None:
         path = folder / voice
         _need(not Path(voice).is_absolute() and ".." not in Path(voice).parts, "a path elsewhere")

@@ -46,9 +46,15 @@ def album(folder: Path, count: int, **changes) -> Files:
         )
     write_jsonl(folder / "narratives.jsonl", said)
     lines = [
-        {"dataset_id": one.dataset_id, "image_id": one.image_id, "start": 2, "end": 5,
-         "box": [0.25, 0, 0.5, 1]} for one in said
-    ]  # fmt: skip
+        {
+            "dataset_id": one.dataset_id,
+            "image_id": one.image_id,
+            "start": 2,
+            "end": 5,
+            "box": [0.25, 0, 0.5, 1],
+        }
+        for one in said
+    ]
     (folder / "regions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return Files(folder / "narratives.jsonl", folder / "images", folder / "regions.jsonl")
 

@@ -54,8 +54,12 @@ def publish(server, monkeypatch, **contents: bytes) -> None:
 def test_archives_are_checked_unpacked_and_not_fetched_again(
     server, monkeypatch, tmp_path, capsys
 ) -> None:
-    publish(server, monkeypatch, a_tar=tar_of("VOCdevkit/VOC2007/a.txt", b"one"),
-            b_zip=zip_of("train2017/b.txt", b"two"))  # fmt: skip
+    publish(
+        server,
+        monkeypatch,
+        a_tar=tar_of("VOCdevkit/VOC2007/a.txt", b"one"),
+        b_zip=zip_of("train2017/b.txt", b"two"),
+    )
     for _ in range(2):
         assert archives.main(["voc2007", f"--to={tmp_path}", "--yes"]) == 0
     assert (tmp_path / "VOCdevkit/VOC2007/a.txt").read_bytes() == b"one"

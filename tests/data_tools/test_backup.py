@@ -23,8 +23,13 @@ def filled(root: Path, url: str | None) -> Store:
         store.reviews.reject(told, rob, f"why {k}")
     store.save_draft("take", ann, store.images(collection)[0].id, '{"caption": "é"}')
     store.delete(told)
-    for name in ("voices/a.wav", "runs/tiny/metrics.jsonl", "runs/tiny/train.lock",
-                 "snapshots/one/.cache/x", "snapshots/one/snapshot.json"):  # fmt: skip
+    for name in (
+        "voices/a.wav",
+        "runs/tiny/metrics.jsonl",
+        "runs/tiny/train.lock",
+        "snapshots/one/.cache/x",
+        "snapshots/one/snapshot.json",
+    ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
     return store
@@ -37,10 +42,13 @@ def contents(store: Store) -> tuple:
     return (
         store.collections(),
         [image.sha256 for image in store.images(collection)],
-        [(row, store.narrative(row.id).to_json(), store.reviews.trail(row.id))
-         for row in store.narratives(collection)],
-        store.drafts(ann), store.people.names(),
-    )  # fmt: skip
+        [
+            (row, store.narrative(row.id).to_json(), store.reviews.trail(row.id))
+            for row in store.narratives(collection)
+        ],
+        store.drafts(ann),
+        store.people.names(),
+    )
 
 
 @pytest.mark.parametrize("to_other", [False, True])
@@ -106,8 +114,12 @@ def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path):
     with tarfile.open(tmp_path / "evil.tar", "w") as tar:
         backup._add(tar, "tables/alembic_version.jsonl", [{"version_num": "0001"}])
         backup._add(tar, "../escaped", [{"x": 1}])
-    assert backup.main(["restore", str(tmp_path / "evil.tar"), "--workspace",
-                        str(tmp_path / "deep" / "to")]) == 1  # fmt: skip
+    assert (
+        backup.main(
+            ["restore", str(tmp_path / "evil.tar"), "--workspace", str(tmp_path / "deep" / "to")]
+        )
+        == 1
+    )
     assert not list(tmp_path.rglob("escaped")) and not (tmp_path / "deep" / "to").exists()
 
 
@@ -128,9 +140,12 @@ def test_a_workspace_kept_in_postgresql_is_saved_with_its_database_or_not_at_all
     with pytest.raises(StoreError, match="name it with --database"):
         Workspace(workspace)
     assert not file.exists() and not (workspace / "studio.db").exists()
-    assert backup.main(
-        ["save", str(file), "--workspace", str(workspace), "--database", empty_postgres]
-    ) == 0  # fmt: skip
+    assert (
+        backup.main(
+            ["save", str(file), "--workspace", str(workspace), "--database", empty_postgres]
+        )
+        == 0
+    )
     backup.restore(file, tmp_path / "to")  # in a studio.db of its own
     moved = Workspace(tmp_path / "to")
     assert [one.num_narratives for one in moved.store.collections()] == [2]

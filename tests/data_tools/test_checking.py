@@ -194,10 +194,14 @@ def test_bombs_links_and_ways_out_are_refused_by_name(tmp_path, capsys):
     assert len(reasons) == 4 and peak < 300
     for reason, start in zip(
         reasons,
-        ("2.png: is a damaged", f"image_id: '3' is a link out of {images}",
-         "image_id: '../secret' is no name", "image_id: '/etc/hostname' is no name"),
+        (
+            "2.png: is a damaged",
+            f"image_id: '3' is a link out of {images}",
+            "image_id: '../secret' is no name",
+            "image_id: '/etc/hostname' is no name",
+        ),
         strict=True,
-    ):  # fmt: skip
+    ):
         assert reason.startswith(start)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("../narratives.jsonl", b"\0" * 50_000_000)

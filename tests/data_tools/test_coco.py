@@ -93,8 +93,13 @@ def test_numbers_are_true_and_verbs_and_articles_agree():
     counted = 0
     for things, groups, marked in layouts():
         for before, k, noun in re.findall(r"([\w ]*) ?\{(\d+):([^}]*)\}", marked):
-            group, number = groups[int(k)], COUNTS.get(next(iter(re.findall(
-                r"\b(two|three|four|five)\b(?: other)? $", before)), ""), None)  # fmt: skip
+            group, number = (
+                groups[int(k)],
+                COUNTS.get(
+                    next(iter(re.findall(r"\b(two|three|four|five)\b(?: other)? $", before)), ""),
+                    None,
+                ),
+            )
             is_many = noun == nouns.plural(nouns.spoken(group.category)[0]) or bool(group.count)
             if number:
                 assert number == len(group.instances) and not any(

@@ -1,6 +1,6 @@
 """Twenty annotators at once in a running studio, on SQLite and PostgreSQL.
 
-    pytest -m slow tests/data_tools/test_crowd.py -s      three minutes each, and their numbers
+pytest -m slow tests/data_tools/test_crowd.py -s      three minutes each, and their numbers
 """
 
 import threading
@@ -28,14 +28,16 @@ def record(seconds: float) -> dict:
     t = np.arange(0, seconds, 1 / 125)
     points = np.stack((0.5 + 0.4 * np.cos(t), 0.5 + 0.4 * np.sin(1.3 * t), t), axis=1).round(4)
     return {
-        "dataset_id": "album", "image_id": "1", "annotator_id": 0,
+        "dataset_id": "album",
+        "image_id": "1",
+        "annotator_id": 0,
         "caption": " ".join(["word"] * int(2 * seconds)),
         "timed_caption": [
             {"utterance": "word", "start_time": k / 2, "end_time": k / 2 + 0.4}
             for k in range(int(2 * seconds))
         ],
         "traces": [[{"x": x, "y": y, "t": s} for x, y, s in points.tolist()]],
-    }  # fmt: skip
+    }
 
 
 def takes(seconds: int) -> list[dict]:
@@ -94,11 +96,22 @@ def work_at_once(
     collection = store.add_collection("album")
     row = store.add_image(collection, picture(), dataset_id="album", image_id="1")
     with store._database.writing() as connection:
-        connection.execute(insert(tables.images), [
-            {"collection_id": collection, "dataset_id": "album", "image_id": str(k),
-             "sha256": row.sha256, "file": row.path.name, "name": "", "width": 40, "height": 30}
-            for k in range(2, 2001)
-        ])  # fmt: skip
+        connection.execute(
+            insert(tables.images),
+            [
+                {
+                    "collection_id": collection,
+                    "dataset_id": "album",
+                    "image_id": str(k),
+                    "sha256": row.sha256,
+                    "file": row.path.name,
+                    "name": "",
+                    "width": 40,
+                    "height": 30,
+                }
+                for k in range(2, 2001)
+            ],
+        )
     event = named(built(tmp_path / "other")[0], "build.<locals>.reply")
     options = [f"--users={tmp_path / 'users'}", f"--database={url}"]
     studio = Studio(tmp_path / "workspace", *options)

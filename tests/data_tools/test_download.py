@@ -311,8 +311,11 @@ def test_commands_fetch_narratives_and_pictures_and_name_what_is_missing(
     server, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr(public_files, "USUAL", HASTY)
-    monkeypatch.setattr(public_files.download, "__kwdefaults__",
-                        public_files.download.__kwdefaults__ | {"patience": HASTY})  # fmt: skip
+    monkeypatch.setattr(
+        public_files.download,
+        "__kwdefaults__",
+        public_files.download.__kwdefaults__ | {"patience": HASTY},
+    )
     said = [narrative(str(i), dataset_id="mscoco_val2017") for i in (1, 2, 2, 3)]
     said += [narrative("7", dataset_id="Flickr30k_val")]
     text = "".join(json.dumps(one.to_json()) + "\n" for one in said)

@@ -32,19 +32,31 @@ def an_hour(workspace: Workspace, num_takes: int) -> int:
         starts = np.sort(rng.uniform(0, 60, len(said)))
         strokes = [np.sort(rng.uniform(0, 60, rng.integers(1, 200))) for _ in range(3)]
         record = {
-            "dataset_id": "?", "image_id": "?", "annotator_id": 0, "caption": " ".join(said),
+            "dataset_id": "?",
+            "image_id": "?",
+            "annotator_id": 0,
+            "caption": " ".join(said),
             "timed_caption": [
                 {"utterance": word, "start_time": float(start), "end_time": float(start)}
                 for word, start in zip(said, starts, strict=True)
             ],
             "traces": [
-                [{"x": float(x), "y": float(y), "t": float(t)}
-                 for x, y, t in zip(*rng.uniform(-0.05, 1.05, (2, len(times))), times, strict=True)]
+                [
+                    {"x": float(x), "y": float(y), "t": float(t)}
+                    for x, y, t in zip(
+                        *rng.uniform(-0.05, 1.05, (2, len(times))), times, strict=True
+                    )
+                ]
                 for times in strokes
             ],
-        }  # fmt: skip
-        ask = {"serial": 2, "take_id": take_id, "record": record, "image": told["image"]["id"],
-               "collection": told["collection"]}  # fmt: skip
+        }
+        ask = {
+            "serial": 2,
+            "take_id": take_id,
+            "record": record,
+            "image": told["image"]["id"],
+            "collection": told["collection"],
+        }
         if k % 2:
             pcm = (3000 * rng.standard_normal(RATE)).astype("<i2").tobytes()
             voice = {"at": 0, "pcm": base64.b64encode(pcm).decode()}

@@ -78,9 +78,13 @@ def test_sources_are_joined_image_by_image(tmp_path):
     files = [album(tmp_path / "a", 4), album(tmp_path / "b", 6, caption="a cat", annotator_id=8)]
     manifest = freeze(tmp_path / "s", files)
     assert manifest["sources"]["album"] == {
-        "images": 6, "narratives": 10, "with_trace": 10, "words": 20,
-        "annotators": {"7": 4, "8": 6}, "license": None,
-    }  # fmt: skip
+        "images": 6,
+        "narratives": 10,
+        "with_trace": 10,
+        "words": 20,
+        "annotators": {"7": 4, "8": 6},
+        "license": None,
+    }
     (item,) = [i for split in items(tmp_path / "s").values() for i in split if i.image_id == "3"]
     assert [n.caption for n in item.narratives] == ["a dog", "a cat"] and len(item.regions) == 2
 
@@ -221,10 +225,16 @@ def test_pictures_are_found_by_the_names_the_datasets_use(tmp_path):
     found = {
         key: find_picture(tmp_path, *key)
         for key in [
-            ("mscoco_val2017", "42"), ("album", "42"), ("album", "a.b"), ("album", "whole.webp"),
-            ("album", "43"), ("mscoco_val2017", "x"), ("album", "x" * 200), ("album", "²"),
+            ("mscoco_val2017", "42"),
+            ("album", "42"),
+            ("album", "a.b"),
+            ("album", "whole.webp"),
+            ("album", "43"),
+            ("mscoco_val2017", "x"),
+            ("album", "x" * 200),
+            ("album", "²"),
         ]
-    }  # fmt: skip
+    }
     assert [path and path.name for path in found.values()] == [*names[:4], None, None, None, None]
 
 

@@ -40,9 +40,7 @@ def taken(store, folder, **options):
     return import_file(store, folder / "narratives.jsonl", folder / "images", "mine", **options)
 
 
-def test_an_import_adds_each_narrative_once_however_often_it_is_run(
-    workspace, folder, monkeypatch
-):
+def test_an_import_adds_each_narrative_once_however_often_it_is_run(workspace, folder, monkeypatch):
     monkeypatch.setattr(importing, "TOGETHER", 1)
     steps = []
     report = taken(workspace, folder, progress=lambda done, total: steps.append((done, total)))
@@ -81,8 +79,11 @@ def test_what_is_wrong_is_reported_and_the_rest_imported(workspace, folder):
         "the picture cannot be used": 1,
     }
     assert [problem.split(":")[0] for problem in report.problems] == [
-        str(path), str(path), "image_id", "2.jpg"
-    ]  # fmt: skip
+        str(path),
+        str(path),
+        "image_id",
+        "2.jpg",
+    ]
     assert report.problems[0] == f"{path}:5: traces[0][0].x: must be a finite number, got '0'"
     assert report.problems[1].startswith(f"{path}:6: record: is not JSON")
 

@@ -32,17 +32,22 @@ def test_pictures_that_look_alike_are_found_across_splits_and_no_others(tmp_path
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=30), st.randoms(use_true_random=False))
 def test_near_pairs_are_those_that_all_comparisons_give(bases, random):
-    hashes = [base ^ sum(1 << random.randrange(64) for _ in range(random.randrange(7)))
-              for base in bases for _ in range(3)]  # fmt: skip
+    hashes = [
+        base ^ sum(1 << random.randrange(64) for _ in range(random.randrange(7)))
+        for base in bases
+        for _ in range(3)
+    ]
     hashes = list(dict.fromkeys(h % 2**64 for h in hashes))
     groups = [random.randrange(3) for _ in hashes]
     expected = {
         (i, j, (hashes[i] ^ hashes[j]).bit_count())
         for i in range(len(hashes))
         for j in range(i + 1, len(hashes))
-        if groups[i] != groups[j] and hashes[i] and hashes[j]
+        if groups[i] != groups[j]
+        and hashes[i]
+        and hashes[j]
         and (hashes[i] ^ hashes[j]).bit_count() <= near_duplicates.NEAR
-    }  # fmt: skip
+    }
     found = near_duplicates.find(np.array(hashes, np.uint64), np.array(groups, int))
     assert {tuple(pair) for pair in found.tolist()} == expected
 
@@ -55,8 +60,11 @@ def test_a_picture_in_two_splits_is_reported(tmp_path, capsys):
     smaller = cv2.resize(noise[0], (80, 60), interpolation=cv2.INTER_AREA)
     for name, image in (("1", noise[0]), ("2", smaller), ("3", noise[1])):
         (tmp_path / f"images/{name}.jpg").write_bytes(cv2.imencode(".jpg", image)[1].tobytes())
-    said = [narrative("1", dataset_id="a_train"), narrative("2", dataset_id="a_val"),
-            narrative("3", dataset_id="a_test")]  # fmt: skip
+    said = [
+        narrative("1", dataset_id="a_train"),
+        narrative("2", dataset_id="a_val"),
+        narrative("3", dataset_id="a_test"),
+    ]
     write_jsonl(tmp_path / "narratives.jsonl", said)
     arguments = ["--narratives", str(tmp_path / "narratives.jsonl"), "--license", "mine alone"]
     arguments += ["--images", str(tmp_path / "images"), "--to", str(tmp_path / "s")]

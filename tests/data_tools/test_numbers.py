@@ -8,12 +8,22 @@ from data_tools.numbers import spelled
 @pytest.mark.parametrize(
     "digits, words",
     [
-        ("0", "zero"), ("7", "seven"), ("13", "thirteen"), ("40", "forty"), ("58", "fifty eight"),
-        ("100", "one hundred"), ("312", "three hundred twelve"), ("007", "zero zero seven"),
-        ("2026", "two thousand twenty six"), ("1000000", "one million"), ("1st", "first"),
-        ("22nd", "twenty second"), ("30th", "thirtieth"), ("112th", "one hundred twelfth"),
+        ("0", "zero"),
+        ("7", "seven"),
+        ("13", "thirteen"),
+        ("40", "forty"),
+        ("58", "fifty eight"),
+        ("100", "one hundred"),
+        ("312", "three hundred twelve"),
+        ("007", "zero zero seven"),
+        ("2026", "two thousand twenty six"),
+        ("1000000", "one million"),
+        ("1st", "first"),
+        ("22nd", "twenty second"),
+        ("30th", "thirtieth"),
+        ("112th", "one hundred twelfth"),
         ("4300000001", "four billion three hundred million one"),
     ],
-)  # fmt: skip
+)
 def test_numbers_are_spelled(digits, words):
     assert " ".join(spelled(digits)) == words

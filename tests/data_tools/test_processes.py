@@ -38,11 +38,27 @@ if __name__ == "__main__":
 def test_a_freeze_that_is_interrupted_leaves_nothing_behind(tmp_path, number, code, leaves):
     album(tmp_path / "a", 150)
     done = subprocess.run(  # returns once all that hold its output have ended, its workers too
-        [sys.executable, "-W", "ignore", "-c", FREEZE, str(int(number)), "--workers", "2",
-         "--narratives", tmp_path / "a/narratives.jsonl", "--images", tmp_path / "a/images",
-         "--to", tmp_path / "s"],
-        cwd=ROOT, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-c",
+            FREEZE,
+            str(int(number)),
+            "--workers",
+            "2",
+            "--narratives",
+            tmp_path / "a/narratives.jsonl",
+            "--images",
+            tmp_path / "a/images",
+            "--to",
+            tmp_path / "s",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == code and "Traceback" not in done.stderr
     left = [path.name for path in tmp_path.iterdir() if path.name != "a"]
     assert len(left) == leaves and all(name.startswith(".s.") for name in left)

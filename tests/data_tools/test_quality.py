@@ -17,14 +17,20 @@ def told(num_words: int = 10, seconds: float = 5.0, pointed: float = 1.0, **chan
     words = [(f"w{k}", step * k, step * (k + 1)) for k in range(num_words)]
     t = np.linspace(0, seconds * pointed, 100)
     record = {
-        "dataset_id": "d", "image_id": "1", "annotator_id": 1,
+        "dataset_id": "d",
+        "image_id": "1",
+        "annotator_id": 1,
         "caption": " ".join(word for word, *_ in words),
         "timed_caption": [
             {"utterance": word, "start_time": start, "end_time": end} for word, start, end in words
         ],
-        "traces": [[{"x": float(x), "y": 0.5, "t": float(s)}
-                    for x, s in zip(np.linspace(0, 0.99, 100), t, strict=True)]],
-    }  # fmt: skip
+        "traces": [
+            [
+                {"x": float(x), "y": 0.5, "t": float(s)}
+                for x, s in zip(np.linspace(0, 0.99, 100), t, strict=True)
+            ]
+        ],
+    }
     return Narrative.from_json(record | changes)
 
 
@@ -41,11 +47,13 @@ def names(narrative: Narrative) -> list[str]:
         (told(pointed=0.8), []),
         (told(seconds=1.0), ["pace"]),
         (told(seconds=60.0), ["pace"]),
-        (told(traces=[[{"x": 0.5, "y": 0.5, "t": 0}, {"x": 0.5, "y": 0.5, "t": 5}]]),
-         ["stands still"]),
+        (
+            told(traces=[[{"x": 0.5, "y": 0.5, "t": 0}, {"x": 0.5, "y": 0.5, "t": 5}]]),
+            ["stands still"],
+        ),
         (told(num_words=1, traces=[[{"x": 0.5, "y": 0.5, "t": 1}]]), []),
     ],
-)  # fmt: skip
+)
 def test_each_gate_flags_what_it_is_for_and_nothing_else(narrative, expected):
     assert names(narrative) == expected
     assert set(expected) <= set(OF_RECORDS)
@@ -113,9 +121,13 @@ def test_words_that_stay_keep_their_times_and_others_take_the_places_between():
     was = told(num_words=4, seconds=4.0)
     said = reworded(was, "W0, big new w2 w3 end")
     assert said.words == (
-        Word("W0,", 0.0, 1.0), Word("big", 1.0, 1.5), Word("new", 1.5, 2.0), Word("w2", 2.0, 3.0),
-        Word("w3", 3.0, 4.0), Word("end", 4.0, 4.0),
-    )  # fmt: skip
+        Word("W0,", 0.0, 1.0),
+        Word("big", 1.0, 1.5),
+        Word("new", 1.5, 2.0),
+        Word("w2", 2.0, 3.0),
+        Word("w3", 3.0, 4.0),
+        Word("end", 4.0, 4.0),
+    )
     assert said.caption == "W0, big new w2 w3 end" and said.strokes is was.strokes
     assert [word.text for word in reworded(was, "w1 w3").words] == ["w1", "w3"]
     assert reworded(was, "w1 w3").words[1].start == 3.0
@@ -124,8 +136,11 @@ def test_words_that_stay_keep_their_times_and_others_take_the_places_between():
 
 
 def test_an_utterance_of_two_words_is_mended_word_by_word():
-    was = replace(told(), caption="In this picture", words=(Word("In this", 0.0, 1.2),
-                                                            Word("picture", 1.5, 2.0)))  # fmt: skip
+    was = replace(
+        told(),
+        caption="In this picture",
+        words=(Word("In this", 0.0, 1.2), Word("picture", 1.5, 2.0)),
+    )
     said = reworded(was, "In that picture")
     assert [word.text for word in said.words] == ["In", "that", "picture"]
     assert said.words[1].start == pytest.approx(0.4) and said.words[1].end == 1.2

@@ -80,8 +80,9 @@ def test_what_has_changed_is_made_again_and_what_is_gone_is_gone(tmp_path):
     freeze(tmp_path / "2", [files], previous=tmp_path / "1")
     new = told_of(tmp_path / "2")
     assert "3" not in new and len(new) == 39 and "a cat" in new[said[5].image_id]
-    colors = {i.image_id: decode_image(i.image).mean() for s in items(tmp_path / "2").values()
-              for i in s}  # fmt: skip
+    colors = {
+        i.image_id: decode_image(i.image).mean() for s in items(tmp_path / "2").values() for i in s
+    }
     assert colors["20"] == pytest.approx(200, abs=1) and colors["21"] == pytest.approx(21, abs=1)
     (tmp_path / "1/rows.parquet").unlink()
     with pytest.raises(ValueError, match="1 cannot be gone on from .*: freeze without --previous"):

@@ -28,8 +28,9 @@ def test_a_collection_is_counted_once_and_what_changes_again(store, monkeypatch)
     monkeypatch.setattr(statistics, "BLOCK", 4)
     collection = store.add_collection("mine")
     store.add_image(collection, picture(), dataset_id="album", image_id="1")
-    ids = [store.add(collection, narrative(caption=f"dog {i}", annotator_id=i % 2))
-           for i in range(20)]  # fmt: skip
+    ids = [
+        store.add(collection, narrative(caption=f"dog {i}", annotator_id=i % 2)) for i in range(20)
+    ]
 
     def counted() -> tuple[Summary, int]:
         steps = list(store.statistics.summary(collection))

@@ -164,9 +164,7 @@ def test_the_queue_passes_what_an_annotator_narrated_or_skipped(store):
         status: [row.id for row in store.images(collection, status=status)]
         for status in ("narrated", "skipped", "open", None)
     }
-    assert by_status == {
-        "narrated": rows[:1], "skipped": rows[1:2], "open": rows[2:], None: rows
-    }  # fmt: skip
+    assert by_status == {"narrated": rows[:1], "skipped": rows[1:2], "open": rows[2:], None: rows}
 
 
 def test_pages_join_without_gap_or_overlap_and_ids_are_never_used_again(store):
@@ -291,8 +289,11 @@ def test_sqlite_is_set_to_lose_nothing(place):
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         }
     assert found == {
-        "journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 60_000
-    }  # fmt: skip
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "busy_timeout": 60_000,
+    }
     store.close()
 
 

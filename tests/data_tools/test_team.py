@@ -187,8 +187,10 @@ def test_one_may_edit_and_take_back_ones_own_narrative_only(store):
     told = store.add(collection, narrative("1", annotator_id=ann))
     store.reviews.accept(told, bob)
     mended = narrative("1", annotator_id=ann, caption="the dog")
-    for action in (lambda: store.reviews.edit(told, bob, mended),
-                   lambda: store.reviews.take_back(told, bob)):  # fmt: skip
+    for action in (
+        lambda: store.reviews.edit(told, bob, mended),
+        lambda: store.reviews.take_back(told, bob),
+    ):
         with pytest.raises(StoreError, match="is not yours"):
             action()
     store.reviews.edit(told, ann, mended)

@@ -81,19 +81,25 @@ def test_an_export_has_its_voices_as_ogg_and_comes_back_equal(tmp_path):
     collection = store.add_collection("voiced")
     image = store.add_image(collection, picture(1), dataset_id="studio")
     record = {
-        "dataset_id": "studio", "image_id": image.image_id, "annotator_id": 7, "caption": "a cat",
+        "dataset_id": "studio",
+        "image_id": image.image_id,
+        "annotator_id": 7,
+        "caption": "a cat",
         "timed_caption": [{"utterance": "a cat", "start_time": 0.5, "end_time": 1.0}],
         "traces": [[{"x": 0.5, "y": 0.5, "t": 0.5}]],
         "voice_recording": voices.keep(TAKE, 2 * RATE),
-    }  # fmt: skip
+    }
     store.add(collection, Narrative.from_json(record))
     export_collection(store, collection, tmp_path / "out")
     (told,) = read_jsonl(tmp_path / "out" / "narratives.jsonl")
     assert told.to_json() == record | {"voice_recording": f"voices/{TAKE}.ogg"}
     kind = soundfile.info(tmp_path / "out" / told.voice)
     assert (kind.format, kind.subtype, kind.samplerate, kind.frames) == (
-        "OGG", "VORBIS", RATE, 2 * RATE,
-    )  # fmt: skip
+        "OGG",
+        "VORBIS",
+        RATE,
+        2 * RATE,
+    )
     report = import_file(
         store, tmp_path / "out" / "narratives.jsonl", tmp_path / "out" / "images", "again"
     )

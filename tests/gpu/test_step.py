@@ -26,11 +26,16 @@ def test_bf16_channels_last_gives_the_gradients_of_float32_on_the_cpu():
     wanted = settings.with_values(settings.TINY, {"train": {"precision": "bf16"}})
     device = torch.device("cuda")
     fast = Trainer(wanted, device)
-    slow = Trainer(settings.with_values(wanted, {"train": {"precision": "fp32"}}),
-                   torch.device("cpu"), is_plain=True)  # fmt: skip
+    slow = Trainer(
+        settings.with_values(wanted, {"train": {"precision": "fp32"}}),
+        torch.device("cpu"),
+        is_plain=True,
+    )
     batch = made_batch(16, wanted, fast.model.grids()[0])
-    losses = [step.backward(t.model, b, t.wanted, seed=(0, 1, 0))["loss"].item()
-              for t, b in ((fast, batch.to(device)), (slow, batch))]  # fmt: skip
+    losses = [
+        step.backward(t.model, b, t.wanted, seed=(0, 1, 0))["loss"].item()
+        for t, b in ((fast, batch.to(device)), (slow, batch))
+    ]
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
     theirs = dict(slow.model.named_parameters())
     for name, parameter in fast.model.named_parameters():

@@ -20,9 +20,14 @@ def stream(url: str, rank: int, start: int, end: int) -> Iterator[list[str]]:
     """The image ids of these batches."""
     mixture = Mixture([Snapshot.open(url).split("train")], [1.0], seed=5)
     source = batches(
-        mixture, lambda examples, *helpers: [example.narrative.image_id for example in examples],
-        DataSettings(), batch_size=BATCH, start=start, rank=rank, num_ranks=2,
-    )  # fmt: skip
+        mixture,
+        lambda examples, *helpers: [example.narrative.image_id for example in examples],
+        DataSettings(),
+        batch_size=BATCH,
+        start=start,
+        rank=rank,
+        num_ranks=2,
+    )
     yield from islice(source, end - start)
     source.close()
 

@@ -63,8 +63,9 @@ def test_a_mark_knows_its_word_its_class_and_where_it_is(making, snapshot):
     region = Snapshot.open(snapshot).split("train")[0].regions[0][0]
     mask = region.mask(*region.rle["size"])
     center = (np.argwhere(mask).mean(axis=0) + 0.5) / mask.shape
-    (mark,) = [i for i in first if found.mark["is_region"][i]
-               and found.mark["start"][i] == region.start]  # fmt: skip
+    (mark,) = [
+        i for i in first if found.mark["is_region"][i] and found.mark["start"][i] == region.start
+    ]
     # exact up to the cell's share of mass: a 4 x 4 grid keeps centers to an eighth
     assert abs(found.mark["y"][mark] - center[0]) < 0.13
     assert abs(found.mark["x"][mark] - center[1]) < 0.13
@@ -137,10 +138,21 @@ def test_what_went_wrong_is_said(making, run):
         Making(run, making.snapshot.path, "val")
 
 
-@pytest.mark.parametrize("text, kind", [
-    ("A dog", "noun"), ("red,", "color"), ("sitting", "verb"), ("building", "noun"),
-    ("to the left", "relation"), ("the", "other"), ("a red ball.", "noun"), ("🐎", "other"),
-    ("In this image", "relation"), ("two", "other"), ("is standing", "verb"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, kind",
+    [
+        ("A dog", "noun"),
+        ("red,", "color"),
+        ("sitting", "verb"),
+        ("building", "noun"),
+        ("to the left", "relation"),
+        ("the", "other"),
+        ("a red ball.", "noun"),
+        ("🐎", "other"),
+        ("In this image", "relation"),
+        ("two", "other"),
+        ("is standing", "verb"),
+    ],
+)
 def test_a_light_rule_names_the_class(text, kind):
     assert word_class(text) == kind

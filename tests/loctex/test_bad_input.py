@@ -74,9 +74,7 @@ def test_a_tokenizer_of_another_run_is_refused(copy):
         tokenizer.load(copy / "last")
 
 
-def test_captions_in_letters_the_tokenizer_never_saw_train_and_are_scored(
-    scenes, run, tmp_path
-):
+def test_captions_in_letters_the_tokenizer_never_saw_train_and_are_scored(scenes, run, tmp_path):
     from data_tools.snapshot import main as freeze
 
     lines = (scenes / "narratives.jsonl").read_text().splitlines()
@@ -88,8 +86,13 @@ def test_captions_in_letters_the_tokenizer_never_saw_train_and_are_scored(
             for i, word in enumerate(record["caption"].split())
         ]
     (tmp_path / "n.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
-    freeze([f"--narratives={tmp_path / 'n.jsonl'}", f"--images={scenes / 'images'}",
-            f"--to={tmp_path / 'foreign'}"])  # fmt: skip
+    freeze(
+        [
+            f"--narratives={tmp_path / 'n.jsonl'}",
+            f"--images={scenes / 'images'}",
+            f"--to={tmp_path / 'foreign'}",
+        ]
+    )
     outcome = train(small(tmp_path / "foreign", model__init=str(run)), Run(tmp_path / "new"))
     assert outcome["step"] == 8 and all(map(np.isfinite, outcome["metrics"].values()))
     rows = [row for row in Run(tmp_path / "new").metrics() if "loss" in row]
@@ -116,7 +119,11 @@ def test_a_loss_that_is_not_finite_is_told_with_its_images_before_anything_is_sa
 
 
 def test_exclusive_words_that_no_caption_says_are_refused(snapshot, tmp_path):
-    wanted = small(snapshot, loss__matching_weight=1.0, loss__changed_captions=True,
-                   data__exclusive_words="cat dog")  # fmt: skip
+    wanted = small(
+        snapshot,
+        loss__matching_weight=1.0,
+        loss__changed_captions=True,
+        data__exclusive_words="cat dog",
+    )
     with pytest.raises(ValueError, match="needs two words that the captions say"):
         train(wanted, Run(tmp_path / "run"))

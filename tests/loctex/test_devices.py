@@ -89,8 +89,9 @@ def test_commands_that_open_their_data_first_say_it_too(run, snapshot, scenes, t
     with pytest.raises(SystemExit, match="sees no GPU here; use --device cpu"):
         atlas.main([f"--run={run}", f"--data={snapshot}", "--device=cuda"])
     with pytest.raises(SystemExit, match="sees no GPU here; use --device cpu"):
-        figure.main([f"--run={run}", f"--image={image}", "--caption=a", "--to=o.svg"]
-                    + ["--device=cuda"])
+        figure.main(
+            [f"--run={run}", f"--image={image}", "--caption=a", "--to=o.svg"] + ["--device=cuda"]
+        )
     with pytest.raises(SystemExit, match="sees no GPU here; use --device cpu"):
         coco.main([f"--to={tmp_path / 'd'}", "--device=cuda"])
     with pytest.raises(SystemExit, match="sees no GPU here; use --train.device cpu"):

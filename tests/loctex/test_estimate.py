@@ -55,8 +55,10 @@ def test_the_largest_batch_is_the_one_whose_estimate_just_fits():
     assert estimate.largest_batch(wanted, 1e9) == 0
 
 
-FULL = [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-        MemoryError("Unable to allocate 96.0 MiB. Tried to allocate an array")]  # fmt: skip
+FULL = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    MemoryError("Unable to allocate 96.0 MiB. Tried to allocate an array"),
+]
 
 
 @pytest.mark.parametrize("error", FULL, ids=["GPU", "loader"])
@@ -123,8 +125,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 def test_the_estimate_is_near_what_a_real_training_takes(snapshot, tmp_path):
     """Preset tiny at 320 pixels on the processor: the greatest resident size of the process."""
     for size in (8, 96):
-        values = {"train.batch_size": size, "train.steps": 4, "data.image_size": 320,
-                  "train.film_every": 0}  # fmt: skip
+        values = {
+            "train.batch_size": size,
+            "train.steps": 4,
+            "data.image_size": 320,
+            "train.film_every": 0,
+        }
         words = [sys.executable, "-c", TAKEN, f"--data={snapshot}=3", "--preset=tiny"]
         words += [f"--run={tmp_path / str(size)}", *(f"--{n}={v}" for n, v in values.items())]
         taken = int(subprocess.check_output(words, cwd=ROOT).splitlines()[-1])

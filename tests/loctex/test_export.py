@@ -169,8 +169,11 @@ def test_features_that_differ_by_1e_4_fail_the_export(run, monkeypatch, tmp_path
 def test_a_backbone_that_torchvision_lacks_is_refused_with_the_way_out(run, tmp_path):
     with pytest.raises(ValueError, match="resnet18.*"):
         export.export(run, tmp_path / "out", "torchvision")
-    vit = small("scenes", model__backbone="vit_small_patch16_224", model__backbone_options={
-        "img_size": 64, "depth": 2, "embed_dim": 48, "num_heads": 2})  # fmt: skip
+    vit = small(
+        "scenes",
+        model__backbone="vit_small_patch16_224",
+        model__backbone_options={"img_size": 64, "depth": 2, "embed_dim": 48, "num_heads": 2},
+    )
     other = write_weights(tmp_path / "vit", vit)
     with pytest.raises(ValueError, match="torchvision has no vit_small.*timm or huggingface"):
         export.export(other, tmp_path / "out", "torchvision")
@@ -229,9 +232,13 @@ def test_the_card_names_what_was_trained_on_even_where_it_is_gone_or_changed(sna
     start = {
         "snapshots": {str(gone): "abc123"},
         "code": {"hash": "f" * 64, "commit": "0123abcd", "is_changed": False},
-        "environment": {"python": "3.11.2", "gpus": ["One GPU"], "processes": 8,
-                        "packages": {"torch": "2.15"}},
-    }  # fmt: skip
+        "environment": {
+            "python": "3.11.2",
+            "gpus": ["One GPU"],
+            "processes": 8,
+            "packages": {"torch": "2.15"},
+        },
+    }
     (run / "starts.jsonl").write_text(json.dumps(start) + "\n")
     studio = {"run": "garden", "metrics": {"auc": 0.75}}
     for name, content in (("mine", studio), ("other", studio | {"run": "rose"})):

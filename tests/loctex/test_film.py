@@ -64,7 +64,6 @@ def test_filming_changes_nothing_that_is_learned_and_a_resume_films_the_same(sna
 def test_pictures_without_a_trace_are_passed_over(snapshot):
     split = Snapshot.open(snapshot).split("val")
 
-
     assert [p.item.image_id for p in choose(split, (7, 7), 0.2, 2)] == [
         split[i].image_id for i in range(2)
     ]

@@ -267,8 +267,11 @@ def test_a_program_that_is_not_there_fails_and_the_next_job_runs(workspace: Path
         (1, "error: out of memory: 9 pairs at once do not fit", "It ran out of memory."),
         (1, "RuntimeError: NCCL error in: x.cpp", "The processes lost each other."),
         (1, "RuntimeError: can't start new thread", "A worker that loads images died."),
-        (1, "ValueError: Decoding JPEG failed: Premature end of JPEG file",
-         "An image of the snapshot is missing or cannot be read."),
+        (
+            1,
+            "ValueError: Decoding JPEG failed: Premature end of JPEG file",
+            "An image of the snapshot is missing or cannot be read.",
+        ),
         (1, "FileNotFoundError: s/data/a.parquet", "A file is missing: s/data/a.parquet"),
         (1, "error: snapshot s is gone: put it back", "snapshot s is gone: put it back"),
         (-9, "step 3", failures.KILLED),

@@ -74,8 +74,9 @@ def test_localization_l2_equals_a_slow_reference_over_grounded_tokens():
         positive = [max(0.0, float(c)) for c in cosine[b, t]]
         norm = math.sqrt(sum(c * c for c in positive))
         length = float(target[b, t].norm())
-        slow += sum((c / norm - float(q) / length) ** 2
-                    for c, q in zip(positive, target[b, t], strict=True))  # fmt: skip
+        slow += sum(
+            (c / norm - float(q) / length) ** 2 for c, q in zip(positive, target[b, t], strict=True)
+        )
     assert int(count) == 3
     assert float(total) == pytest.approx(slow, abs=1e-6)
 
@@ -139,8 +140,9 @@ def slow_focal(query, candidates, scale, targets, gamma):
     for row, target in zip(query, targets, strict=True):
         weights = [math.exp(scale * float(row @ other)) for other in candidates]
         shares = [weight / sum(weights) for weight in weights]
-        total -= sum(float(q) * (1 - p) ** gamma * math.log(p)
-                     for q, p in zip(target, shares, strict=True))  # fmt: skip
+        total -= sum(
+            float(q) * (1 - p) ** gamma * math.log(p) for q, p in zip(target, shares, strict=True)
+        )
     return total / len(query)
 
 
@@ -241,8 +243,10 @@ def test_hidden_words_cost_their_cross_entropy_and_none_costs_zero_with_a_graph(
     logits = torch.randn(2, 3, 5, requires_grad=True)
     words = torch.tensor([[4, -100, 0], [-100, -100, 2]])
     total, count = losses.masked_words(logits, words)
-    slow = -sum(logits.detach()[b, k].log_softmax(-1)[words[b, k]].item()
-                for b, k in ((0, 0), (0, 2), (1, 2)))  # fmt: skip
+    slow = -sum(
+        logits.detach()[b, k].log_softmax(-1)[words[b, k]].item()
+        for b, k in ((0, 0), (0, 2), (1, 2))
+    )
     assert int(count) == 3 and total.item() == pytest.approx(slow, abs=1e-5)
     total, count = losses.masked_words(logits, torch.full((2, 3), -100))
     total.backward()

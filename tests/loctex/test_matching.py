@@ -150,8 +150,16 @@ def test_chunks_of_two_give_the_same_in_one_process_and_in_two(tmp_path):
     """Hard negatives are drawn inside a chunk: of two pairs, each has one choice."""
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-               "--standalone", str(script), str(tmp_path / "out.pt")]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--standalone",
+        str(script),
+        str(tmp_path / "out.pt"),
+    ]
     done = subprocess.run(
         command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300
     )
@@ -185,8 +193,9 @@ def test_chunks_give_what_one_batch_gives_where_nothing_is_drawn():
     values = {"loss__matching_weight": 0.0, "loss__soft_mask_weight": 0.0}
     model, wanted = model_for(**values)
     parts, whole = run(model, wanted)
-    chunked, split = run(model, small("none", train__precision="fp32", train__accumulate=4,
-                                      **(ALL | values)))  # fmt: skip
+    chunked, split = run(
+        model, small("none", train__precision="fp32", train__accumulate=4, **(ALL | values))
+    )
     for name in parts:
         torch.testing.assert_close(chunked[name], parts[name], atol=1e-5, rtol=0)
     assert_close(whole, split)
@@ -214,9 +223,15 @@ def test_bf16_is_near_float32():
 
 def test_a_vision_transformer_and_another_width_work_too():
     options = {"depth": 2, "img_size": 64}
-    wanted = small("none", model__backbone="vit_tiny_patch16_224", model__backbone_options=options,
-                   model__fusion_width=48, model__fusion_layers=3, train__precision="fp32",
-                   **ALL)  # fmt: skip
+    wanted = small(
+        "none",
+        model__backbone="vit_tiny_patch16_224",
+        model__backbone_options=options,
+        model__fusion_width=48,
+        model__fusion_layers=3,
+        train__precision="fp32",
+        **ALL,
+    )
     torch.manual_seed(0)
     model = models.build(wanted, 300, 0).train()
     parts, found = run(model, wanted)
@@ -266,8 +281,10 @@ def test_the_loss_of_changed_words_equals_a_slow_reference_and_known_answers():
     slow = 0.0
     for row, share in ((0, 0.25), (1, 0.5), (2, 0.0)):
         for logits, chosen, answer, weight in (
-            (true, is_true, 1, share), (changed, is_kept, 1, 0.25), (changed, is_new, 0, 0.5)
-        ):  # fmt: skip
+            (true, is_true, 1, share),
+            (changed, is_kept, 1, 0.25),
+            (changed, is_new, 0, 0.5),
+        ):
             picked = [-logits[row, t].log_softmax(0)[answer] for t in range(5) if chosen[row, t]]
             slow += float(sum(picked) / len(picked)) * weight if picked else 0.0
     fast = losses.changed_words(true, changed, is_true, is_new, is_kept)
@@ -279,8 +296,12 @@ def test_the_loss_of_changed_words_equals_a_slow_reference_and_known_answers():
 
 
 def test_changed_words_are_told_from_the_image_and_the_same_in_chunks():
-    values = {"loss__changed_captions": True, "loss__changed_word_weight": 0.5,
-              "loss__soft_mask_weight": 0.0, "loss__masked_words_weight": 0.0}  # fmt: skip
+    values = {
+        "loss__changed_captions": True,
+        "loss__changed_word_weight": 0.5,
+        "loss__soft_mask_weight": 0.0,
+        "loss__masked_words_weight": 0.0,
+    }
     model, wanted = model_for(**values)
     parts, whole = run(model, wanted, changes())
     assert float(parts["loss_changed_word"]) > 0

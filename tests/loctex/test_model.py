@@ -111,8 +111,11 @@ def test_what_is_remembered_equals_what_is_read_anew_and_the_oldest_is_forgotten
     captions = [f"{caption} {number} éß" for number, caption in enumerate(CAPTIONS[:6] * 4)]
     remembers = tokenizer.Encoder(words, 16, size=10)
     for part in (captions[:4], captions, captions[2:9] * 2, captions[::-1]):
-        for fast, slow in zip(tokenizer.padded(remembers.rows(part), words.pad_token_id),
-                              tokenizer.encode(words, part, 16), strict=True):  # fmt: skip
+        for fast, slow in zip(
+            tokenizer.padded(remembers.rows(part), words.pad_token_id),
+            tokenizer.encode(words, part, 16),
+            strict=True,
+        ):
             np.testing.assert_array_equal(fast, slow)
         assert len(remembers._known) <= 10
     assert tokenizer.read(words, [], 16) == []

@@ -35,9 +35,14 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 def wanted(snapshot: Path, **values) -> Settings:
     return small(
-        snapshot, model__text_dropout=0.1, train__log_every=1, train__evaluate_every=10,
-        train__checkpoint_every=5, train__film_every=5, **{"train__steps": 20} | values,
-    )  # fmt: skip
+        snapshot,
+        model__text_dropout=0.1,
+        train__log_every=1,
+        train__evaluate_every=10,
+        train__checkpoint_every=5,
+        train__film_every=5,
+        **{"train__steps": 20} | values,
+    )
 
 
 def submit(workspace: Path, name: str, chosen: Settings, **more) -> Run:
@@ -56,8 +61,10 @@ def ended(run: Run) -> bool:
 
 def learned(run: Run) -> tuple[dict[str, torch.Tensor], list, list]:
     """What must be equal bit for bit: weights, the lines logged (but for times), the film."""
-    rows = [{k: v for k, v in row.items() if k not in ("time", "pairs_per_second", "data_wait")}
-            for row in run.metrics()]  # fmt: skip
+    rows = [
+        {k: v for k, v in row.items() if k not in ("time", "pairs_per_second", "data_wait")}
+        for row in run.metrics()
+    ]
     return models.load(run.path / "last").state_dict(), rows, run.film()[1]
 
 
@@ -117,9 +124,12 @@ def test_a_launcher_trains_elsewhere_on_this_machine(workspace: Path, snapshot: 
     launcher.chmod(0o755)
     here = submit(workspace, "here", wanted(snapshot, train__steps=6))
     far = submit(
-        workspace, "far", wanted(snapshot, train__steps=6), devices=("far",),
+        workspace,
+        "far",
+        wanted(snapshot, train__steps=6),
+        devices=("far",),
         launcher=f"{launcher} '{{line}}'",
-    )  # fmt: skip
+    )
     wait_for(lambda: ended(here) and ended(far), PATIENCE)
     assert (here.state, far.state) == ("done", "done"), far.log_tail(20)
     assert_same(here, far)
@@ -148,9 +158,12 @@ def test_two_processes_are_one_run_of_torchrun(workspace: Path, snapshot: Path) 
     """The way of two GPUs, here with two processes on the processor (gloo)."""
     torchrun = f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-node 2"
     run = submit(
-        workspace, "two", wanted(snapshot, train__steps=6), devices=("two",),
+        workspace,
+        "two",
+        wanted(snapshot, train__steps=6),
+        devices=("two",),
         launcher=f"{torchrun} -m -- loctex.train {{arguments}}",
-    )  # fmt: skip
+    )
     wait_for(lambda: ended(run), PATIENCE)
     assert run.state == "done", run.log_tail(30)
     assert provenance.starts(run)[0]["environment"]["processes"] == 2

@@ -62,7 +62,7 @@ def test_a_model_trained_without_localization_has_its_contrastive_map_only(
     train(settings, Run(tmp_path / "run"))
     one = Predictor.load(tmp_path / "run")
     one.set_image(decode_image(item.image))
-    (name, maps), = one.layers("a red circle").items()
+    ((name, maps),) = one.layers("a red circle").items()
     assert name == "contrastive"
     np.testing.assert_array_equal(maps, one.attend("a red circle").maps)
 
@@ -105,8 +105,18 @@ def test_the_command_writes_the_same_numbers(run, item, tmp_path):
     one.set_image(decode_image(item.image))
     seen = one.attend("a red circle")
     for name in ("out.json", "out.npz"):
-        predictor.main(["--run", str(run), "--image", str(picture), "--caption", "a red circle",
-                        "--to", str(tmp_path / name)])  # fmt: skip
+        predictor.main(
+            [
+                "--run",
+                str(run),
+                "--image",
+                str(picture),
+                "--caption",
+                "a red circle",
+                "--to",
+                str(tmp_path / name),
+            ]
+        )
     record = json.loads((tmp_path / "out.json").read_text())
     np.testing.assert_allclose(record["maps"], seen.maps, atol=1e-6)
     np.testing.assert_allclose(np.load(tmp_path / "out.npz")["maps"], seen.maps, atol=1e-6)
@@ -135,8 +145,17 @@ def test_evaluation_scores_what_the_predictor_shows(run, snapshot, item, tmp_pat
         np.concatenate(hits).mean(), abs=1e-4
     )
     assert result["metrics"]["lbm_0"] == pytest.approx(np.mean(boxes), abs=1e-4)
-    wanted = {"pointing_region", "pointing_region_chance", "pointing_region_contrastive", "energy",
-              "auc", "iou", "lbm_1", "image_to_text_r1", "text_to_image_r10"}  # fmt: skip
+    wanted = {
+        "pointing_region",
+        "pointing_region_chance",
+        "pointing_region_contrastive",
+        "energy",
+        "auc",
+        "iou",
+        "lbm_1",
+        "image_to_text_r1",
+        "text_to_image_r10",
+    }
     assert wanted <= set(result["metrics"])
     assert result["num_images"] == 4 and result["num_words"] == len(np.concatenate(hits))
 
@@ -146,8 +165,18 @@ def test_a_finer_scale_is_scored_with_its_own_chance_and_words_have_their_rows(
 ):
     wanted = small(snapshot, model__attention_scales=2, train__steps=2)
     train(wanted, Run(tmp_path / "run"))
-    evaluate.main(["--run", str(tmp_path / "run"), "--data", str(snapshot), "--split", "train",
-                   "--to", str(tmp_path / "r.json")])  # fmt: skip
+    evaluate.main(
+        [
+            "--run",
+            str(tmp_path / "run"),
+            "--data",
+            str(snapshot),
+            "--split",
+            "train",
+            "--to",
+            str(tmp_path / "r.json"),
+        ]
+    )
     result = json.loads((tmp_path / "r.json").read_text())
     found = result["metrics"]
     for name in ("pointing_region", "pointing_trace"):

@@ -48,9 +48,15 @@ def test_a_run_is_not_resumed_on_another_snapshot(snapshot, tmp_path, capsys):
     assert len(provenance.starts(run)) == 1
 
 
-@pytest.mark.parametrize(("name", "folder"), [
-    ("a/b", "a/b"), ("a/b=2", "a/b"), ("a/b=.5", "a/b"), ("a=b/c", "a=b/c"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("a/b", "a/b"),
+        ("a/b=2", "a/b"),
+        ("a/b=.5", "a/b"),
+        ("a=b/c", "a=b/c"),
+    ],
+)
 def test_a_weight_is_no_part_of_the_folder(name, folder):
     assert provenance.without_weight(name) == folder
 

@@ -99,13 +99,21 @@ def test_several_gpus_are_one_torchrun_on_them() -> None:
     assert Command(words, devices=("cpu",)).line == " ".join(words)
 
 
-@pytest.mark.parametrize(("template", "expected"), [
-    ("srun --gpus 1 {command}", "srun --gpus 1 python -m loctex.train --run 'runs/my run'"),
-    ("sbatch --wait -J '{run}' --wrap '{line}'",
-     "sbatch --wait -J 'my run' --wrap 'python -m loctex.train --run '\"'\"'runs/my run'\"'\"''"),
-    ("torchrun --nproc-per-node 2 -m -- loctex.train {arguments}",
-     "torchrun --nproc-per-node 2 -m -- loctex.train --run 'runs/my run'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("srun --gpus 1 {command}", "srun --gpus 1 python -m loctex.train --run 'runs/my run'"),
+        (
+            "sbatch --wait -J '{run}' --wrap '{line}'",
+            "sbatch --wait -J 'my run' "
+            "--wrap 'python -m loctex.train --run '\"'\"'runs/my run'\"'\"''",
+        ),
+        (
+            "torchrun --nproc-per-node 2 -m -- loctex.train {arguments}",
+            "torchrun --nproc-per-node 2 -m -- loctex.train --run 'runs/my run'",
+        ),
+    ],
+)
 def test_a_launcher_wraps_the_command(template: str, expected: str) -> None:
     words = ("python", "-m", "loctex.train", "--run", "runs/my run")
     command = Command(words, devices=("cluster",), launcher=template)
@@ -114,11 +122,15 @@ def test_a_launcher_wraps_the_command(template: str, expected: str) -> None:
     assert again == command
 
 
-@pytest.mark.parametrize(("template", "problem"), [
-    ("srun", "starts nothing"), ("srun {comand}", "{comand} is none of"),
-    ("ssh host 'cd x; {command}'", "inside quotes write {line}"),
-    ("srun '{line}", "cannot be read"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        ("srun", "starts nothing"),
+        ("srun {comand}", "{comand} is none of"),
+        ("ssh host 'cd x; {command}'", "inside quotes write {line}"),
+        ("srun '{line}", "cannot be read"),
+    ],
+)
 def test_a_launcher_that_cannot_work_is_refused(template: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         wrap(template, ["python"])
@@ -164,12 +176,18 @@ def snapshot(folder: Path, content: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("break_it", "what"), [
-    (lambda s: s.rename(s.with_name("moved")), "is gone"),
-    (lambda s: snapshot(s, "another"), "was changed since"),
-    (lambda s: (s / "data" / "train-00000-of-00001.parquet").unlink(), "train-*.parquet is gone"),
-    (lambda s: (s / "snapshot.json").write_text("{"), "is damaged"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("break_it", "what"),
+    [
+        (lambda s: s.rename(s.with_name("moved")), "is gone"),
+        (lambda s: snapshot(s, "another"), "was changed since"),
+        (
+            lambda s: (s / "data" / "train-00000-of-00001.parquet").unlink(),
+            "train-*.parquet is gone",
+        ),
+        (lambda s: (s / "snapshot.json").write_text("{"), "is damaged"),
+    ],
+)
 def test_a_job_whose_snapshot_is_not_what_it_was_fails_before_it_starts(
     workspace: Path, break_it, what: str
 ) -> None:

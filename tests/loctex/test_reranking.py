@@ -53,8 +53,11 @@ def test_only_the_top_candidates_change_places(matching_model, monkeypatch):
     image_of = np.array([0, 1, 2, 3, 4, 5, 0, 1, 2])
     plain = metrics.retrieval(similarity, image_of)
     answers = {tuple(p): float(p[0] == image_of[p[1]]) for p in np.ndindex(6, 9)}
-    monkeypatch.setattr(reranker, "match", lambda pairs: np.array(
-        [20 * answers[tuple(pair)] for pair in pairs.tolist()]))  # fmt: skip
+    monkeypatch.setattr(
+        reranker,
+        "match",
+        lambda pairs: np.array([20 * answers[tuple(pair)] for pair in pairs.tolist()]),
+    )
     with torch.inference_mode():
         perfect = reranker.retrieval(similarity, image_of, top=9)
         assert perfect["image_to_text_r1_reranked_alone"] == 1
@@ -76,13 +79,25 @@ def trained(snapshot, run, **values):
 def test_evaluation_reports_both_rankings_and_grad_cam(snapshot, tmp_path):
     model, words, split = trained(snapshot, tmp_path / "run", loss__soft_mask_weight=1.0)
     scores = evaluate.score(model, words, split).metrics
-    names = {"image_to_text_r1", "image_to_text_r1_reranked", "text_to_image_r5_reranked_alone",
-             "pointing_region_gradcam", "energy_gradcam"}  # fmt: skip
+    names = {
+        "image_to_text_r1",
+        "image_to_text_r1_reranked",
+        "text_to_image_r5_reranked_alone",
+        "pointing_region_gradcam",
+        "energy_gradcam",
+    }
     assert names <= set(scores)
     none = evaluate.score(model, words, split, rerank=0).metrics
     assert set(scores) - set(none) == {name for name in scores if "_reranked" in name}
-    rows = [{"dataset_id": split[0].dataset_id, "image_id": split[0].image_id, "kind": "color",
-             "caption": "a red circle", "foil": "a blue circle"}]  # fmt: skip
+    rows = [
+        {
+            "dataset_id": split[0].dataset_id,
+            "image_id": split[0].image_id,
+            "kind": "color",
+            "caption": "a red circle",
+            "foil": "a blue circle",
+        }
+    ]
     found = foils.score(model, words, split, rows)
     assert found["color_count"] == 1 and found["color_accuracy"] in (0, 0.5, 1)
     other = rows[0] | {"dataset_id": split[1].dataset_id, "image_id": split[1].image_id}
@@ -118,8 +133,14 @@ def test_a_word_gives_way_to_one_seen_between_the_same_neighbors():
 
 
 def test_only_words_that_exclude_each_other_change_wherever_the_same_thing_is_named():
-    said = ["a red circle above it", "a blue circle over it", "the red circle", "the green circle",
-            "a green circle below it", "a red square"]  # fmt: skip
+    said = [
+        "a red circle above it",
+        "a blue circle over it",
+        "the red circle",
+        "the green circle",
+        "a green circle below it",
+        "a red square",
+    ]
     exchange = Exchange(said, "RED green blue; above below")
     random = np.random.default_rng(0)
     caption = "A red circle above it, a red square. The red circle."
@@ -130,9 +151,11 @@ def test_only_words_that_exclude_each_other_change_wherever_the_same_thing_is_na
         "A red circle below it, a red square. The red circle.",
     }
     for one in changes:
-        pairs = [(new.strip(".,"), old.strip(".,"))
-                 for new, old in zip(one.caption.split(), caption.split(), strict=True)
-                 if old.strip(".,") in exchange.excludes]  # fmt: skip
+        pairs = [
+            (new.strip(".,"), old.strip(".,"))
+            for new, old in zip(one.caption.split(), caption.split(), strict=True)
+            if old.strip(".,") in exchange.excludes
+        ]
         changed, kept = ([one.caption[a:b] for a, b in spans] for spans in (one.new, one.kept))
         assert changed == [new for new, old in pairs if new != old]
         assert kept == [new for new, old in pairs if new == old]
@@ -164,8 +187,16 @@ def test_the_word_doubted_most_is_looked_for_among_those_that_can_be_asked_about
 
 def test_foils_say_how_often_the_changed_word_is_the_one_in_doubt(snapshot, tmp_path):
     model, words, split = trained(snapshot, tmp_path / "run", loss__changed_word_weight=1.0)
-    rows = [{"dataset_id": split[0].dataset_id, "image_id": split[0].image_id, "kind": "color",
-             "caption": "a red circle", "foil": f"a {color} circle"} for color in ("blue", "green")]
+    rows = [
+        {
+            "dataset_id": split[0].dataset_id,
+            "image_id": split[0].image_id,
+            "kind": "color",
+            "caption": "a red circle",
+            "foil": f"a {color} circle",
+        }
+        for color in ("blue", "green")
+    ]
     found = foils.score(model, words, split, rows)
     assert found["color_word_found"] in (0, 0.5, 1) and found["color_word_chance"] == 0.5
     assert {f"color_{name}" for name in foils.WORDS} <= set(found)

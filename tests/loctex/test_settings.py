@@ -43,8 +43,13 @@ def test_a_value_that_does_not_fit_is_refused_by_name(path, value, words):
 def test_the_command_line_wins_over_the_preset_and_parses_every_type():
     parser = argparse.ArgumentParser()
     settings.add_arguments(parser)
-    options = {"train.steps": "1e3", "train.learning_rate": "3e-4", "train.compile": "true",
-               "model.backbone_options": '{"layers": [1]}', "loss.localization": "l2"}  # fmt: skip
+    options = {
+        "train.steps": "1e3",
+        "train.learning_rate": "3e-4",
+        "train.compile": "true",
+        "model.backbone_options": '{"layers": [1]}',
+        "loss.localization": "l2",
+    }
     given = parser.parse_args([f"--{name}={value}" for name, value in options.items()])
     wanted = settings.from_arguments(vars(given), PRESETS["tiny"])
     assert (wanted.train.steps, wanted.train.learning_rate, wanted.train.compile) == (

@@ -53,9 +53,13 @@ def row(number: int, num_narratives: int = 1, num_points: int = 330) -> dict:
         for k in range(num_narratives)
     ]
     return {
-        "dataset_id": "album", "image_id": f"{number:05d}", "width": 800, "height": 600,
-        "image": jpeg, "narratives": said,
-    }  # fmt: skip
+        "dataset_id": "album",
+        "image_id": f"{number:05d}",
+        "width": 800,
+        "height": 600,
+        "image": jpeg,
+        "narratives": said,
+    }
 
 
 def test_an_item_holds_what_the_row_says(tmp_path):
@@ -65,8 +69,11 @@ def test_an_item_holds_what_the_row_says(tmp_path):
     split = snapshot.split("train")
     assert len(split) == 3 and [split.num_narratives(i) for i in range(3)] == [1, 2, 1]
     assert list(split.captions()) == [
-        "image 0 narrative 0", "image 1 narrative 0", "image 1 narrative 1", "image 2 narrative 0"
-    ]  # fmt: skip
+        "image 0 narrative 0",
+        "image 1 narrative 0",
+        "image 1 narrative 1",
+        "image 2 narrative 0",
+    ]
     item = split[1]
     assert (item.dataset_id, item.image_id, item.width, item.height) == ("album", "00001", 800, 600)
     assert decode_image(item.image).shape == (288, 384, 3)

@@ -93,7 +93,7 @@ def test_the_gradient_of_grad_cam_equals_finite_differences_of_the_matching_scor
     score = encoder.matching(fused.first)[:, 1]
     (gradient,) = torch.autograd.grad(score.sum(), fused.weights, retain_graph=True)
     for place in [(0, 1, 2, 3), (3, 3, 0, 11), (4, 0, 3, 5)]:
-        slope = (score_with(encoder, given, place, 1e-5) - score_with(encoder, given, place, -1e-5))
+        slope = score_with(encoder, given, place, 1e-5) - score_with(encoder, given, place, -1e-5)
         assert float(gradient[place]) == pytest.approx(slope / 2e-5, rel=1e-5)
     want = (fused.weights * gradient.clamp_min(0)).mean(1).detach()
     torch.testing.assert_close(grad_cam(score, fused.weights), want)

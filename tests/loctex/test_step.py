@@ -142,8 +142,13 @@ def test_each_scale_has_its_weight_and_a_transformers_scales_share_a_grid():
         wished = (weight * fine + last) / (weight + 1)
         assert found == pytest.approx(wished.item(), rel=1e-5)
     options = {"depth": 2, "img_size": 64}
-    vit = small("none", model__backbone="vit_tiny_patch16_224", model__attention_scales=2,
-                model__backbone_options=options, train__precision="fp32")  # fmt: skip
+    vit = small(
+        "none",
+        model__backbone="vit_tiny_patch16_224",
+        model__attention_scales=2,
+        model__backbone_options=options,
+        train__precision="fp32",
+    )
     model = models.build(vit, 300, 0)
     parts, _ = run_step(model, vit, part=batch(grid=4))
     assert model.grids() == [(4, 4), (4, 4)] and torch.isfinite(parts["loss"])
@@ -251,8 +256,12 @@ def test_two_processes_give_the_loss_and_gradients_of_one(tmp_path, chunks, queu
     ]
     done = subprocess.run(
         [*command, str(script), str(tmp_path / "out.pt"), str(chunks), str(queue)],
-        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     two = torch.load(tmp_path / "out.pt", weights_only=True)
     wanted = small("none", train__precision="fp32", loss__queue=queue)
@@ -277,8 +286,17 @@ def environment() -> dict[str, str]:
 def test_two_processes_stopped_and_resumed_equal_undisturbed(snapshot, tmp_path):
     wanted = small(snapshot, loss__queue=8, train__ema=0.9, train__accumulate=2)
     (tmp_path / "wanted.yaml").write_text(settings.dump(wanted))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-               "--standalone", "-m", "--", "loctex.train"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--standalone",
+        "-m",
+        "--",
+        "loctex.train",
+    ]
 
     def launch(run: str, *more: str) -> None:
         line = [*command, "--run", str(tmp_path / run), *more]

@@ -53,9 +53,12 @@ def s3(tmp_path_factory: pytest.TempPathFactory, frozen: Path) -> Iterator[tuple
         try:
             url = _address(server, log)
             for key, value in {
-                "AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b",
-                "AWS_DEFAULT_REGION": "us-east-1", "NO_PROXY": "127.0.0.1",
-            }.items():  # fmt: skip
+                "AWS_ENDPOINT_URL": url,
+                "AWS_ACCESS_KEY_ID": "a",
+                "AWS_SECRET_ACCESS_KEY": "b",
+                "AWS_DEFAULT_REGION": "us-east-1",
+                "NO_PROXY": "127.0.0.1",
+            }.items():
                 patch.setenv(key, value)
             import s3fs
 
@@ -84,9 +87,12 @@ def read(url: str, start: int, end: int, *, is_killed: bool = False) -> list[lis
     both = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.loctex.streaming", url, *map(str, (rank, start, goal))],
-            cwd=ROOT, stdout=subprocess.PIPE, text=True,
-        ) for rank in range(2)
-    ]  # fmt: skip
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
     with ThreadPoolExecutor(2) as pool:
         lines = list(pool.map(lambda one: list(islice(one.stdout, end - start)), both))
     for one in both:
@@ -159,8 +165,9 @@ def test_the_order_is_of_seed_and_epoch_and_shuffles_far_and_near(frozen):
     split = Snapshot.open(f"file://{frozen}").split("train")
     orders = {
         (seed, epoch): Mixture([split], [1.0], seed=seed).order(epoch)[:, 1].tolist()
-        for seed in range(2) for epoch in range(2)
-    }  # fmt: skip
+        for seed in range(2)
+        for epoch in range(2)
+    }
     assert len({tuple(order) for order in orders.values()}) == 4
     for order in orders.values():
         assert sorted(order) == list(range(560))
@@ -187,9 +194,12 @@ def test_few_row_groups_are_in_memory(frozen, monkeypatch):
     monkeypatch.setattr(streamed, "BLOCK", 2)
     split = Snapshot.open(f"file://{frozen}").split("train")
     source = batches(
-        Mixture([split], [1.0], seed=0), lambda examples, *helpers: examples, DataSettings(),
-        batch_size=16, start=0,
-    )  # fmt: skip
+        Mixture([split], [1.0], seed=0),
+        lambda examples, *helpers: examples,
+        DataSettings(),
+        batch_size=16,
+        start=0,
+    )
     for _ in range(30):
         next(source)
         assert len(split._kept) <= 12  # of 37

@@ -36,8 +36,10 @@ def assert_same_run(one: Path, two: Path) -> None:
         assert torch.equal(first[name], second[name]), name
     states = [checkpoint.load_state((run / "last").resolve()) for run in (one, two)]
     assert_equal(*states)
-    rows = [[(r["step"], r.get("loss"), r.get("val_auc")) for r in Run(run).metrics()]
-            for run in (one, two)]  # fmt: skip
+    rows = [
+        [(r["step"], r.get("loss"), r.get("val_auc")) for r in Run(run).metrics()]
+        for run in (one, two)
+    ]
     assert rows[0] == rows[1]
     assert len(rows[0]) == len(set(rows[0]))
 
@@ -88,9 +90,12 @@ def test_two_identical_runs_give_bitwise_identical_parameters_with_other_thread_
 
 
 EVERYTHING = {
-    "model__text_dropout": 0.1, "model__attention_scales": 2, "loss__queue": 8, "train__ema": 0.9,
+    "model__text_dropout": 0.1,
+    "model__attention_scales": 2,
+    "loss__queue": 8,
+    "train__ema": 0.9,
     "train__accumulate": 2,
-}  # fmt: skip
+}
 
 
 CONTRASTIVE = {"loss__localization_weight": 0.0, "loss__learn_temperature": False}
@@ -179,8 +184,13 @@ def test_torchrun_starting_it_again_after_a_crash_goes_on_from_the_last_checkpoi
 
 def test_it_starts_from_an_earlier_run_with_its_tokenizer(snapshot, tmp_path):
     train(small(snapshot), Run(tmp_path / "first"))
-    wanted = small(snapshot, model__init=str(tmp_path / "first"), train__steps=1,
-                   train__learning_rate=0, train__text_learning_rate=0)  # fmt: skip
+    wanted = small(
+        snapshot,
+        model__init=str(tmp_path / "first"),
+        train__steps=1,
+        train__learning_rate=0,
+        train__text_learning_rate=0,
+    )
     train(wanted, Run(tmp_path / "second"))
     before, after = models.load(tmp_path / "first/best"), models.load(tmp_path / "second/last")
     for name, value in before.named_parameters():
@@ -219,8 +229,13 @@ def test_captions_without_traces_train_with_the_contrastive_part_alone(scenes, t
     for record in records:
         record["traces"], record["timed_caption"] = [], []
     (tmp_path / "n.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
-    freeze([f"--narratives={tmp_path / 'n.jsonl'}", f"--images={scenes / 'images'}",
-            f"--to={tmp_path / 'bare'}"])  # fmt: skip
+    freeze(
+        [
+            f"--narratives={tmp_path / 'n.jsonl'}",
+            f"--images={scenes / 'images'}",
+            f"--to={tmp_path / 'bare'}",
+        ]
+    )
     train(small(tmp_path / "bare"), Run(tmp_path / "run"))
     rows = [row for row in Run(tmp_path / "run").metrics() if "loss" in row]
     assert all(row["grounded"] == 0 and row["loss_localization"] == 0 for row in rows)
@@ -284,8 +299,9 @@ def test_a_scale_beyond_its_limits_is_taken_back_and_learns_again(snapshot):
 def test_temperatures_learn_at_the_rate_of_the_text_side(snapshot):
     model = models.build(small(snapshot), 300, 0)
     options = small(snapshot, train__learning_rate=0.2, train__text_learning_rate=1e-3).train
-    rates = {p: g["highest"] for g in optimizers.make(model, options).param_groups
-             for p in g["params"]}  # fmt: skip
+    rates = {
+        p: g["highest"] for g in optimizers.make(model, options).param_groups for p in g["params"]
+    }
     assert rates[model.log_scale] == rates[model.attention[0].log_scale] == 1e-3
     assert rates[model.image_projection.weight] == 0.2
 

@@ -59,9 +59,12 @@ def test_each_role_may_do_what_those_before_it_may(workspace):
         for name in ("ann", "rob", "eve", "nobody", None)
     }
     assert may == {
-        "ann": [True, False, False], "rob": [True, True, False], "eve": [True, True, True],
-        "nobody": [False] * 3, None: [False] * 3,
-    }  # fmt: skip
+        "ann": [True, False, False],
+        "rob": [True, True, False],
+        "eve": [True, True, True],
+        "nobody": [False] * 3,
+        None: [False] * 3,
+    }
     with pytest.raises(ValueError, match="Only a reviewer or an admin may do this"):
         workspace.demand("reviewer", "ann")
     with pytest.raises(ValueError, match="Only an admin may do this"):
@@ -107,6 +110,8 @@ def test_without_a_login_nothing_is_told(enter):
     stranger = enter("ann", "wrong password")
     assert stranger.answer.status_code == 400
     asked = {"fn_index": 0, "data": [], "session_hash": "forged"}
-    for answer in (stranger.session.post("/gradio_api/queue/join", json=asked),
-                   stranger.session.get("/config")):  # fmt: skip
+    for answer in (
+        stranger.session.post("/gradio_api/queue/join", json=asked),
+        stranger.session.get("/config"),
+    ):
         assert answer.status_code == 401 and "own" not in answer.text

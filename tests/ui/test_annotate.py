@@ -18,13 +18,16 @@ from ui.exchange import NUM_PARTS
 from ui.workspace import Workspace
 
 RECORD = {
-    "dataset_id": "forged", "image_id": "forged", "annotator_id": 7, "caption": "a ball",
+    "dataset_id": "forged",
+    "image_id": "forged",
+    "annotator_id": 7,
+    "caption": "a ball",
     "timed_caption": [
         {"utterance": "a", "start_time": 0.1, "end_time": 0.2},
         {"utterance": "ball", "start_time": 0.5, "end_time": 0.9},
     ],
     "traces": [[{"x": 0.25, "y": 0.5, "t": 0.1}, {"x": 0.5, "y": 0.5, "t": 0.9}]],
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -46,8 +49,12 @@ class Person:
 
     def ask(self, action: str, **more) -> dict:
         image = (self.told.get("image") or {}).get("id")
-        asked = {"action": action, "serial": 5, "collection": self.told.get("collection"),
-                 "image": image} | more  # fmt: skip
+        asked = {
+            "action": action,
+            "serial": 5,
+            "collection": self.told.get("collection"),
+            "image": image,
+        } | more
         told = json.loads(answer(self.workspace, self.name, json.dumps(asked)))
         assert told.pop("serial") == 5
         self.told = told if "collections" in told else self.told
@@ -91,8 +98,9 @@ def test_a_take_becomes_a_narrative_of_this_image_by_this_person(ann, workspace)
     narrative = workspace.store.narrative(row.id)
     assert (narrative.dataset_id, narrative.image_id) == ("studio", shown["image_id"])
     assert narrative.annotator_id == workspace.store.annotator("ann") > FIRST_ANNOTATOR
-    expected = RECORD | {key: getattr(narrative, key) for key in
-                         ("dataset_id", "image_id", "annotator_id")}  # fmt: skip
+    expected = RECORD | {
+        key: getattr(narrative, key) for key in ("dataset_id", "image_id", "annotator_id")
+    }
     assert narrative.to_json() == expected
     assert told["progress"] == [1, 3] and told["image"]["id"] != shown["id"]
 
@@ -264,9 +272,10 @@ def test_a_voice_is_heard_by_its_owner_alone(ann, workspace):
     for action in ("voice", "align", "propose"):
         told = bob.ask(action, take_id=TAKE, at=0, caption="a ball")
         assert set(told) == {"problem"}
-    assert "belongs to another" in bob.ask(
-        "save", take_id=TAKE, record=RECORD, voice=piece(np.arange(20))
-    )["problem"]
+    assert (
+        "belongs to another"
+        in bob.ask("save", take_id=TAKE, record=RECORD, voice=piece(np.arange(20)))["problem"]
+    )
     assert workspace.voices.heard(TAKE) == 10
     told = ann.ask("voice", take_id=TAKE, at=4)
     assert np.array_equal(np.frombuffer(base64.b64decode(told["pcm"]), "<i2"), np.arange(4, 10))
@@ -278,9 +287,10 @@ def test_a_voice_is_heard_by_its_owner_alone(ann, workspace):
 def test_a_piece_that_is_no_voice_changes_nothing(ann, workspace, voice):
     ann.ask("save", take_id=TAKE, record=RECORD, voice=voice)
     assert workspace.voices.heard(TAKE) == 0
-    assert "no proper id" in ann.ask(
-        "save", take_id="../x", record=RECORD, voice=piece(np.arange(3))
-    )["problem"]
+    assert (
+        "no proper id"
+        in ann.ask("save", take_id="../x", record=RECORD, voice=piece(np.arange(3)))["problem"]
+    )
 
 
 def test_words_are_timed_and_proposed_in_a_process_of_their_own(ann, workspace, tmp_path):

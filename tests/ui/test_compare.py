@@ -32,8 +32,10 @@ def test_the_table_shows_what_differs_and_what_was_reached(tmp_path):
     assert (rows["two"]["star"], rows["two"]["note"]) == (True, "too <fast>")
     assert [row["picked"] for row in shown["rows"]] == [True, True, False]
     assert compare.table([one, two, three], [])["settings"] == [
-        "train.steps", "train.learning_rate", "train.seed"
-    ]  # fmt: skip
+        "train.steps",
+        "train.learning_rate",
+        "train.seed",
+    ]
     assert compare.table([], []) == {"rows": [], "scores": [], "settings": [], "picked": []}
 
 

@@ -52,9 +52,12 @@ def test_what_is_no_picture_is_left_out_with_its_name_and_the_rest_comes_in(
 ):
     Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
     files = write(
-        tmp_path / "drop", text_jpg=b"hello", whole_jpg=picture(1), torn_jpg=picture(2)[:300],
+        tmp_path / "drop",
+        text_jpg=b"hello",
+        whole_jpg=picture(1),
+        torn_jpg=picture(2)[:300],
         empty_png=b"",
-    )  # fmt: skip
+    )
     *_, last = exchange.add_images(workspace, own, [*files, tmp_path / "huge.png"])
     assert last.done == "1 image added" and last.share == 1
     said = [problem.split(":")[0] for problem in last.problems]

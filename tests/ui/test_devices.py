@@ -56,10 +56,15 @@ def test_launchers_are_read_from_the_workspace(tmp_path):
         devices.chosen(["GPU-1", "cpu"], "", known, run)
 
 
-@pytest.mark.parametrize(("text", "problem"), [
-    ("a: [", "is not YAML"), ("- a", "must hold names and commands"), ("a: srun", "starts nothing"),
-    ("a: {line: x}", "a: .*line"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: [", "is not YAML"),
+        ("- a", "must hold names and commands"),
+        ("a: srun", "starts nothing"),
+        ("a: {line: x}", "a: .*line"),
+    ],
+)
 def test_a_launcher_that_cannot_work_is_named(tmp_path, text, problem):
     (tmp_path / "launchers.yaml").write_text(text)
     with pytest.raises(ValueError, match=problem):

@@ -17,17 +17,29 @@ from ui.evaluations import LABELS, SPLIT, Question
 from ui.workspace import Workspace
 
 FOUND = {
-    "protocol": "efficiency", "measure": "accuracy", "counts": [10, 100],
+    "protocol": "efficiency",
+    "measure": "accuracy",
+    "counts": [10, 100],
     "rows": [
-        {"name": "random initialization", "mean": [0.25, 0.5], "std": [0.05, 0],
-         "scores": [[0.2, 0.5], [0.3, 0.5]]},
-        {"name": "<mine>", "mean": [0.375, 0.75], "std": [0.025, 0],
-         "scores": [[0.35, 0.75], [0.4, 0.75]]},
+        {
+            "name": "random initialization",
+            "mean": [0.25, 0.5],
+            "std": [0.05, 0],
+            "scores": [[0.2, 0.5], [0.3, 0.5]],
+        },
+        {
+            "name": "<mine>",
+            "mean": [0.375, 0.75],
+            "std": [0.025, 0],
+            "scores": [[0.35, 0.75], [0.4, 0.75]],
+        },
     ],
     "sentences": ["<mine> with 22 labels equals random initialization with 100."],
-    "classes": ["ant", "bee"], "num_train": 100, "num_test": 25,
+    "classes": ["ant", "bee"],
+    "num_train": 100,
+    "num_test": 25,
     "left_out": {"image <x>.png": "is damaged"},
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -41,17 +53,34 @@ def words(workspace: Workspace, question: Question) -> list[str]:
 
 def test_a_question_about_labels_is_the_command_a_person_would_type(workspace, tmp_path) -> None:
     (tmp_path / "insects").mkdir()
-    asked = Question(LABELS, str(workspace.runs_dir / "mine" / "last"),
-                     (str(workspace.runs_dir / "plain"), "timm:resnet18"),
-                     labels=f" {tmp_path / 'insects'} ", seeds=3)  # fmt: skip
+    asked = Question(
+        LABELS,
+        str(workspace.runs_dir / "mine" / "last"),
+        (str(workspace.runs_dir / "plain"), "timm:resnet18"),
+        labels=f" {tmp_path / 'insects'} ",
+        seeds=3,
+    )
     job, command = evaluations.command(workspace, asked)
     assert job.name == "mine-on-insects-1" and command.grace == 0
     assert list(command.words[1:]) == [
-        "-m", "loctex.transfer.efficiency", "--run", f"{workspace.runs_dir}/mine",
-        "--checkpoint", "last", "--to", f"{job.path}/result.json",
-        "--labels", f"{tmp_path}/insects", "--seeds", "3",
-        "--also", f"{workspace.runs_dir}/plain", "--also", "timm:resnet18", "--skip-damaged",
-    ]  # fmt: skip
+        "-m",
+        "loctex.transfer.efficiency",
+        "--run",
+        f"{workspace.runs_dir}/mine",
+        "--checkpoint",
+        "last",
+        "--to",
+        f"{job.path}/result.json",
+        "--labels",
+        f"{tmp_path}/insects",
+        "--seeds",
+        "3",
+        "--also",
+        f"{workspace.runs_dir}/plain",
+        "--also",
+        "timm:resnet18",
+        "--skip-damaged",
+    ]
 
 
 def test_a_question_about_a_split_and_what_is_missing_in_one(workspace, tmp_path) -> None:
@@ -86,20 +115,27 @@ def test_a_result_is_said_in_a_sentence_and_a_table_with_what_is_left_out() -> N
     assert "image &lt;x&gt;.png: is damaged" in html and "<x>" not in html
     lines = evaluations.spreadsheet(FOUND).splitlines()
     assert lines[0] == "encoder,labels,measure,mean,std,draws"
-    assert lines[1:3] == ["random initialization,10,accuracy,0.25,0.05,2",
-                          "random initialization,100,accuracy,0.5,0,2"]  # fmt: skip
+    assert lines[1:3] == [
+        "random initialization,10,accuracy,0.25,0.05,2",
+        "random initialization,100,accuracy,0.5,0,2",
+    ]
     assert len(lines) == 5
 
 
 def test_a_split_s_result_stands_beside_its_chance() -> None:
     metrics = {"pointing_region": 0.8, "pointing_region_chance": 0.15, "auc": 0.7}
     found = {
-        "metrics": metrics, "num_images": 30, "num_words": 90, "split": "val",
-        "checkpoint": "step-7", "words": {
+        "metrics": metrics,
+        "num_images": 30,
+        "num_words": 90,
+        "split": "val",
+        "checkpoint": "step-7",
+        "words": {
             "red dog": {"num_regions": 30, "pointing_region": 0.5},
-            "a": {"count": 7, "pointing_trace": 0.25}, "cat": {"count": 9, "pointing_trace": 0.5},
+            "a": {"count": 7, "pointing_trace": 0.25},
+            "cat": {"count": 9, "pointing_trace": 0.5},
         },
-    }  # fmt: skip
+    }
     html = view.report(found)
     cells = "<td>0.800</td><td></td><td>0.150</td><td></td>"
     assert f"<tr><th>Points at the thing named</th>{cells}</tr>" in html
@@ -146,9 +182,16 @@ def test_an_export_is_done_when_its_folder_is_there(workspace, monkeypatch, tmp_
     monkeypatch.setattr(exports, "get_upload_folder", lambda: str(tmp_path / "uploads"))
     job, command = exports.command(workspace, str(workspace.runs_dir / "mine" / "best"), "timm")
     assert command.words[2:] == (
-        "loctex.export", "--run", f"{workspace.runs_dir}/mine", "--checkpoint", "best",
-        "--format", "timm", "--to", f"{job.path}/files",
-    )  # fmt: skip
+        "loctex.export",
+        "--run",
+        f"{workspace.runs_dir}/mine",
+        "--checkpoint",
+        "best",
+        "--format",
+        "timm",
+        "--to",
+        f"{job.path}/files",
+    )
     with pytest.raises(ValueError, match="Choose a model"):
         exports.command(workspace, "", "timm")
     small = workspace.runs_dir / "small" / "best"
@@ -168,8 +211,9 @@ def test_an_export_is_done_when_its_folder_is_there(workspace, monkeypatch, tmp_
     packed = exports.packed(job)
     with zipfile.ZipFile(packed) as archive:
         assert sorted(archive.namelist()) == [
-            "mine-timm-1/README.md", "mine-timm-1/model.safetensors"
-        ]  # fmt: skip
+            "mine-timm-1/README.md",
+            "mine-timm-1/model.safetensors",
+        ]
     assert exports.packed(job) == packed
     assert exports.without_head((exports.files(job) / "README.md").read_text()) == "\n# mine\n"
 

@@ -29,11 +29,20 @@ def looked(shape=(300, 400), cell=(2, 5), caption=CAPTION) -> Looked:
     maps = np.full((len(words), 7, 7), 1 / 49, np.float32)
     maps[1] = 0
     maps[1][cell] = 1
-    attention = Attention(caption, words, tuple((0, 1) for _ in words), maps,
-                          np.zeros((len(words), 3)), np.zeros((len(words), 4)), 0.5,
-                          np.eye(4)[0], np.eye(4)[0])  # fmt: skip
-    return Looked(np.zeros((*shape, 3), np.uint8), caption,
-                  Seen(attention, {"contrastive": maps}, 0.2, None))  # fmt: skip
+    attention = Attention(
+        caption,
+        words,
+        tuple((0, 1) for _ in words),
+        maps,
+        np.zeros((len(words), 3)),
+        np.zeros((len(words), 4)),
+        0.5,
+        np.eye(4)[0],
+        np.eye(4)[0],
+    )
+    return Looked(
+        np.zeros((*shape, 3), np.uint8), caption, Seen(attention, {"contrastive": maps}, 0.2, None)
+    )
 
 
 def png(content: bytes) -> np.ndarray:
@@ -81,9 +90,14 @@ def test_odd_captions_and_pictures_are_drawn(caption, shape):
 
 def test_the_numbers_are_the_pages(snapshot):
     narrative = Snapshot.open(snapshot).split("val")[0].narratives[0]
-    told = Narrative(narrative.dataset_id, "1", 0, CAPTION,
-                     tuple(Word(w.text, w.start, w.end) for w in estimate(CAPTION)),
-                     (np.array([[0.75, 0.35, 0.4], [0.76, 0.36, 0.6]]),))  # fmt: skip
+    told = Narrative(
+        narrative.dataset_id,
+        "1",
+        0,
+        CAPTION,
+        tuple(Word(w.text, w.start, w.end) for w in estimate(CAPTION)),
+        (np.array([[0.75, 0.35, 0.4], [0.76, 0.36, 0.6]]),),
+    )
     one = looked()
     one = Looked(one.image, one.caption, one.seen, told)
     found = json.loads(figure.content([one], "json"))
@@ -102,13 +116,16 @@ def test_the_player_is_one_file_that_asks_for_nothing():
 def test_the_command_draws_a_snapshots_items_without_gradio(snapshot, tmp_path):
     run = tmp_path / "run"
     train(small(snapshot, train__steps=2), Run(run))
-    code = ("import sys; from ui import figure; figure.main(sys.argv[1:]); "
-            "print([n for n in ('gradio', 'plotly') if n in sys.modules])")  # fmt: skip
+    code = (
+        "import sys; from ui import figure; figure.main(sys.argv[1:]); "
+        "print([n for n in ('gradio', 'plotly') if n in sys.modules])"
+    )
     given = [f"--run={run}", f"--data={snapshot}", "--item=0", "--item=2", "--to"]
     done = subprocess.run(
         [sys.executable, "-c", code, *given, str(tmp_path / "grid.png")],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+    )
     assert done.stdout.strip() == "[]", done.stderr
     assert png((tmp_path / "grid.png").read_bytes()).shape[1] == 2100
     with pytest.raises(SystemExit, match="no word 99"):

@@ -56,8 +56,10 @@ def test_only_what_was_changed_is_highlighted():
     chosen = form.read(list(shown.values()), PRESETS["tiny"])
     changed = settings.changed(chosen, PRESETS["tiny"])
     assert changed == {
-        "train.steps": 7, "model.backbone_options": {"layers": [2]}, "loss.localization": "l2",
-    }  # fmt: skip
+        "train.steps": 7,
+        "model.backbone_options": {"layers": [2]},
+        "loss.localization": "l2",
+    }
     style = form.style(changed)
     assert style.count("#setting-") == 3 and "#setting-train-steps" in style
     assert "#" not in form.style([])
@@ -91,12 +93,15 @@ def test_yaml_shown_is_yaml_read_back():
             form.from_yaml(text, PRESETS["tiny"])
 
 
-@pytest.mark.parametrize(("name", "value", "problem"), [
-    ("train.steps", 0, "train.steps must lie in 1 .. 1e"),
-    ("train.batch_size", None, "train.batch_size must be of type int"),
-    ("model.backbone_options", "[1", "model.backbone_options"),
-    ("loss.localization", "l3", "loss.localization must be one of ce, l2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("train.steps", 0, "train.steps must lie in 1 .. 1e"),
+        ("train.batch_size", None, "train.batch_size must be of type int"),
+        ("model.backbone_options", "[1", "model.backbone_options"),
+        ("loss.localization", "l3", "loss.localization must be one of ce, l2"),
+    ],
+)
 def test_a_value_that_does_not_fit_is_named(name, value, problem):
     shown = dict(zip(form.items(), form.values(PRESETS["tiny"]), strict=True)) | {name: value}
     with pytest.raises(ValueError, match=problem):

@@ -75,8 +75,9 @@ def test_another_annotators_draft_is_neither_read_nor_changed(studio, enter, rec
     bob.question(recorder, action="open")
     for forged in (
         {"action": "save", "record": {}, "voice": {"at": 160, "pcm": pcm}},
-        {"action": "voice", "at": 0}, {"action": "align", "caption": "a dog"},
-    ):  # fmt: skip
+        {"action": "voice", "at": 0},
+        {"action": "align", "caption": "a dog"},
+    ):
         told = bob.question(recorder, **forged, **at)
         assert "another annotator" in told["problem"] or "not one of your drafts" in told["problem"]
         assert pcm not in json.dumps(told) and "a dog" not in json.dumps(told)
@@ -105,9 +106,7 @@ def test_a_path_in_place_of_a_take_is_refused(studio, enter, recorder, take_id):
     told = bob.question(recorder, action="open")
     pcm = base64.b64encode(b"\1\0" * 160).decode()
     ask = {"image": told["image"]["id"], "collection": told["collection"], "take_id": take_id}
-    said = bob.question(
-        recorder, action="save", record=RECORD, voice={"at": 0, "pcm": pcm}, **ask
-    )
+    said = bob.question(recorder, action="save", record=RECORD, voice={"at": 0, "pcm": pcm}, **ask)
     assert "no proper id" in said["problem"]
     drafts = studio.root / "voices" / "drafts"
     assert {path.name for path in drafts.iterdir()} <= {f"{TAKE}.pcm"}
@@ -126,8 +125,13 @@ def test_a_path_in_place_of_an_upload_is_refused_and_not_read(studio, enter, eve
 
 def test_neither_database_nor_users_nor_voices_are_served(studio, enter):
     eve = enter("eve")
-    for path in ("studio.db", "studio.log", "../users", f"voices/drafts/{TAKE}.pcm",
-                 "images/../studio.db"):  # fmt: skip
+    for path in (
+        "studio.db",
+        "studio.log",
+        "../users",
+        f"voices/drafts/{TAKE}.pcm",
+        "images/../studio.db",
+    ):
         answer = eve.session.get(f"/gradio_api/file={studio.root / path}")
         assert answer.status_code in (403, 404), path
         assert b"SQLite" not in answer.content and b"$argon2" not in answer.content

@@ -71,8 +71,10 @@ def test_pages_of_a_split_show_every_narrative_once(workspace):
 def test_pages_of_a_collection_show_pictures_with_and_without_narratives(workspace, scenes):
     store, files = workspace.store, sorted((scenes / "images").glob("*.jpg"))[:14]
     collection = store.add_collection("mine")
-    rows = [store.add_image(collection, file.read_bytes(), dataset_id="scenes", image_id=file.stem)
-            for file in files]  # fmt: skip
+    rows = [
+        store.add_image(collection, file.read_bytes(), dataset_id="scenes", image_id=file.stem)
+        for file in files
+    ]
     told = list(read_jsonl(scenes / "narratives.jsonl"))[:3]
     for narrative in told:
         store.add(collection, narrative)
@@ -111,8 +113,10 @@ def test_a_picture_is_encoded_once_for_all_its_captions(workspace, monkeypatch):
         Predictor, "set_image", lambda self, image: (calls.append(1), original(self, image))
     )
     models, folder = Models(), checkpoints(workspace)[0][1]
-    images = [load_item(workspace, item)[0]
-              for item in list_items(workspace, "snapshot/scenes/val")[0][:2]]  # fmt: skip
+    images = [
+        load_item(workspace, item)[0]
+        for item in list_items(workspace, "snapshot/scenes/val")[0][:2]
+    ]
     first = models.look(folder, images[0], "a red circle", None).attention
     second = models.look(folder, images[0], "a blue square", None).attention
     assert len(calls) == 1 and np.abs(first.maps - second.maps).max() > 0
@@ -126,8 +130,10 @@ def test_a_recorded_item_is_shown_with_both_sides_and_another_caption_with_one(w
     both = look(workspace, models, folder, item, item.caption).payload()
     assert len(both["strokes"]) > 0 and len(both["hits"]) == len(both["words"])
     assert [row["name"] for row in both["scores"]] == [
-        "Match", "Words that agree", "Distance of the paths"
-    ]  # fmt: skip
+        "Match",
+        "Words that agree",
+        "Distance of the paths",
+    ]
     one = look(workspace, models, folder, item, "a circle 🐎 خيول").payload()
     assert [word["text"] for word in one["words"]] == ["a", "circle", "🐎", "خيول"]
     assert one["strokes"] == [] and one["hits"] is None and len(one["scores"]) == 1
@@ -146,11 +152,16 @@ def test_400_words_and_a_1_by_5000_picture_are_answered(workspace, tmp_path):
     assert answer["scores"][1]["value"] == f"{num_read} of 400"
 
 
-@pytest.mark.parametrize("change, says", [
-    ({"embedding": 64}, "do not fit its config.json"), ({"localization": "new"}, "does not know"),
-    ({"attention_scales": 2}, "do not fit"), ({"backbone": "resnet99"}, "no model 'resnet99'"),
-    (None, "damaged"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({"embedding": 64}, "do not fit its config.json"),
+        ({"localization": "new"}, "does not know"),
+        ({"attention_scales": 2}, "do not fit"),
+        ({"backbone": "resnet99"}, "no model 'resnet99'"),
+        (None, "damaged"),
+    ],
+)
 def test_a_checkpoint_of_another_version_is_a_message(workspace, tmp_path, change, says):
     folder = tmp_path / "other"
     shutil.copytree(workspace.runs_dir / "tiny" / "best", folder)
@@ -164,8 +175,13 @@ def test_a_checkpoint_of_another_version_is_a_message(workspace, tmp_path, chang
 
 def test_a_wrong_sentence_is_said_to_match_badly(workspace):
     """With known embeddings: a sentence that fits less than most others is low, and says so."""
-    looked = look(workspace, Models(), checkpoints(workspace)[0][1],
-                  list_items(workspace, "snapshot/scenes/val")[0][0], "a red circle")  # fmt: skip
+    looked = look(
+        workspace,
+        Models(),
+        checkpoints(workspace)[0][1],
+        list_items(workspace, "snapshot/scenes/val")[0][0],
+        "a red circle",
+    )
     attention, turned = looked.seen.attention, -looked.seen.attention.image
     good = scores.match(looked.seen, np.stack([turned] * 31 + [attention.image]))
     assert "better than 97% of 32" in good["note"] and "is_low" not in good
@@ -179,8 +195,10 @@ def test_words_in_doubt_are_named_the_worst_first():
     words = estimate("a red ball, beside green boxes")
     maps = np.ones((6, 2, 2))
     attention = Attention("", words, (), maps, np.zeros((6, 3)), np.zeros((6, 4)), 0.5, None, None)
-    said = [scores.doubts(Seen(attention, {}, 0.2, 0.5, doubt and np.array(doubt)))
-            for doubt in (None, [0.1] * 6, [0, 0.93, 0.99, 0.5, 0.97, 0.95])]  # fmt: skip
+    said = [
+        scores.doubts(Seen(attention, {}, 0.2, 0.5, doubt and np.array(doubt)))
+        for doubt in (None, [0.1] * 6, [0, 0.93, 0.99, 0.5, 0.97, 0.95])
+    ]
     assert said[0] == [] and said[1][0]["value"] == "none" and "is_low" not in said[1][0]
     assert said[2][0]["value"] == "ball 99%, green 97%, boxes 95%"
     assert said[2][0]["note"] == "and 1 more" and said[2][0]["is_low"] == "yes"

@@ -34,9 +34,12 @@ def test_the_listener_of_a_killed_studio_ends(tmp_path):
     np.save(tmp_path / "voice.npy", speak("a cat")[0])
     (tmp_path / "studio.py").write_text(STUDIO)
     studio = subprocess.Popen(
-        [sys.executable, "studio.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "studio.py"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     word, pid = studio.stdout.readline().split()
     assert word == "cat" and is_alive(int(pid))
     studio.send_signal(signal.SIGKILL)

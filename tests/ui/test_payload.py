@@ -23,9 +23,13 @@ def decoded(item: dict) -> np.ndarray:
 def told() -> Narrative:
     stroke = np.array([[0.1, 0.2, 0.0], [0.5, 0.25, 0.7], [1.02, -0.01, 1.5]])
     return Narrative(
-        "scenes", "1", 0, "In this a cat", (Word("In this", 0, 0.5), Word("a cat", 0.5, 1.5)),
+        "scenes",
+        "1",
+        0,
+        "In this a cat",
+        (Word("In this", 0, 0.5), Word("a cat", 0.5, 1.5)),
         (stroke, stroke[:1] + [0, 0, 2]),
-    )  # fmt: skip
+    )
 
 
 def test_maps_cross_within_half_a_byte_of_each_words_peak(attention):
@@ -64,8 +68,15 @@ def test_a_fragment_of_a_longer_recording_begins_at_its_first_word_or_point():
     assert (item["begin"], item["duration"]) == (39.5, 42.0)
 
 
-@pytest.mark.parametrize("shape, sent", [((3000, 1500), (1280, 640)), ((5000, 1), (1280, 1)),
-                                         ((1, 5000), (1, 1280)), ((40, 30), (40, 30))])  # fmt: skip
+@pytest.mark.parametrize(
+    "shape, sent",
+    [
+        ((3000, 1500), (1280, 640)),
+        ((5000, 1), (1280, 1)),
+        ((1, 5000), (1, 1280)),
+        ((40, 30), (40, 30)),
+    ],
+)
 def test_the_picture_sent_is_at_most_1280_pixels_long(attention, shape, sent):
     import cv2
 
@@ -98,7 +109,13 @@ def attention():
     maps /= maps.sum(axis=(1, 2), keepdims=True)
     words = estimate("a red ball")
     return Attention(
-        caption="a red ball", words=words, spans=((0, 1), (2, 5), (6, 10)), maps=maps,
+        caption="a red ball",
+        words=words,
+        spans=((0, 1), (2, 5), (6, 10)),
+        maps=maps,
         trace=np.column_stack((trace.centroid(maps), [word.start for word in words])),
-        boxes=trace.mass_box(maps), score=0.5, image=np.eye(4)[0], text=np.eye(4)[0],
-    )  # fmt: skip
+        boxes=trace.mass_box(maps),
+        score=0.5,
+        image=np.eye(4)[0],
+        text=np.eye(4)[0],
+    )

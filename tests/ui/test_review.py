@@ -57,8 +57,10 @@ def test_one_mends_and_deletes_ones_own_and_nobody_elses(workspace):
     hers = told_by(workspace, "ann")[0]
     assert "reviewed anew" in mine.mend(workspace, "ann", hers.id, "the dog")
     assert told_by(workspace, "ann")[0].caption == "the dog"
-    for action in (lambda: mine.mend(workspace, "bob", hers.id, "mine"),
-                   lambda: mine.take_back(workspace, "bob", hers.id)):  # fmt: skip
+    for action in (
+        lambda: mine.mend(workspace, "bob", hers.id, "mine"),
+        lambda: mine.take_back(workspace, "bob", hers.id),
+    ):
         with pytest.raises(ValueError, match="not yours"):
             action()
     assert "Deleted" in mine.take_back(workspace, "ann", hers.id)

@@ -19,15 +19,33 @@ from ui.workspace import Workspace
 
 
 def mark(word: str, kind: str, hit: float, x: float, y: float, is_region: bool = False) -> dict:
-    return {"word": word, "start": 0, "end": len(word), "kind": CLASSES.index(kind), "hit": hit,
-            "is_region": is_region, "certainty": 0.5, "x": x, "y": y}  # fmt: skip
+    return {
+        "word": word,
+        "start": 0,
+        "end": len(word),
+        "kind": CLASSES.index(kind),
+        "hit": hit,
+        "is_region": is_region,
+        "certainty": 0.5,
+        "x": x,
+        "y": y,
+    }
 
 
 def atlas(rows: list[dict]) -> Survey:
     """Rows: {"caption", "marks"} and, where they matter, the numbers."""
-    plain = {"number": 0, "dataset_id": "d", "image_id": "i", "annotator_id": 0, "cosine": 0.1,
-             "pointing_trace": 0.0, "pointing_region": 0.0, "lbm_0": 0.2, "lbm_1": 0.1,
-             "certainty": 0.5}  # fmt: skip
+    plain = {
+        "number": 0,
+        "dataset_id": "d",
+        "image_id": "i",
+        "annotator_id": 0,
+        "cosine": 0.1,
+        "pointing_trace": 0.0,
+        "pointing_region": 0.0,
+        "lbm_0": 0.2,
+        "lbm_1": 0.1,
+        "certainty": 0.5,
+    }
     full = [
         plain | {"row": k, "image": np.eye(8)[k % 8], "text": np.eye(8)[k % 8]} | row
         for k, row in enumerate(rows)
@@ -39,28 +57,55 @@ def atlas(rows: list[dict]) -> Survey:
 
 
 def three() -> Survey:
-    return atlas([
-        {"caption": "a red cat", "lbm_0": 0.3, "cosine": 0.9, "certainty": 0.1, "marks": [
-            mark("red", "color", 1, 0.1, 0.1), mark("cat.", "noun", 0, 0.9, 0.9)]},
-        {"caption": "a blue dog", "lbm_0": 0.1, "cosine": 0.2, "certainty": 0.3, "marks": [
-            mark("blue", "color", 1, 0.1, 0.1), mark("dog", "noun", 1, 0.5, 0.5)]},
-        {"caption": "no trace", "lbm_0": np.nan, "cosine": 0.5, "certainty": 0.2, "marks": []},
-    ])  # fmt: skip
+    return atlas(
+        [
+            {
+                "caption": "a red cat",
+                "lbm_0": 0.3,
+                "cosine": 0.9,
+                "certainty": 0.1,
+                "marks": [mark("red", "color", 1, 0.1, 0.1), mark("cat.", "noun", 0, 0.9, 0.9)],
+            },
+            {
+                "caption": "a blue dog",
+                "lbm_0": 0.1,
+                "cosine": 0.2,
+                "certainty": 0.3,
+                "marks": [mark("blue", "color", 1, 0.1, 0.1), mark("dog", "noun", 1, 0.5, 0.5)],
+            },
+            {"caption": "no trace", "lbm_0": np.nan, "cosine": 0.5, "certainty": 0.2, "marks": []},
+        ]
+    )
 
 
 def test_sentences_come_in_the_order_asked_for_and_unknown_ones_last():
     survey = three()
-    orders = {"worst": [0, 1, 2], "best": [1, 0, 2], "far": [0, 1, 2], "close": [1, 0, 2],
-              "mismatch": [1, 2, 0], "unsure": [0, 2, 1]}  # fmt: skip
+    orders = {
+        "worst": [0, 1, 2],
+        "best": [1, 0, 2],
+        "far": [0, 1, 2],
+        "close": [1, 0, 2],
+        "mismatch": [1, 2, 0],
+        "unsure": [0, 2, 1],
+    }
     for sort, expected in orders.items():
         assert survey.narratives(Filter(sort=sort)).tolist() == expected, sort
 
 
-@pytest.mark.parametrize("chosen, expected", [
-    ({"kind": "noun"}, [0, 1]), ({"word": "cat"}, [0]), ({"cell": (4, 4)}, [0]),
-    ({"cell": (2, 2)}, [1]), ({"text": "DOG"}, [1]), ({"hit": 10}, [0]), ({"lbm": 4}, [1]),
-    ({"kind": "verb"}, []), ({"text": "(a"}, []),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "chosen, expected",
+    [
+        ({"kind": "noun"}, [0, 1]),
+        ({"word": "cat"}, [0]),
+        ({"cell": (4, 4)}, [0]),
+        ({"cell": (2, 2)}, [1]),
+        ({"text": "DOG"}, [1]),
+        ({"hit": 10}, [0]),
+        ({"lbm": 4}, [1]),
+        ({"kind": "verb"}, []),
+        ({"text": "(a"}, []),
+    ],
+)
 def test_a_filter_leaves_what_it_says(chosen, expected):
     assert three().narratives(Filter(**chosen)).tolist() == expected
 
@@ -71,9 +116,11 @@ def test_shares_by_class_by_place_and_by_word():
     share, count = survey.by_cell(Filter())
     assert (share[0, 0], count[0, 0], share[4, 4], count[2, 2]) == (1.0, 2, 0.0, 1)
     assert np.isnan(share[3, 0]) and share.shape == (CELLS, CELLS)
-    rows = [{"caption": "x", "marks": [mark(w, "noun", h, 0.5, 0.5)]}
-            for w, h, n in (("Bad,", 0, 40), ("good", 1, 40), ("rare", 0, 2), ("few", 0, 5))
-            for _ in range(n)]  # fmt: skip
+    rows = [
+        {"caption": "x", "marks": [mark(w, "noun", h, 0.5, 0.5)]}
+        for w, h, n in (("Bad,", 0, 40), ("good", 1, 40), ("rare", 0, 2), ("few", 0, 5))
+        for _ in range(n)
+    ]
     worst, best = atlas(rows).ranked_words(Filter(), limit=2)
     assert best[0] == ("good", 1.0, 40)
     worst, _ = atlas(rows).ranked_words(Filter(), limit=1)
@@ -141,7 +188,9 @@ def test_the_worst_pictures_become_a_collection_with_their_originals(workspace):
     items = queue.worst_items(survey, split, found, 3)
     assert [one.image_id for one in items] == [split[k].image_id for k in (31, 30, 29)]
     assert queue.queue_items(workspace, "Worst of scenes train", items) == (
-        "Worst of scenes train", 3)  # fmt: skip
+        "Worst of scenes train",
+        3,
+    )
     rows = store.images(store.collection("Worst of scenes train"), status="open")
     assert [row.image_id for row in rows] == [one.image_id for one in items]
     assert rows[0].path.read_bytes() == original and rows[1].path.read_bytes() == items[1].image
@@ -187,11 +236,15 @@ def test_8000_narratives_are_opened_within_a_second(tmp_path):
     """The fastest of 3: reading the table, the columns, and every number of the page."""
     rng = np.random.default_rng(0)
     rows = [
-        {"caption": f"sentence {k} " * 12, "marks": [
-            mark(f"word{rng.integers(500)}", "noun", float(rng.integers(2)), *rng.random(2))
-            for _ in range(28)]}
+        {
+            "caption": f"sentence {k} " * 12,
+            "marks": [
+                mark(f"word{rng.integers(500)}", "noun", float(rng.integers(2)), *rng.random(2))
+                for _ in range(28)
+            ],
+        }
         for k in range(8000)
-    ]  # fmt: skip
+    ]
     feather.write_feather(atlas(rows).atlas.table, str(tmp_path / "a.arrow"), "uncompressed")
     took = []
     for _ in range(3):

@@ -63,8 +63,14 @@ def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-def plan(workspace: Workspace, picked=("collection:Demo scenes",), name="one", takes=(),
-         launcher="", **changes):  # fmt: skip
+def plan(
+    workspace: Workspace,
+    picked=("collection:Demo scenes",),
+    name="one",
+    takes=(),
+    launcher="",
+    **changes,
+):
     shown = dict(zip(form.items(), form.values(PRESETS["tiny"]), strict=True)) | changes
     wish = Wish(tuple(picked), "", "tiny", name, takes, launcher, tuple(shown.values()))
     return make_plan(workspace, wish)
@@ -109,12 +115,15 @@ def test_an_unchanged_collection_keeps_its_snapshot(workspace, still):
     assert "Demo-scenes-1" in jobs.read_command(run).line
 
 
-@pytest.mark.parametrize(("change", "problem"), [
-    ({"picked": ()}, "Choose what to learn from"),
-    ({"name": "../x"}, "Name the run with letters"),
-    ({"name": " "}, "Name the run with letters"),
-    ({"train.steps": 0}, "train.steps must lie in"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"picked": ()}, "Choose what to learn from"),
+        ({"name": "../x"}, "Name the run with letters"),
+        ({"name": " "}, "Name the run with letters"),
+        ({"train.steps": 0}, "train.steps must lie in"),
+    ],
+)
 def test_a_plan_says_what_to_mend(workspace, change, problem):
     with pytest.raises(ValueError, match=problem):
         plan(workspace, **change)
@@ -137,8 +146,14 @@ def test_the_lines_shown_typed_in_a_shell_give_the_same_run(workspace, monkeypat
     wait_for(lambda: run.state in ("done", "failed"))
     assert run.state == "done", run.log_tail(20)
     # the collection is frozen already: the first line would refuse to write over it
-    subprocess.run(by_hand.splitlines()[1], shell=True, check=True, cwd=jobs.ROOT,
-                   capture_output=True, env=os.environ)  # fmt: skip
+    subprocess.run(
+        by_hand.splitlines()[1],
+        shell=True,
+        check=True,
+        cwd=jobs.ROOT,
+        capture_output=True,
+        env=os.environ,
+    )
     typed = Run(workspace.runs_dir / "by-hand")
     losses = [[row["loss"] for row in r.metrics() if "loss" in row] for r in (run, typed)]
     assert len(losses[0]) == 3 and losses[0] == losses[1]
@@ -146,13 +161,16 @@ def test_the_lines_shown_typed_in_a_shell_give_the_same_run(workspace, monkeypat
     assert shlex.split(by_hand.splitlines()[1])[1:3] == ["-m", "loctex.train"]
 
 
-def test_the_first_twenty_losses_of_the_copied_command_are_those_of_the_job(
-    workspace, monkeypatch
-):
+def test_the_first_twenty_losses_of_the_copied_command_are_those_of_the_job(workspace, monkeypatch):
     """Both lines as they are shown, typed in a shell before the job is started."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    small = {"train.steps": 20, "train.batch_size": 8, "train.log_every": 1, "data.image_size": 64,
-             "train.film_every": 0}  # fmt: skip
+    small = {
+        "train.steps": 20,
+        "train.batch_size": 8,
+        "train.log_every": 1,
+        "data.image_size": 64,
+        "train.film_every": 0,
+    }
     wanted = plan(workspace, **small)
     for line in wanted.lines().replace("runs/one", "runs/typed").splitlines():
         subprocess.run(line, shell=True, check=True, cwd=jobs.ROOT, capture_output=True)
@@ -217,8 +235,9 @@ def test_snapshots_of_an_earlier_run_are_ticked_or_named(workspace, still):
     run = start(plan(workspace), "click")
     own = settings.load(run.settings_file).data.snapshots[0]
     assert picked_from(workspace, [own, "/data/other=2"]) == (
-        ["snapshot:Demo-scenes-1"], "/data/other=2"
-    )  # fmt: skip
+        ["snapshot:Demo-scenes-1"],
+        "/data/other=2",
+    )
 
 
 # --- curves
@@ -270,8 +289,10 @@ def test_a_tick_with_ten_long_runs_costs_little(workspace, still):
     for number in range(10):
         run = Run(workspace.runs_dir / f"long-{number}")
         run.log(0, loss=1.0, data_wait=0.1)
-        rows = (f'{{"step": {s}, "time": {s}, "loss": {1 + s % 7}, "data_wait": 0.1}}\n'
-                for s in range(100_000))  # fmt: skip
+        rows = (
+            f'{{"step": {s}, "time": {s}, "loss": {1 + s % 7}, "data_wait": 0.1}}\n'
+            for s in range(100_000)
+        )
         run.metrics_file.write_text("".join(rows))
     dashboard, selected, page = Dashboard(workspace), newest(workspace), Page(workspace)
     _, seen = changes(dashboard, selected, {}, page)
@@ -328,8 +349,15 @@ def test_what_is_shown_of_a_run_is_escaped_and_true(workspace, still):
     assert newest(workspace) == "two"
 
 
-@pytest.mark.parametrize(("seconds", "text"), [
-    (40, "40 s"), (100, "2 min"), (3600, "60 min"), (11_100, "3 h 5 min"), (200_000, "2 days"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (40, "40 s"),
+        (100, "2 min"),
+        (3600, "60 min"),
+        (11_100, "3 h 5 min"),
+        (200_000, "2 days"),
+    ],
+)
 def test_durations_are_said_as_people_say_them(seconds, text):
     assert run_view.duration(seconds) == text

@@ -26,8 +26,10 @@ def test_a_new_folder_becomes_a_workspace(tmp_path):
 def test_runs_and_snapshots_come_newest_first_and_unfinished_ones_do_not(tmp_path):
     workspace = Workspace(tmp_path)
     for age, name in enumerate(("new", "old")):
-        for folder, file in ((workspace.runs_dir, "command.json"),
-                             (workspace.snapshots_dir, "snapshot.json")):  # fmt: skip
+        for folder, file in (
+            (workspace.runs_dir, "command.json"),
+            (workspace.snapshots_dir, "snapshot.json"),
+        ):
             (folder / name).mkdir()
             (folder / name / file).write_text("{}")
             os.utime(folder / name / file, (1e9 - age, 1e9 - age))
@@ -44,9 +46,12 @@ def test_a_second_studio_is_refused_while_the_first_is_alive(tmp_path):
         "with w.served(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
     )
     first = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     assert first.stdout.readline() == "held\n"
     with pytest.raises(BusyError, match=rf"another studio .*{first.pid}.*--workspace"):
         with served(tmp_path):
@@ -60,9 +65,11 @@ def test_a_second_studio_is_refused_while_the_first_is_alive(tmp_path):
 def test_a_second_studio_ends_at_once_and_names_the_first(tmp_path):
     with served(tmp_path):
         done = subprocess.run(
-            [sys.executable, "app.py", "--workspace", str(tmp_path)], cwd=ROOT,
-            capture_output=True, text=True,
-        )  # fmt: skip
+            [sys.executable, "app.py", "--workspace", str(tmp_path)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     said = done.stderr.strip().splitlines()
     assert said[0].startswith(f"studio: workspace {tmp_path} is open in another studio")
@@ -100,8 +107,11 @@ def test_a_bad_users_file_is_refused_with_its_line(tmp_path):
     file.write_text("\n")
     with pytest.raises(ValueError, match="names nobody"):
         users.login(file)
-    for name, role, password in (("a b", "admin", "12345678"), ("ann", "king", "12345678"),
-                                 ("ann", "admin", "short")):  # fmt: skip
+    for name, role, password in (
+        ("a b", "admin", "12345678"),
+        ("ann", "king", "12345678"),
+        ("ann", "admin", "short"),
+    ):
         with pytest.raises(ValueError, match="must"):
             users.add(file, name, role, password)
 
@@ -169,8 +179,10 @@ def test_a_workspace_of_a_newer_version_is_refused_in_one_line(tmp_path):
         database.execute("UPDATE alembic_version SET version_num = '9999'")
     database.close()
     done = subprocess.run(
-        [sys.executable, "app.py", "--workspace", str(tmp_path)], cwd=ROOT, capture_output=True,
+        [sys.executable, "app.py", "--workspace", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
         text=True,
-    )  # fmt: skip
+    )
     assert done.returncode == 1 and "made by a newer version" in done.stderr
     assert "Traceback" not in done.stderr

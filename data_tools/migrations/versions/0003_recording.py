@@ -10,9 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column(
-        "collections", sa.Column("question", sa.Text, nullable=False, server_default="")
-    )
+    op.add_column("collections", sa.Column("question", sa.Text, nullable=False, server_default=""))
     op.add_column(
         "collections",
         sa.Column("keeps_voice", sa.Boolean, nullable=False, server_default=sa.true()),

@@ -40,9 +40,13 @@ def thing(image: dict, category: int, mask: np.ndarray, polygon: list | None = N
     coded = rle.encode(np.asfortranarray(mask))
     coded["counts"] = coded["counts"].decode()
     return {
-        "image_id": image["id"], "category_id": category, "iscrowd": 0, "area": int(mask.sum()),
-        "bbox": tight(mask), "segmentation": polygon or coded,
-    }  # fmt: skip
+        "image_id": image["id"],
+        "category_id": category,
+        "iscrowd": 0,
+        "area": int(mask.sum()),
+        "bbox": tight(mask),
+        "segmentation": polygon or coded,
+    }
 
 
 def tight(mask: np.ndarray) -> list[float]:

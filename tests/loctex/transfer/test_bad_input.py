@@ -23,8 +23,9 @@ def evaluate(tmp_path, labels, *more: str) -> dict:
     if not run.exists():
         write_run(run)
     to = tmp_path / "out" / "result.json"
-    efficiency.main([f"--run={run}", f"--labels={labels}", f"--to={to}", "--device=cpu",
-                     "--seeds=1", *more])  # fmt: skip
+    efficiency.main(
+        [f"--run={run}", f"--labels={labels}", f"--to={to}", "--device=cpu", "--seeds=1", *more]
+    )
     return json.loads(to.read_text())
 
 

@@ -33,9 +33,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def words(run: Path, file: Path, to: Path, *more: str) -> list[str]:
-    given = {"init": run, "train": file, "images": file.parent / "images", "val": file, "to": to,
-             "schedule": 4, "batch": 2, "size": 64, "rois": 16, "workers": 0, "log-every": 1,
-             "device": "cpu"}  # fmt: skip
+    given = {
+        "init": run,
+        "train": file,
+        "images": file.parent / "images",
+        "val": file,
+        "to": to,
+        "schedule": 4,
+        "batch": 2,
+        "size": 64,
+        "rois": 16,
+        "workers": 0,
+        "log-every": 1,
+        "device": "cpu",
+    }
     return [*(f"--{name}={value}" for name, value in given.items()), *more]
 
 
@@ -162,8 +173,16 @@ def test_other_categories_to_score_are_refused(run, shapes, tmp_path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_and_score_together(run, shapes, tmp_path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "--",
-               "loctex.transfer.coco", *words(run, shapes, tmp_path / "out")]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "-m",
+        "--",
+        "loctex.transfer.coco",
+        *words(run, shapes, tmp_path / "out"),
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -203,18 +222,32 @@ def learn(shared_data: Path, file: Path, *more: str) -> dict:
 def test_it_learns_four_real_images_by_heart_on_the_cpu(shared_data, tmp_path) -> None:
     """400 steps of about 3 s on a quiet core. docs/RESULTS.md says how far it was run."""
     found = learn(
-        shared_data, of_few_things(shared_data, 4, tmp_path), "--init=random:resnet18",
-        "--batch=4", "--size=192", "--rois=32", "--schedule=400", "--learning-rate=0.02",
-        "--precision=bf16", "--workers=0", "--device=cpu",
-    )  # fmt: skip
+        shared_data,
+        of_few_things(shared_data, 4, tmp_path),
+        "--init=random:resnet18",
+        "--batch=4",
+        "--size=192",
+        "--rois=32",
+        "--schedule=400",
+        "--learning-rate=0.02",
+        "--precision=bf16",
+        "--workers=0",
+        "--device=cpu",
+    )
     assert found["mask_ap"] >= 0.5 and found["box_ap"] >= 0.5
 
 
 @pytest.mark.gpu
 def test_it_learns_sixteen_real_images_by_heart(shared_data, tmp_path) -> None:
     found = learn(
-        shared_data, of_few_things(shared_data, 16, tmp_path), "--init=random:resnet50",
-        "--batch=16", "--size=320", "--rois=128", "--schedule=800", "--learning-rate=0.02",
+        shared_data,
+        of_few_things(shared_data, 16, tmp_path),
+        "--init=random:resnet50",
+        "--batch=16",
+        "--size=320",
+        "--rois=128",
+        "--schedule=800",
+        "--learning-rate=0.02",
         "--device=cuda",
-    )  # fmt: skip
+    )
     assert found["mask_ap"] >= 0.5

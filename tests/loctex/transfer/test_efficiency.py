@@ -75,10 +75,11 @@ def test_the_probe_is_ridge_with_the_penalty_of_least_leave_one_out_error():
     wanted = np.empty((10, 2))
     for k in range(2):
         errors = [
-            np.square(cross_val_predict(Ridge(a), train, shown[:, k], cv=LeaveOneOut())
-                      - shown[:, k]).mean()
+            np.square(
+                cross_val_predict(Ridge(a), train, shown[:, k], cv=LeaveOneOut()) - shown[:, k]
+            ).mean()
             for a in linear.ALPHAS
-        ]  # fmt: skip
+        ]
         best = Ridge(linear.ALPHAS[int(np.argmin(errors))]).fit(train, shown[:, k])
         wanted[:, k] = best.predict(test)
     assert linear.ridge(train, shown, test) == pytest.approx(wanted, abs=1e-6)
@@ -116,8 +117,10 @@ def test_the_command_scores_rows_and_writes_the_images_of_every_draw(tmp_path, c
 
 
 def test_the_chart_draws_each_row_with_a_bar_of_one_deviation_at_each_count():
-    rows = [{"name": "a<b", "mean": [0.25, 0.5, 0.75], "std": [0.125, 0.05, 0.0]},
-            {"name": "c", "mean": [0.1, 0.2, 0.3], "std": [0.0, 0.0, 0.0]}]  # fmt: skip
+    rows = [
+        {"name": "a<b", "mean": [0.25, 0.5, 0.75], "std": [0.125, 0.05, 0.0]},
+        {"name": "c", "mean": [0.1, 0.2, 0.3], "std": [0.0, 0.0, 0.0]},
+    ]
     text = chart.svg({"counts": [10, 100, 1000], "rows": rows, "measure": "map", "num_test": 9})
     root = ElementTree.fromstring(text)
     name = "{http://www.w3.org/2000/svg}"
@@ -146,9 +149,7 @@ def test_a_picture_that_is_also_tested_on_is_taken_out_of_training_by_name(tmp_p
     copy.write_bytes((folder / "test" / "bee" / "test0.png").read_bytes())
     result, subsets = run_command(write_run(tmp_path / "mine"), f"--labels={folder}")
     assert (result["num_train"], result["num_test"]) == (8, 10)
-    assert list(result["left_out"]) == [
-        "image train/ant/train3.png", "image train/bee/train0.png"
-    ]  # fmt: skip
+    assert list(result["left_out"]) == ["image train/ant/train3.png", "image train/bee/train0.png"]
     assert (
         "the same picture as test/ant/test1.png" in result["left_out"]["image train/ant/train3.png"]
     )

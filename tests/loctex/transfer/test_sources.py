@@ -57,9 +57,7 @@ def test_a_csv_may_give_several_labels_and_its_own_split(tmp_path):
     lines += ["bee/0.png,bee,val", "bee/1.png, bee ,training"]
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     train, test = sources.read(tmp_path / "labels.csv", tmp_path / "all")
-    assert shown(train) == {
-        "ant/0.png": ["ant"], "ant/1.png": ["ant", "bee"], "bee/1.png": ["bee"]
-    }  # fmt: skip
+    assert shown(train) == {"ant/0.png": ["ant"], "ant/1.png": ["ant", "bee"], "bee/1.png": ["bee"]}
     assert shown(test) == {"bee/0.png": ["bee"]}
     assert not sources.is_single(train)
     assert read_square(train.pictures[0], Crop(8, 8)).shape == (8, 8, 3)
@@ -71,8 +69,9 @@ def test_the_order_of_the_lines_does_not_matter(tmp_path):
     found = []
     for order in (lines, lines[::-1]):
         (tmp_path / "labels.csv").write_text("\n".join(["image,label", *order]))
-        found.append([(part.images, part.values.tolist()) for part in sources.read(
-            tmp_path / "labels.csv")])  # fmt: skip
+        found.append(
+            [(part.images, part.values.tolist()) for part in sources.read(tmp_path / "labels.csv")]
+        )
     assert found[0] == found[1]
 
 
