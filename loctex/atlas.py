@@ -141,7 +141,8 @@ class Making:
             split = self.snapshot.split(self.split)
             files = {self.parts / f"{part.start:08d}.arrow": part for part in _parts(len(split))}
             missing = [file for file in files if not file.exists()]
-            score = scorer(self.folder, device) if missing else None
+            if missing:  # only now a model is loaded
+                score = scorer(self.folder, device)
             for file in missing:
                 if self.stop_file.exists():
                     return False

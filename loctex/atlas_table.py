@@ -43,7 +43,7 @@ def scorer(folder: Path, device: str = "auto") -> Callable[[Split, range], pa.Ta
 
     from loctex import distributed, evaluate, model, tokenizer
 
-    loaded = model.load(folder).to(distributed.choose_device(device)).eval()
+    loaded = model.load(folder, device=distributed.choose_device(device)).eval()
     words_of = tokenizer.load(folder)
 
     @torch.inference_mode()
@@ -104,7 +104,9 @@ def _scored(pair: "Pair", margin: float) -> dict[str, Any]:
         for name in NUMBERS[:4]
     }
     maps, spans = pair.maps[""], [(row["start"], row["end"]) for row in rows]
-    sure = metrics.certainty(word_maps(maps, pair.offsets, spans)) if rows else []
+    sure = np.zeros(0)
+    if rows:
+        sure = metrics.certainty(word_maps(maps, pair.offsets, spans))
     said = pair.narrative.words or words.estimate(pair.narrative.caption)
     all_maps = word_maps(maps, pair.offsets, words.spans(pair.narrative.caption, said))
     is_read = all_maps.any(axis=(1, 2))

@@ -135,10 +135,11 @@ def apply_to_caption(
 @torch.inference_mode(False)
 def _constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Mean, deviation and gray of RGB, put on the device once: each time the host would wait."""
-    return tuple(
+    mean, deviation, gray = (
         torch.tensor(values, dtype=torch.float32, device=device)
         for values in (MEAN, STD, _GRAY.tolist())
     )
+    return mean, deviation, gray
 
 
 def apply_to_pixels(
@@ -156,7 +157,7 @@ def apply_to_pixels(
     """
     mean, std, weights = _constants(images.device)
     pixels = images.float() / 255  # (B, H, W, 3)
-    if colors is not None:
+    if colors is not None and contrasts is not None:
         gray = torch.einsum("c,bcd,bhwd->b", weights, colors, pixels)
         gray = gray / (pixels.shape[1] * pixels.shape[2])
         matrix = contrasts[:, None, None] * colors

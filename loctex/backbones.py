@@ -1,5 +1,7 @@
 """Visual backbones: any timm model that returns feature maps, behind one interface."""
 
+from typing import Any
+
 import timm
 import torch
 from torch import Tensor, nn
@@ -30,8 +32,9 @@ class Backbone(nn.Module):
             out_indices=tuple(range(-num_scales, 0)),
             **self.options,
         )
-        self.channels: list[int] = self.stages.feature_info.channels()
-        self.strides: list[int] = self.stages.feature_info.reduction()
+        stages: Any = self.stages  # timm's models say no more of themselves than nn.Module
+        self.channels: list[int] = stages.feature_info.channels()
+        self.strides: list[int] = stages.feature_info.reduction()
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised -> per scale, finest first, (B, C, h, w)."""

@@ -73,7 +73,10 @@ class Exchange:
         chosen = places[random.integers(len(places))]
         others = self._others(chosen)
         word = others[random.integers(len(others))]
-        text, new, kept, true, end = "", [], [], [], 0
+        text, end = "", 0
+        new: list[Span] = []
+        kept: list[Span] = []
+        true: list[Span] = []
         for place in _places(caption):
             first, last = place.span
             text += caption[end:first]

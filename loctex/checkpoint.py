@@ -11,7 +11,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -51,7 +51,7 @@ class Kept:
         state = {"step": step, "best": best, "optimizer": self.optimizer.state_dict()}
         saved = self.model
         if self.averaged is not None:
-            saved = self.averaged.module
+            saved = cast("LocTexModel", self.averaged.module)
             state["model"] = self.model.state_dict()
         if self.momentum is not None:
             state["momentum"] = self.momentum.state_dict()

@@ -1,5 +1,7 @@
 """What a saved model says of itself in its config.json."""
 
+from typing import Any
+
 from transformers import BertConfig, PretrainedConfig
 
 
@@ -62,11 +64,11 @@ class LocTexConfig(PretrainedConfig):
         self.image_size = image_size
         self.max_tokens = max_tokens
         self.word_margin = word_margin
-        super().__init__(pad_token_id=pad_token_id, **rest)
+        super().__init__(**{"pad_token_id": pad_token_id} | rest)
 
     def bert(self, width: int, layers: int) -> BertConfig:
         """Of the text encoder, and of the fusion encoder's layers."""
-        return BertConfig(
+        options: dict[str, Any] = dict(
             vocab_size=self.vocab_size,
             hidden_size=width,
             num_hidden_layers=layers,
@@ -79,3 +81,4 @@ class LocTexConfig(PretrainedConfig):
             pad_token_id=self.pad_token_id,
             attn_implementation="sdpa",
         )
+        return BertConfig(**options)

@@ -5,11 +5,12 @@ number of threads, changes nothing.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from itertools import accumulate, chain, pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,17 +73,21 @@ class Batch:
         return self._each(torch.Tensor.pin_memory)  # what is pinned already stays
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        parts = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{k: change(v) if isinstance(v, Tensor) else v for k, v in parts.items()})
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed: dict[str, Any] = {
+            name: change(part) for name, part in tensors.items() if isinstance(part, Tensor)
+        }
+        return replace(self, **changed)
 
     def split(self, count: int) -> list["Batch"]:
         """At most `count` chunks of nearly equal size, in order."""
         edges = np.linspace(0, len(self.key), min(count, len(self.key)) + 1).astype(int).tolist()
-        parts = [getattr(self, f.name) for f in fields(self)]
-        return [
-            Batch(*(part if part is None else part[a:b] for part in parts))
-            for a, b in pairwise(edges)
-        ]
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        rows = {name: part for name, part in parts.items() if part is not None}
+        chunks = []
+        for a, b in pairwise(edges):
+            chunks.append(replace(self, **{name: part[a:b] for name, part in rows.items()}))
+        return chunks
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Mixture:
     An epoch shows images; of an image with several narratives it shows one, drawn anew.
     """
 
-    splits: Sequence[Split | StreamedSplit]
+    splits: Sequence[Split]
     weights: Sequence[float]
     seed: int
 
@@ -119,10 +124,13 @@ class Mixture:
         order of its own, and the splits mixed by chance."""
         places = []
         for split, weight in zip(self.splits, self.weights, strict=True):
-            turns, count = [], round(weight * len(split))
-            while sum(map(len, turns)) < count:
-                is_streamed = isinstance(split, StreamedSplit)
-                turns.append(split.order(random) if is_streamed else random.permutation(len(split)))
+            count = round(weight * len(split))
+            turns: list[np.ndarray] = []
+            while sum(len(turn) for turn in turns) < count:
+                if isinstance(split, StreamedSplit):
+                    turns.append(split.order(random))
+                else:
+                    turns.append(random.permutation(len(split)))
             places.append(np.concatenate(turns)[:count])
         numbers = random.permutation(np.repeat(np.arange(len(places)), [len(p) for p in places]))
         rows = np.empty((len(numbers), 2), np.int64)
@@ -199,7 +207,8 @@ class Collate:
 
         pool, helpers: so many of its threads decode while this one reads the words, then too.
         """
-        captions, spans = zip(*(_said(example) for example in examples), strict=True)
+        pairs = [_said(example) for example in examples]
+        captions = [caption for caption, _ in pairs]
         foils = self.foils(captions, examples)
         changed = [foil.caption for foil in foils]  # not said again: not remembered
         rows = self.encoder.rows(captions) + read(self.tokenizer, changed, self.settings.max_tokens)
@@ -207,14 +216,14 @@ class Collate:
         tokens, offsets = (part[: len(captions)] for part in both)
         lengths = (tokens != self.tokenizer.pad_token_id).sum(axis=1)
         order = np.argsort(lengths, kind="stable")
-        examples, spans = [examples[i] for i in order], [spans[i] for i in order]
+        examples, spans = [examples[i] for i in order], [pairs[i][1] for i in order]
         tokens, offsets = tokens[order], offsets[order]
 
         size = self.settings.image_size
         shape = (len(examples), size, size, 3)
         images = torch.empty(shape, dtype=torch.uint8, pin_memory=self.is_pinned)
         left = deque(zip(examples, images.numpy(), strict=True))
-        helping = [pool.submit(_decode, left) for _ in range(helpers)]
+        helping = [pool.submit(_decode, left) for _ in range(helpers)] if pool else []
         target = self.target(examples, spans, offsets)
         _decode(left)
         for helper in helping:
@@ -233,7 +242,8 @@ class Collate:
             lengths=lengths[order].tolist(),
         )
         if self.settings.distort:
-            batch.distortion = torch.stack([a.distortion.tensor() for a in drawn])
+            distortions = [a.distortion for a in drawn if a.distortion is not None]
+            batch.distortion = torch.stack([distortion.tensor() for distortion in distortions])
         if self.exchange is not None:
             theirs = (part[-len(order) :][order] for part in both)
             self.add_changes(batch, [foils[i] for i in order], *theirs)
@@ -314,7 +324,7 @@ class Collate:
         windows = words.token_windows(offsets, places, seconds)
         strokes = [narrative.strokes for narrative in narratives]
         affines = np.stack([augment.affine(example.augmentation) for example in examples])
-        return np.stack(trace.rasterize_batch(strokes, windows, self.grid, affines))
+        return np.stack(trace.rasterize_batch(strokes, list(windows), self.grid, affines))
 
 
 def _said(example: Example) -> tuple[str, list[words.Span]]:
@@ -343,7 +353,7 @@ def batches(
     start: int,
     rank: int = 0,
     num_ranks: int = 1,
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """The batches of steps `start`, `start` + 1, ... for this process, without end.
 
     batch_size: pairs over all processes; each takes its slice. The last incomplete batch of an

@@ -53,7 +53,7 @@ class _Options(dict):
     def __init__(self, model: ModelSettings) -> None:
         super().__init__(model.backbone_options)
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # type: ignore[override]  # a dict has none; that is the point
         return hash(repr(sorted(self.items())))
 
 

@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         device = distributed.choose_device(given.device)
         folder = checkpoint.find(given.run, given.checkpoint)
         snapshot = Snapshot.open(given.data)
-        model, words_of = models.load(folder).to(device), tokenizer.load(folder)
+        model, words_of = models.load(folder, device=device), tokenizer.load(folder)
         split = snapshot.split(given.split)
         scores = score(model, words_of, split, rerank=given.rerank, has_progress=True)
     except (ValueError, FileNotFoundError) as error:

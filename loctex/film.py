@@ -8,7 +8,6 @@ in base64, each scaled to its own peak; "trace" is the person's, on the same gri
 
 import base64
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -93,7 +92,7 @@ def choose(split: Split, grid: tuple[int, int], margin: float, count: int) -> li
             target = trace.rasterize(
                 narrative.strokes, words.windows(narrative.words, margin), grid
             )
-            chosen = _spread(narrative, target.any(axis=(1, 2)))
+            chosen = _spread(narrative, np.asarray(target.any(axis=(1, 2))))
             if chosen:
                 target = target[list(chosen)]
                 cells = metrics.trace_cells(target)
@@ -102,7 +101,7 @@ def choose(split: Split, grid: tuple[int, int], margin: float, count: int) -> li
     return found
 
 
-def _spread(narrative: Narrative, is_grounded: Sequence[bool]) -> tuple[int, ...]:
+def _spread(narrative: Narrative, is_grounded: np.ndarray) -> tuple[int, ...]:
     """WORDS of the grounded words, the longest (they name things), in their order."""
     places = [i for i, grounded in enumerate(is_grounded) if grounded]
     longest = sorted(places, key=lambda i: (-len(narrative.words[i].text.strip(".,;:!?")), i))
@@ -118,7 +117,7 @@ def _shown(picture: Picture) -> dict:
     narrative = picture.narrative
     spans = words.spans(narrative.caption, narrative.words)
     return {
-        "image": base64.b64encode(jpeg).decode(),
+        "image": base64.b64encode(bytes(jpeg)).decode(),
         "width": size[0],
         "height": size[1],
         "caption": narrative.caption,

@@ -78,7 +78,7 @@ def score(
     for first in range(0, len(rows), BATCH):
         part = slice(first, first + BATCH)
         items = [[split[n] for n in some[part]] for some in (numbers, others)]
-        for name, value in _answers(model, words_of, *items, rows[part]).items():
+        for name, value in _answers(model, words_of, items[0], items[1], rows[part]).items():
             columns[name].append(value)
     kinds = np.array([row["kind"] for row in rows])
     found = {name: np.concatenate(parts, axis=1) for name, parts in columns.items()}
@@ -126,8 +126,11 @@ def _answers(
                 answers[kind].append(model.match(image, text))
     found = {name: torch.stack(parts).float().cpu().numpy() for name, parts in answers.items()}
     if doubts:
-        sets, each = model.config.exclusive_words, zip(rows, *doubts, strict=True)
-        found["word"] = np.array([_words(*one, sets) for one in each]).T
+        sets = model.config.exclusive_words
+        scores = [
+            _words(row, true, false, sets) for row, true, false in zip(rows, *doubts, strict=True)
+        ]
+        found["word"] = np.array(scores).T
     return found
 
 
@@ -175,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         device = distributed.choose_device(given.device)
         folder = checkpoint.find(given.run, given.checkpoint)
-        model, words_of = models.load(folder).to(device), tokenizer.load(folder)
+        model, words_of = models.load(folder, device=device), tokenizer.load(folder)
         split = Snapshot.open(given.data).split(given.split)
         values = score(model, words_of, split, read(given.foils))
     except (ValueError, FileNotFoundError) as error:

@@ -27,7 +27,7 @@ class Fused:
     weights: Tensor | None
 
     @property
-    def first(self) -> Tensor:
+    def start(self) -> Tensor:
         """(B, W) of the start token, which the matching head reads."""
         return self.hidden[:, 0]
 
@@ -142,11 +142,23 @@ class FusionEncoder(nn.Module):
             kept = weights if asked else kept
         return Fused(hidden, kept)
 
+    def judge(self, start: Tensor) -> Tensor:
+        """(B, W) of the start token -> (B, 2) logits (no match, match)."""
+        if self.matching is None:
+            raise ValueError("the model has no matching head; train with loss.matching_weight")
+        return self.matching(start)
+
+    def truth_of(self, hidden: Tensor) -> Tensor:
+        """(B, T, W) -> (B, T, 2) logits (false of the image, true of it) of each token."""
+        if self.truth is None:
+            raise ValueError("the model was not trained with loss.changed_word_weight")
+        return self.truth(hidden)
+
     def match(
         self, hidden: Tensor, is_token: Tensor, cells: Tensor, grid: tuple[int, int]
     ) -> Tensor:
         """(B,) log-odds of a match, of the same as `forward`."""
-        logits = self.matching(self(hidden, is_token, cells, grid).first)
+        logits = self.judge(self(hidden, is_token, cells, grid).start)
         return logits[:, 1] - logits[:, 0]
 
     def start_from(self, text_encoder: BertModel) -> None:

@@ -4,9 +4,9 @@ import gc
 import math
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from tqdm import tqdm
@@ -66,7 +66,9 @@ class Training:
             checkpoint.rewind(run.path, folder)
         run.cut_back(self.done)
 
-        self.shown = self.averaged.module if self.averaged else model  # saved, scored and filmed
+        self.shown = model  # saved, scored and filmed
+        if self.averaged:
+            self.shown = cast(LocTexModel, self.averaged.module)
         self.film = None
         if self.validation is not None and options.film_every and self.is_first:
             self.film = Film(
@@ -104,7 +106,7 @@ class Training:
         distributed.stop()
         return {"step": self.done, "is_done": self.done >= steps, "metrics": self.scores}
 
-    def source(self) -> Iterator[Batch]:
+    def source(self) -> Generator[Batch]:
         """This process's parts of the batches of the steps to come."""
         loss, data = self.wanted.loss, self.wanted.data
         collate = Collate(
@@ -171,6 +173,7 @@ class Training:
 
     def score(self, number: int) -> float:
         """Scores the validation split, writes it down; the number by which the best is kept."""
+        assert self.validation is not None
         limit = self.wanted.train.evaluate_images
         self.scores = evaluate.score(self.shown, self.words, self.validation, limit=limit).metrics
         values = {f"val_{name}": value for name, value in self.scores.items()}
@@ -217,8 +220,9 @@ def write(run: Run, step: int, values: dict[str, float], board: "SummaryWriter |
     """One line of metrics.jsonl, by the first process; to TensorBoard too where asked for."""
     if distributed.rank() == 0:
         run.log(step, **values)
-        for name, value in values.items() if board else ():
-            board.add_scalar(name, value, step)
+        if board is not None:
+            for name, value in values.items():
+                board.add_scalar(name, value, step)
 
 
 def logged_scores(run: Run, step: int) -> dict[str, float]:

@@ -26,20 +26,23 @@ def contrastive(
     similarities make (momentum distillation, ALBEF).
     Returns the mean over pairs and both directions.
     """
-    images, texts, others = image, text, keys
+    images, texts = image, text
     if candidates is not None:
-        images, texts, others = candidates.image, candidates.text, candidates.keys
+        images, texts = candidates.image, candidates.text
+
     excluded = None
     if keys is not None:
-        excluded = keys[:, None] == others[None, :]
+        candidate_keys = keys if candidates is None else candidates.keys
+        excluded = keys[:, None] == candidate_keys[None, :]
         excluded.fill_diagonal_(False)
-    total = 0.0
+
+    directions = []
     for query, slow, against in ((image, images, texts), (text, texts, images)):
         target = None
         if softness:
             target = soft_targets(slow[: len(query)], against, scale, excluded, softness)
-        total = total + info_nce(query, against, scale, excluded, focal, target)
-    return total / 2
+        directions.append(info_nce(query, against, scale, excluded, focal, target))
+    return (directions[0] + directions[1]) / 2
 
 
 @dataclass

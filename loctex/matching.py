@@ -5,96 +5,145 @@ the chunk, so that a pair's features are there with their graph; the contrastive
 the batch of all processes.
 """
 
+from dataclasses import dataclass, replace
+
 import torch
 from torch import Tensor
 
 from loctex import losses
 from loctex.dataset import Batch
 from loctex.encoded import Output
-from loctex.fusion import Fused
+from loctex.fusion import Fused, FusionEncoder
 from loctex.model import LocTexModel
 from loctex.settings import Settings
 from loctex.soft_masks import draw_word, grad_cam, soft_mask, word_map
 
-Rows = tuple[Tensor, Tensor, Tensor]  # hidden (B, T, width), is_token (B, T), cells (B, N, W)
+
+@dataclass(frozen=True)
+class FusionInput:
+    """What the fusion encoder is given of B pairs."""
+
+    hidden: Tensor  # (B, T, text width)
+    is_token: Tensor  # (B, T) bool
+    cells: Tensor  # (B, N, W)
 
 
 def fused_losses(
-    bare: LocTexModel, output: Output, batch: Batch, wanted: Settings
+    bare: LocTexModel, output: Output, batch: Batch, settings: Settings
 ) -> dict[str, Tensor]:
     """Sums over pairs (matching, soft_mask, changed_word), hidden words, grounded tokens; by name.
 
     output: what the model made of the batch, with its graph. Only what has a weight is computed.
     """
-    fusion, loss = bare.fusion, wanted.loss
-    grid = tuple(output.last.shape[-2:])
+    fusion, loss = bare.fusion_encoder(), settings.loss
+    assert output.last is not None and output.hidden is not None  # a model with fusion gives them
+    grid = output.last.shape[-2], output.last.shape[-1]
     is_token = batch.tokens != bare.config.pad_token_id
-    true = (output.hidden, is_token, fusion.cells(output.last))
-    guesses = loss.masked_words_weight > 0
+    true_pair = FusionInput(output.hidden, is_token, fusion.cells(output.last))
+    has_matching = loss.matching_weight > 0
     sums: dict[str, Tensor] = {}
-    positive, rows, is_valid = None, [], None
-    if loss.matching_weight > 0 or loss.fusion_localization_weight > 0:
-        positive = fusion(*true, grid, is_inspected=_reads_weights(wanted))
+
+    if has_matching or loss.fusion_localization_weight > 0:
+        positive = fusion(
+            true_pair.hidden,
+            true_pair.is_token,
+            true_pair.cells,
+            grid,
+            is_inspected=_reads_weights(settings),
+        )
     if loss.fusion_localization_weight > 0:
         target = losses.at_grid(batch.target, output.cosine[-1].shape[-1])
         sums["fusion_localization"] = losses.localization_of_attention(positive.weights, target)[0]
-    if loss.matching_weight > 0:
-        rows, is_valid = negatives(true, output, batch, bare)
-        if loss.soft_mask_weight > 0:
-            cells = dimmed(true, positive, output, batch, bare, wanted)
-            rows += [(*true[:2], cells), (*rows[0][:2], cells)]
-    if guesses:
-        rows.append((output.guessing, *true[1:]))
-    parts = _fuse(bare, rows, grid)
-    if guesses:
-        sums["masked_words"] = guess(bare, parts.pop(), batch)
-    if loss.matching_weight > 0:
-        answers = [fusion.matching(part.first) for part in (positive, *parts)]
-        negative = torch.stack(answers[1 : 1 + len(is_valid)])
-        sums["matching"] = losses.matching(answers[0], negative, is_valid)
-        if loss.changed_word_weight > 0:
-            hidden = positive.hidden, parts[2].hidden  # of the true and of the changed captions
-            words = batch.true_word, batch.new_word, batch.kept_word
-            sums["changed_word"] = losses.changed_words(*map(fusion.truth, hidden), *words)
-        if loss.soft_mask_weight > 0:
-            sums["soft_mask"] = losses.matching(answers[-2], answers[-1][None], is_valid[:1])
+
+    # All other passes of the fusion encoder are one, of the inputs joined.
+    inputs: list[FusionInput] = []
+    if has_matching:
+        inputs, is_valid = negatives(true_pair, output, batch, bare)
+    if has_matching and loss.soft_mask_weight > 0:
+        cells = dimmed(true_pair.cells, positive, output, batch, bare, settings)
+        inputs += [replace(true_pair, cells=cells), replace(inputs[0], cells=cells)]
+    if loss.masked_words_weight > 0:
+        assert output.guessing is not None
+        inputs.append(replace(true_pair, hidden=output.guessing))
+    answers = _fuse(bare, inputs, grid)
+
+    if loss.masked_words_weight > 0:
+        sums["masked_words"] = guess(bare, answers.pop(), batch)
+    if not has_matching:
+        return sums
+    logits = [fusion.judge(answer.start) for answer in (positive, *answers)]
+    false_logits = torch.stack(logits[1 : 1 + len(is_valid)])
+    sums["matching"] = losses.matching(logits[0], false_logits, is_valid)
+    if loss.changed_word_weight > 0:
+        sums["changed_word"] = changed_word_loss(fusion, positive, answers[CHANGED], batch)
+    if loss.soft_mask_weight > 0:  # the last two: dimmed cells with the true and a false caption
+        sums["soft_mask"] = losses.matching(logits[-2], logits[-1][None], is_valid[:1])
     return sums
 
 
-def _reads_weights(wanted: Settings) -> bool:
-    loss = wanted.loss
+CHANGED = 2  # place of the changed captions among `negatives`
+
+
+def changed_word_loss(
+    fusion: FusionEncoder, positive: Fused, changed: Fused, batch: Batch
+) -> Tensor:
+    """`losses.changed_words` of the true captions and of those with one word changed."""
+    assert batch.true_word is not None  # the collate made the three together
+    assert batch.new_word is not None and batch.kept_word is not None
+    return losses.changed_words(
+        fusion.truth_of(positive.hidden),
+        fusion.truth_of(changed.hidden),
+        batch.true_word,
+        batch.new_word,
+        batch.kept_word,
+    )
+
+
+def _reads_weights(settings: Settings) -> bool:
+    loss = settings.loss
     reads = loss.soft_mask_weight > 0 and loss.mask_source == "gradcam"
     return reads or loss.fusion_localization_weight > 0
 
 
-def _fuse(bare: LocTexModel, rows: list[Rows], grid: tuple[int, int]) -> list[Fused]:
+def _fuse(bare: LocTexModel, inputs: list[FusionInput], grid: tuple[int, int]) -> list[Fused]:
     """One pass of the fusion encoder for all."""
-    if not rows:
+    if not inputs:
         return []
-    size = len(rows[0][0])
-    joined = bare.fusion(*(torch.cat(parts) for parts in zip(*rows, strict=True)), grid)
+    size = len(inputs[0].hidden)
+    joined = bare.fusion_encoder()(
+        torch.cat([part.hidden for part in inputs]),
+        torch.cat([part.is_token for part in inputs]),
+        torch.cat([part.cells for part in inputs]),
+        grid,
+    )
     return [Fused(part, None) for part in joined.hidden.split(size)]
 
 
 def negatives(
-    true: Rows, output: Output, batch: Batch, bare: LocTexModel
-) -> tuple[list[Rows], Tensor]:
+    true_pair: FusionInput, output: Output, batch: Batch, bare: LocTexModel
+) -> tuple[list[FusionInput], Tensor]:
     """For each image a caption, for each caption an image, likely where they seem to match; and
     the caption with one word changed, where it was asked for.
 
-    Returns K rows, and (K, B) bool: False where a chunk holds no other image, or no word changed.
+    Returns K inputs, and (K, B) bool: False where a chunk holds no other image, or no word changed.
     """
-    hidden, is_token, cells = true
     with torch.no_grad():
-        same = batch.key[:, None] == batch.key[None, :]
+        is_same = batch.key[:, None] == batch.key[None, :]
         logits = losses.similarities(output.image, output.text, bare.scale, None)
-        texts, images = hard_negatives(logits, same), hard_negatives(logits.T, same)
-    rows = [(hidden[texts], is_token[texts], cells), (hidden, is_token, cells[images])]
-    is_valid = [(~same).any(dim=1)] * 2
+        texts, images = hard_negatives(logits, is_same), hard_negatives(logits.T, is_same)
+
+    other_captions = replace(
+        true_pair, hidden=true_pair.hidden[texts], is_token=true_pair.is_token[texts]
+    )
+    other_images = replace(true_pair, cells=true_pair.cells[images])
+    inputs = [other_captions, other_images]
+    is_valid = [(~is_same).any(dim=1)] * 2
     if output.changed is not None:
-        rows.append((output.changed, batch.changed != bare.config.pad_token_id, cells))
+        assert batch.changed is not None
+        is_token = batch.changed != bare.config.pad_token_id
+        inputs.append(FusionInput(output.changed, is_token, true_pair.cells))
         is_valid.append((batch.changed != batch.tokens).any(dim=1))
-    return rows, torch.stack(is_valid)
+    return inputs, torch.stack(is_valid)
 
 
 def hard_negatives(logits: Tensor, excluded: Tensor) -> Tensor:
@@ -108,38 +157,46 @@ def hard_negatives(logits: Tensor, excluded: Tensor) -> Tensor:
 
 
 def dimmed(
-    true: Rows, positive: Fused, output: Output, batch: Batch, bare: LocTexModel, wanted: Settings
+    cells: Tensor,
+    positive: Fused,
+    output: Output,
+    batch: Batch,
+    bare: LocTexModel,
+    settings: Settings,
 ) -> Tensor:
     """(B, N, W) cells of the images, dimmed where one word of their own caption points.
 
     The false caption of an image is matched with the dimmed cells too: were only true pairs
     dimmed, the head would learn that what is dimmed matches, and nothing else (it did).
     """
-    cells = true[2]
-    maps, word = token_maps(positive, output, batch, bare, wanted)
-    mask = soft_mask(word_map(maps, draw_word(word)), wanted.loss.mask_kind)
+    maps, word = token_maps(positive, output, batch, bare, settings)
+    mask = soft_mask(word_map(maps, draw_word(word)), settings.loss.mask_kind)
     return cells * (1 - mask[..., None]).to(cells.dtype)
 
 
 def token_maps(
-    positive: Fused, output: Output, batch: Batch, bare: LocTexModel, wanted: Settings
+    positive: Fused, output: Output, batch: Batch, bare: LocTexModel, settings: Settings
 ) -> tuple[Tensor, Tensor]:
     """(B, T, N) maps by `mask_source`, and (B, T) the words that have one."""
-    source = wanted.loss.mask_source
+    assert batch.word is not None  # the collate numbers words where there are soft masks
+    source = settings.loss.mask_source
     if source == "gradcam":
-        score = bare.fusion.matching(positive.first)[:, 1]
+        assert positive.weights is not None
+        score = bare.fusion_encoder().judge(positive.start)[:, 1]
         return grad_cam(score, positive.weights), batch.word
     if source == "attention":
-        form = losses.ATTENTION[wanted.loss.localization]
-        return form(output.cosine[-1].detach(), bare.attention[-1].scale.detach()), batch.word
+        form = losses.ATTENTION[settings.loss.localization]
+        scale = bare.attention_heads()[-1].scale.detach()
+        return form(output.cosine[-1].detach(), scale), batch.word
     target = losses.at_grid(batch.target, output.cosine[-1].shape[-1])
     return target, batch.word.masked_fill(target.sum(-1) == 0, -1)
 
 
 def guess(bare: LocTexModel, fused: Fused, batch: Batch) -> Tensor:
     """The loss of guessing hidden words, summed over their tokens."""
-    places = batch.hidden_at
+    head, places = bare.fusion_encoder().guess, batch.hidden_at
+    assert head is not None and places is not None  # as loss.masked_words_weight says
     words = batch.tokens.gather(1, places).masked_fill(places == 0, -100)
-    read = fused.hidden.gather(1, places[..., None].expand(-1, -1, fused.hidden.shape[-1]))
+    hidden = fused.hidden.gather(1, places[..., None].expand(-1, -1, fused.hidden.shape[-1]))
     embedding = bare.text_encoder.embeddings.word_embeddings.weight
-    return losses.masked_words(bare.fusion.guess(read, embedding), words)[0]
+    return losses.masked_words(head(hidden, embedding), words)[0]

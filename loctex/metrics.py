@@ -198,7 +198,7 @@ def retrieval(similarity: np.ndarray, image_of: np.ndarray | None = None) -> dic
     is_rival = image_of != np.arange(num_images)[:, None]
     has_caption = np.isin(np.arange(num_images), image_of)
     image_rank = _ranks(np.where(is_rival, similarity, -np.inf), best)[has_caption]
-    scores = {}
+    scores: dict[str, float] = {}
     for name, rank in (("image_to_text", image_rank), ("text_to_image", text_rank)):
         scores |= {f"{name}_r{k}": float((rank <= k).mean()) for k in (1, 5, 10)}
         scores[f"{name}_median_rank"] = float(np.median(rank))

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +55,8 @@ class LocTexModel(PreTrainedModel):
     config_class = LocTexConfig
     main_input_name = "images"
     _no_split_modules = ["BertLayer"]
+    config: LocTexConfig
+    fusion: FusionEncoder | None
     LIMITS = math.log(2.0), math.log(100.0)  # of the logarithm of the contrastive scale
 
     def __init__(self, config: LocTexConfig) -> None:
@@ -94,6 +96,19 @@ class LocTexModel(PreTrainedModel):
         self.log_scale.requires_grad_(self.config.learn_temperature)
         self.attention.requires_grad_(self.config.localized)
 
+    def attention_heads(self) -> list[AttentionMap]:
+        """The maps of each trained scale, finest first."""
+        return cast(list[AttentionMap], list(self.attention))
+
+    def fusion_encoder(self) -> FusionEncoder:
+        """The fusion encoder; ValueError where the run's losses needed none."""
+        if self.fusion is None:
+            raise ValueError(
+                "the model has no fusion encoder; train with --loss.matching_weight 1, "
+                "or with --preset softmask"
+            )
+        return self.fusion
+
     def _init_weights(self, module: nn.Module) -> None:
         """timm and Bert start their own weights; the heads keep PyTorch's."""
 
@@ -108,8 +123,9 @@ class LocTexModel(PreTrainedModel):
 
         Clamped in the forward pass, a scale that has leapt too far has no gradient to come back.
         """
-        for part in (self, *self.attention):
-            part.log_scale.clamp_(*part.LIMITS)
+        self.log_scale.clamp_(*self.LIMITS)
+        for head in self.attention_heads():
+            head.log_scale.clamp_(*head.LIMITS)
 
     def grids(self) -> list[tuple[int, int]]:
         """Height and width of each attention map, finest first."""
@@ -121,12 +137,12 @@ class LocTexModel(PreTrainedModel):
         pooled = maps[-1].mean(dim=(2, 3))
         cells = [
             F.normalize(head.cell(part.flatten(2).transpose(1, 2)), dim=-1)
-            for head, part in zip(self.attention, maps, strict=True)
+            for head, part in zip(self.attention_heads(), maps, strict=True)
         ]
         return ImageFeatures(
             embedding=F.normalize(self.image_projection(pooled), dim=-1),
             cells=cells,
-            grids=[tuple(part.shape[-2:]) for part in maps],
+            grids=[(part.shape[-2], part.shape[-1]) for part in maps],
             pooled=pooled,
             last=maps[-1],
         )
@@ -142,7 +158,7 @@ class LocTexModel(PreTrainedModel):
         pooled = (hidden * weight).sum(1) / weight.sum(1)
         return TextFeatures(
             embedding=F.normalize(self.text_projection(pooled), dim=-1),
-            tokens=[F.normalize(head.token(hidden), dim=-1) for head in self.attention],
+            tokens=[F.normalize(head.token(hidden), dim=-1) for head in self.attention_heads()],
             hidden=hidden,
             is_token=mask,
         )
@@ -189,7 +205,7 @@ class LocTexModel(PreTrainedModel):
         form = ATTENTION[self.config.localization]
         return [
             form(cosine, head.scale)
-            for cosine, head in zip(cosines(image, text), self.attention, strict=True)
+            for cosine, head in zip(cosines(image, text), self.attention_heads(), strict=True)
         ]
 
     def attend_contrastive(self, image: ImageFeatures, text: TextFeatures) -> Tensor:
@@ -204,28 +220,31 @@ class LocTexModel(PreTrainedModel):
 
     def match(self, image: ImageFeatures, text: TextFeatures) -> Tensor:
         """(B,) log-odds that the captions are true of the images, by the matching head."""
-        cells = self.fusion.cells(image.last)
-        return self.fusion.match(text.hidden, text.is_token, cells, image.grids[-1])
+        fusion = self.fusion_encoder()
+        cells = fusion.cells(image.last)
+        return fusion.match(text.hidden, text.is_token, cells, image.grids[-1])
 
     def doubt(self, image: ImageFeatures, text: TextFeatures) -> Tensor:
         """(B, T) probability that a token's word is not true of the image, by the head that
         `loss.changed_word_weight` trains."""
-        cells = self.fusion.cells(image.last)
-        fused = self.fusion(text.hidden, text.is_token, cells, image.grids[-1])
-        return self.fusion.truth(fused.hidden).softmax(-1)[..., 0]
+        fusion = self.fusion_encoder()
+        cells = fusion.cells(image.last)
+        fused = fusion(text.hidden, text.is_token, cells, image.grids[-1])
+        return fusion.truth_of(fused.hidden).softmax(-1)[..., 0]
 
     def grad_cam(self, image: ImageFeatures, text: TextFeatures) -> Tensor:
         """(B, T, N) Grad-CAM of the match for each token, >= 0 (METHOD 2); in no_grad mode too."""
+        fusion = self.fusion_encoder()
         with torch.inference_mode(False), torch.enable_grad():
             last = image.last.clone().requires_grad_()
-            fused = self.fusion(
+            fused = fusion(
                 text.hidden.clone(),
                 text.is_token.clone(),
-                self.fusion.cells(last),
+                fusion.cells(last),
                 image.grids[-1],
                 is_inspected=True,
             )
-            return grad_cam(self.fusion.matching(fused.first)[:, 1], fused.weights)
+            return grad_cam(fusion.judge(fused.start)[:, 1], fused.weights)
 
 
 def _groups(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
@@ -308,19 +327,22 @@ def with_fusion(model: LocTexModel, settings: Settings) -> LocTexModel:
     result = LocTexModel(wanted)
     if result.fusion is not None and settings.model.fusion_init == "text":
         result.fusion.start_from(model.text_encoder)
-    result.load_state_dict(
-        {
-            name: value
-            for name, value in model.state_dict().items()
-            if name in (own := result.state_dict()) and own[name].shape == value.shape
-        },
-        strict=False,
-    )
+
+    own = result.state_dict()
+    fitting = {}
+    for name, value in model.state_dict().items():
+        if name in own and own[name].shape == value.shape:
+            fitting[name] = value
+    result.load_state_dict(fitting, strict=False)
     return result
 
 
-def load(folder: Path | str, changes: dict[str, Any] | None = None) -> LocTexModel:
-    """A model saved with `save_pretrained`, with `changes` to its config.
+def load(
+    folder: Path | str,
+    changes: dict[str, Any] | None = None,
+    device: torch.device | str = "cpu",
+) -> LocTexModel:
+    """A model saved with `save_pretrained`, with `changes` to its config, on `device`.
 
     ValueError says what the folder lacks.
     """
@@ -337,9 +359,11 @@ def load(folder: Path | str, changes: dict[str, Any] | None = None) -> LocTexMod
                 f"{folder}: its localization is {config.localization!r}, which this version does "
                 "not know; open it with the version that trained it"
             )
-        model, loading = LocTexModel.from_pretrained(
+        loaded: Any = LocTexModel.from_pretrained(
             folder, config=config, output_loading_info=True, local_files_only=True
         )
+        model: LocTexModel = loaded[0]
+        loading: dict[str, Any] = loaded[1]
     except (SafetensorError, OSError) as error:
         raise ValueError(
             f"{folder}: the weights or config.json are damaged or missing ({error}); use another "
@@ -354,4 +378,10 @@ def load(folder: Path | str, changes: dict[str, Any] | None = None) -> LocTexMod
     if wrong:
         raise ValueError(f"{folder}: the weights do not fit its config.json: {wrong!r:.300}")
     model.hold_still()
-    return model
+    return on_device(model, device)
+
+
+def on_device(model: LocTexModel, device: torch.device | str) -> LocTexModel:
+    """The model itself, moved (transformers' wrapper of `to` hides its types)."""
+    move: Any = model.to
+    return move(device)

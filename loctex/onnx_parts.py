@@ -57,7 +57,8 @@ class AttentionPart(nn.Module):
     def __init__(self, model: LocTexModel) -> None:
         super().__init__()
         is_localized = model.config.localized
-        scale = model.attention[-1].scale if is_localized else model.scale
+        scale = model.attention_heads()[-1].scale if is_localized else model.scale
+        self.scale: Tensor
         self.register_buffer("scale", scale.detach().clone())
         self.form = ATTENTION[model.config.localization if is_localized else "ce"]
         self.grid = model.grids()[-1]

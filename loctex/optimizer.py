@@ -1,6 +1,7 @@
 """The optimizer, its learning rates, and an update that leaves out what is not finite."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,8 +51,9 @@ def update(model: LocTexModel, optimizer: torch.optim.Optimizer, clip: float) ->
     Nothing waits for the device: the fused optimizers read the flag there.
     """
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip if clip > 0 else math.inf)
-    optimizer.grad_scale = None
-    optimizer.found_inf = (~torch.isfinite(norm)).float()
+    fused: Any = optimizer  # its kernels read these two, which no base class declares
+    fused.grad_scale = None
+    fused.found_inf = (~torch.isfinite(norm)).float()
     optimizer.step()
     model.clamp_scales()
     return norm

@@ -25,6 +25,7 @@ from loctex.model import ImageFeatures, LocTexModel, TextFeatures
 from loctex.narrative import Word
 from loctex.runs import write_whole
 from loctex.soft_masks import soft_mask
+from loctex.words import Span
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Attention:
 
     caption: str
     words: tuple[Word, ...]  # W utterances, times in seconds
-    spans: tuple[words.Span, ...]  # caption characters of each
+    spans: tuple[Span, ...]  # caption characters of each
     maps: np.ndarray  # (W, h, w) float32, each of mass 1; 0 where the caption was cut before it
     trace: np.ndarray  # (W, 3) x, y (fractions), t (s): the map's center in the middle of the word
     boxes: np.ndarray  # (W, 4) x0, y0, x1, y1: around the strongest cells that hold half the mass
@@ -57,7 +58,7 @@ class Predictor:
     ) -> "Predictor":
         """From a run's checkpoint ("best", "last") or a folder of save_pretrained."""
         folder = checkpoint.find(run, checkpoint_name)
-        model = models.load(folder).to(distributed.choose_device(str(device)))
+        model = models.load(folder, device=distributed.choose_device(str(device)))
         return cls(model, tokenizer.load(folder))
 
     @torch.inference_mode()

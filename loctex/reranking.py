@@ -25,7 +25,7 @@ class Reranker:
     def add(self, image: ImageFeatures | None = None, text: TextFeatures | None = None) -> None:
         """Images and captions in the order of the similarity's rows and columns."""
         if image is not None:
-            self.cells.append(self.model.fusion.cells(image.last).cpu())
+            self.cells.append(self.model.fusion_encoder().cells(image.last).cpu())
             self.grid = image.grids[-1]
         if text is not None:
             missing = self.model.config.max_tokens - text.hidden.shape[1]
@@ -46,7 +46,7 @@ class Reranker:
         alone = np.zeros_like(similarity, dtype=np.float64)
         alone[tuple(pairs.T)] = self.match(torch.from_numpy(pairs))
         both = alone + float(self.model.scale) * similarity
-        values = {}
+        values: dict[str, float] = {}
         for ending, matched in (("reranked", both), ("reranked_alone", alone)):
             above = matched - matched.min() + 2  # any cosine is below
             for direction, is_chosen in zip(
@@ -63,14 +63,16 @@ class Reranker:
     def match(self, pairs: Tensor) -> np.ndarray:
         """(P, 2) numbers of image and caption -> (P,) log-odds."""
         cells, hidden, is_token = map(torch.cat, (self.cells, self.hidden, self.is_token))
-        answers, device = [], self.model.device
+        fusion, device = self.model.fusion_encoder(), self.model.device
+        answers: list[Tensor] = []
         order = is_token.sum(1)[pairs[:, 1]].argsort()  # captions of similar length together
         for part in pairs[order].split(PAIRS):
             image, text = part.T
             length = int(is_token[text].sum(1).max())
-            rows = (hidden[text, :length], is_token[text, :length], cells[image])
-            rows = [row.to(device) for row in rows]
-            answers.append(self.model.fusion.match(*rows, self.grid).float().cpu())
+            rows = hidden[text, :length], is_token[text, :length], cells[image]
+            hidden_rows, token_rows, cell_rows = (row.to(device) for row in rows)
+            log_odds = fusion.match(hidden_rows, token_rows, cell_rows, self.grid)
+            answers.append(log_odds.float().cpu())
         result = torch.empty(len(pairs))
         result[order] = torch.cat(answers)
         return result.numpy()

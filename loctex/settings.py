@@ -5,12 +5,12 @@ An unknown name is an error that lists the known ones. A command-line value wins
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -155,13 +155,15 @@ def changed(settings: Settings, base: Settings) -> dict[str, Any]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One option per setting, `--section.name`, grouped, with help and range."""
     for section in fields(Settings):
-        kind = section.default_factory
+        kind = cast(type, section.default_factory)
         group = parser.add_argument_group(f"{section.name} settings", kind.__doc__)
         for item in fields(kind):
             if item.name == "snapshots":  # `--data`
                 continue
             meta = item.metadata
-            default = item.default if item.default is not MISSING else item.default_factory()
+            default = item.default
+            if default is MISSING:
+                default = cast(Callable[[], Any], item.default_factory)()
             limits = f" ({meta['low']:g} .. {meta['high']:g})" if meta["low"] is not None else ""
             group.add_argument(
                 f"--{section.name}.{item.name}",

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from timm.layers import convert_sync_batchnorm
@@ -102,8 +102,8 @@ def exchange(wanted: Settings, mixture: Mixture) -> Exchange | None:
 def place(model: LocTexModel, options: TrainSettings, device: torch.device) -> LocTexModel:
     """The model on its device, in training mode, laid out and made lean by setting."""
     if options.sync_batch_norm and device.type == "cuda" and distributed.num_ranks() > 1:
-        model = convert_sync_batchnorm(model)
-    model = model.to(device).train()
+        model = cast(LocTexModel, convert_sync_batchnorm(model))
+    model = models.on_device(model, device).train()
     if device.type == "cpu":  # the fused kernel's backward pass is 2 to 3 times slower there
         model.text_encoder.set_attn_implementation("eager")
         if model.fusion is not None:
@@ -117,7 +117,8 @@ def place(model: LocTexModel, options: TrainSettings, device: torch.device) -> L
 
 def recompute_activations(model: LocTexModel) -> None:
     """Less memory: the backward pass computes again what the forward pass would have kept."""
-    model.backbone.stages.set_grad_checkpointing(True)
+    stages: Any = model.backbone.stages
+    stages.set_grad_checkpointing(True)
     text = model.text_encoder  # transformers 5.23 gave the method its new name
     name = "activation_checkpointing_enable"
     getattr(text, name if hasattr(text, name) else "gradient_checkpointing_enable")(

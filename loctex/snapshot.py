@@ -10,11 +10,12 @@ import fcntl
 import io
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -86,6 +87,7 @@ class Region:
             full = mask.decode(self.rle | {"counts": self.rle["counts"].encode()}).astype(bool)
             rows, columns = (y * full.shape[0]).astype(int), (x * full.shape[1]).astype(int)
             return full[np.ix_(rows, columns)]
+        assert self.box is not None  # a region has one or the other
         x0, y0, x1, y1 = self.box
         return ((y >= y0) & (y <= y1))[:, None] & ((x >= x0) & (x <= x1))[None, :]
 
@@ -104,8 +106,44 @@ class Item:
     regions: tuple[tuple[Region, ...], ...]
 
 
-class Split(Sequence[Item]):
-    """The images of one split, by number."""
+class Split(Sequence[Item], ABC):
+    """The images of one split, by number: mapped from disk, or streamed (loctex.streamed)."""
+
+    name: str
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+
+    def __getitem__(self, index: int | slice) -> Item | list[Item]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        return self._item(int(index) % len(self))
+
+    def num_narratives(self, index: int) -> int:
+        """How many narratives the image has."""
+        return int(self._num_narratives[index])
+
+    @abstractmethod
+    def _item(self, index: int) -> Item:
+        """index: from 0 to the length - 1."""
+
+    @abstractmethod
+    def captions(self) -> Iterator[str]:
+        """All captions, image by image, without touching the images."""
+
+    @property
+    @abstractmethod
+    def _num_narratives(self) -> np.ndarray:
+        """(N,) int64 of each image."""
+
+
+class MappedSplit(Split):
+    """A split whose Arrow files are mapped from the local disk."""
 
     def __init__(self, rows: "Dataset", name: str) -> None:
         self.name = name
@@ -117,20 +155,12 @@ class Split(Sequence[Item]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: int) -> Item:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
-        index = int(index) % len(self)
+    def _item(self, index: int) -> Item:
         part = int(np.searchsorted(self._ends, index, side="right"))
         first = int(self._ends[part]) - self._parts[part].num_rows
         return self._parts[part].item(index - first)
 
-    def num_narratives(self, index: int) -> int:
-        """How many narratives the image has."""
-        return int(self._num_narratives[index])
-
     def captions(self) -> Iterator[str]:
-        """All captions, image by image, without touching the images."""
         for column in self._column().chunks:
             yield from column.flatten().field("caption").to_pylist()
 
@@ -218,7 +248,7 @@ class _Lists:
         values = column.values
         self._values = values.to_numpy() if pa.types.is_primitive(values.type) else values
 
-    def of(self, place: int) -> np.ndarray | pa.Array:
+    def of(self, place: int) -> Any:  # an array of numpy's or pyarrow's
         return self._values[self._starts[place] : self._starts[place + 1]]
 
 
@@ -234,7 +264,7 @@ def _region(row: dict[str, Any]) -> Region:
 class Snapshot:
     """A frozen snapshot; `Snapshot.open(folder)`."""
 
-    def __init__(self, path: Path | str, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.manifest = manifest
         self.hash: str = manifest["hash"]
@@ -287,7 +317,8 @@ class Snapshot:
                 _mapped(file, cache / f"{shards.get(file.name, {}).get('sha256', file.stem)}.arrow")
                 for file in self._files(name)
             ]
-        return Split(concatenate_datasets([Dataset.from_file(str(file)) for file in mapped]), name)
+        rows = concatenate_datasets([Dataset.from_file(str(file)) for file in mapped])
+        return MappedSplit(rows, name)
 
     def _files(self, name: str) -> list[Path]:
         return sorted((self.path / "data").glob(f"{name}-*-of-*.parquet"))

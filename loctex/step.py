@@ -10,6 +10,7 @@ encoder are computed in the second pass, and draw their hard negatives inside a 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -46,9 +47,9 @@ def backward(
         slow = [
             encode_slowly(momentum, chunk, wanted, (*seed, i)) for i, chunk in enumerate(chunks)
         ]
-        candidates = momentum.candidates(
-            *(torch.cat(part) for part in zip(*slow, strict=True)), batch.key
-        )
+        slow_image = torch.cat([image for image, _ in slow])
+        slow_text = torch.cat([text for _, text in slow])
+        candidates = momentum.candidates(slow_image, slow_text, batch.key)
     whole = Whole(batch.key, counts, candidates, softness)
     if len(chunks) == 1:
         contrastive, sums = at_once(model, batch, wanted, seed, whole)
@@ -116,6 +117,9 @@ def in_chunks(
     text = torch.cat([output.text for output in outputs]).requires_grad_()
     contrastive = match(image, text, bare, wanted, whole)
     (wanted.loss.contrastive_weight * contrastive).backward()  # also to the temperature
+    assert (
+        image.grad is not None and text.grad is not None
+    )  # the loss of the whole has reached them
     sizes = [len(part.key) for part in chunks]
     summed: dict[str, Tensor] = {}
     with mean_statistics(bare) as turn:
@@ -125,7 +129,7 @@ def in_chunks(
             turn(i)
             is_parallel = isinstance(model, DistributedDataParallel)
             waits = is_parallel and i < len(chunks) - 1
-            with model.no_sync() if waits else nullcontext():
+            with cast(DistributedDataParallel, model).no_sync() if waits else nullcontext():
                 output = forward(model, part, wanted, (*seed, i))
                 sums = local_losses(output, part, bare, wanted)
                 carried = (output.image * image_gradient).sum()
@@ -152,6 +156,7 @@ def forward(model: nn.Module, batch: Batch, wanted: Settings, seed: tuple[int, .
     start_random(seed)
     tokens, guessing = batch.tokens, None
     if wanted.data.mask_captions:
+        assert batch.hidden is not None  # the collate hides words where this is set
         tokens = batch.hidden
     elif wanted.loss.masked_words_weight > 0:
         guessing = batch.hidden
@@ -216,17 +221,18 @@ def localize(output: Output, batch: Batch, bare: LocTexModel, wanted: Settings) 
     """
     loss = losses.LOCALIZATION[wanted.loss.localization]
     weights = [wanted.loss.fine_weight] * (len(output.cosine) - 1) + [1.0]
+    scales = zip(weights, output.cosine, bare.attention_heads(), strict=True)
     values = [
         weight * loss(cosine, losses.at_grid(batch.target, cosine.shape[-1]), head.scale)[0]
-        for weight, cosine, head in zip(weights, output.cosine, bare.attention, strict=True)
+        for weight, cosine, head in scales
     ]
-    return sum(values) / sum(weights)
+    return cast(Tensor, sum(values)) / sum(weights)
 
 
 def unwrap(model: nn.Module) -> LocTexModel:
     """The model below DistributedDataParallel and torch.compile."""
-    model = model.module if isinstance(model, DistributedDataParallel) else model
-    return getattr(model, "_orig_mod", model)
+    bare: nn.Module = model.module if isinstance(model, DistributedDataParallel) else model
+    return cast(LocTexModel, getattr(bare, "_orig_mod", bare))
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -238,11 +244,11 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" and has_bf16)
 
 
-def _norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+def _norms(model: nn.Module) -> list[Any]:  # _BatchNorm, whose buffers are declared optional
+    """The batch norms that keep running statistics in this mode."""
     kind = nn.modules.batchnorm._BatchNorm
-    return [
-        m for m in model.modules() if isinstance(m, kind) and m.track_running_stats and m.training
-    ]
+    norms = [module for module in model.modules() if isinstance(module, kind)]
+    return [norm for norm in norms if norm.track_running_stats and norm.training]
 
 
 @contextmanager

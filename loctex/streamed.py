@@ -15,6 +15,8 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -22,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from loctex.snapshot import ROW, Item, Rows, Snapshot
+from loctex.snapshot import ROW, Item, Rows, Snapshot, Split
 
 BLOCK = 16  # row groups whose images are mixed: 1,024 images, 30 MB
 AT_ONCE = 8  # row groups being fetched
@@ -47,18 +49,22 @@ def open_streamed(url: str) -> Snapshot:
 
 
 class StreamedSnapshot(Snapshot):
-    """A snapshot whose splits are streamed."""
+    """A snapshot whose splits are streamed from `url`."""
+
+    def __init__(self, url: str, manifest: dict[str, Any]) -> None:
+        super().__init__(Path(url), manifest)  # its name is the folder's there too
+        self.url = url
 
     def _open_split(self, name: str) -> "StreamedSplit":
         shards = self.manifest["shards"][name]
-        files = [f"{self.path}/data/{shard['file']}" for shard in shards]
+        files = [f"{self.url}/data/{shard['file']}" for shard in shards]
         return StreamedSplit(
             name, files, [shard["rows"] for shard in shards], self.manifest["rows_per_group"]
         )
 
 
-class StreamedSplit(Sequence[Item]):
-    """The images of one split, by number, in row groups of `size` rows; loctex.snapshot.Split."""
+class StreamedSplit(Split):
+    """The images of one split, by number, in row groups of `size` rows."""
 
     def __init__(self, name: str, files: Sequence[str], rows: Sequence[int], size: int) -> None:
         self.name, self._files = name, files
@@ -75,10 +81,7 @@ class StreamedSplit(Sequence[Item]):
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def __getitem__(self, index: int) -> Item:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
-        index = int(index) % len(self)
+    def _item(self, index: int) -> Item:
         group = self._group(index)
         return self._fetch(group).result().item(index - int(self._starts[group]))
 
@@ -105,12 +108,8 @@ class StreamedSplit(Sequence[Item]):
             blocks.append(random.permutation(np.concatenate(rows)))
         return np.concatenate(blocks)
 
-    def num_narratives(self, index: int) -> int:
-        """How many narratives the image has."""
-        return int(self._num_narratives[index])
-
     def captions(self) -> Iterator[str]:
-        """All captions, image by image; of the files, only their captions are read."""
+        # of the files, only their captions are read
         for shard in range(len(self._files)):
             for batch in self._columns(shard, "narratives.list.element.caption"):
                 yield from batch.column(0).flatten().field("caption").to_pylist()

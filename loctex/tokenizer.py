@@ -40,9 +40,8 @@ def train(captions: Iterable[str], size: int, max_tokens: int) -> PreTrainedToke
         show_progress=False,
     )
     tokenizer.train_from_iterator(captions, trainer)
-    start, end = (
-        (SPECIAL[n], tokenizer.token_to_id(SPECIAL[n])) for n in ("bos_token", "eos_token")
-    )
+    numbers = tokenizer.get_vocab()
+    start, end = ((SPECIAL[name], numbers[SPECIAL[name]]) for name in ("bos_token", "eos_token"))
     tokenizer.post_processor = processors.RobertaProcessing(end, start)  # trims offsets
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_max_length=max_tokens, padding_side="right", **SPECIAL

@@ -19,7 +19,7 @@ def microseconds(seconds: np.ndarray) -> np.ndarray:
 
 def cut(strokes: Strokes, start: float, end: float) -> tuple[np.ndarray, ...]:
     """The parts of each stroke recorded in [start, end] seconds; empty parts are left out."""
-    first, last = microseconds([start, end])
+    first, last = microseconds(np.array([start, end]))
     parts = []
     for stroke in strokes:
         t = microseconds(stroke[:, 2])
@@ -82,8 +82,9 @@ def mass_box(maps: np.ndarray, share: float = 0.5) -> np.ndarray:
     needed = (held < share * held[:, -1:]).sum(axis=1, keepdims=True)
     chosen = np.zeros(flat.shape, dtype=bool)
     np.put_along_axis(chosen, order, np.arange(h * w) <= needed, axis=1)
-    chosen = chosen.reshape(-1, h, w)
-    columns, rows = chosen.any(axis=1), chosen.any(axis=2)
+    cells = chosen.reshape(-1, h, w)
+    columns = np.asarray(cells.any(axis=1))
+    rows = np.asarray(cells.any(axis=2))
     boxes = np.stack(
         (
             columns.argmax(axis=1) / w,

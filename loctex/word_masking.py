@@ -3,8 +3,6 @@
 Of the words chosen, 80 % become the mask token, 10 % other words, 10 % stay (BERT; METHOD 2).
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
 MASKED, REPLACED = 0.8, 0.1  # shares of the chosen words; the rest stays
@@ -17,7 +15,7 @@ def hide_words(
     random: np.random.Generator,
     *,
     mask: int,
-    vocabulary: Sequence[int],
+    vocabulary: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(T,) tokens and the number of each one's word (-1: none) -> hidden tokens and their places.
 

@@ -116,6 +116,7 @@ def _row(word: str, span: words.Span, place: np.ndarray, **score: float) -> dict
 def _in_cells(region: Region, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """The cells whose choice is a hit, and the share of each that is covered."""
     if region.rle is None:
+        assert region.box is not None  # a region has one or the other
         return metrics.box_cells(region.box, grid), metrics.box_cover(region.box, grid)
     mask = region.mask(*region.rle["size"])
     return metrics.mask_cells(mask, grid), metrics.mask_cover(mask, grid)

@@ -98,7 +98,8 @@ def token_windows(
     bounds = word_windows[..., None, :, :]
     start = np.where(covers, bounds[..., 0], np.inf).min(axis=-1, initial=np.inf)
     end = np.where(covers, bounds[..., 1], -np.inf).max(axis=-1, initial=-np.inf)
-    return np.where(covers.any(axis=-1)[..., None], np.stack((start, end), axis=-1), np.nan)
+    is_covered = np.asarray(covers.any(axis=-1))
+    return np.where(is_covered[..., None], np.stack((start, end), axis=-1), np.nan)
 
 
 def overlaps(first: np.ndarray | Sequence[Span], second: np.ndarray | Sequence[Span]) -> np.ndarray:

@@ -6,6 +6,7 @@ backbone and pyramid they learn and keep statistics (METHOD section 4), as VirTe
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,12 +68,13 @@ def build(
 
 def every_stage(backbone: Backbone) -> Backbone:
     """The same weights, with all maps from stride 4 on."""
-    found = [stage["reduction"] for stage in backbone.stages.feature_info.info]
-    strides = [stride for stride in found if stride >= FINEST]
+    stages: Any = backbone.stages
+    all_strides = [stage["reduction"] for stage in stages.feature_info.info]
+    strides = [stride for stride in all_strides if stride >= FINEST]
     if strides != [FINEST * 2**k for k in range(len(strides))] or len(strides) < 2:
         raise ValueError(
-            f"{backbone.name} has maps of strides {', '.join(map(str, found))}; a feature pyramid "
-            "needs 4, 8, 16 ...: take a ResNet or another convolutional backbone"
+            f"{backbone.name} has maps of strides {', '.join(map(str, all_strides))}; a feature "
+            "pyramid needs 4, 8, 16 ...: take a ResNet or another convolutional backbone"
         )
     whole = Backbone(name=backbone.name, num_scales=len(strides), options=backbone.options)
     whole.load_state_dict(backbone.state_dict())

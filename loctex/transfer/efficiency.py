@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from loctex import checkpoint, cli, distributed
 from loctex.runs import write_whole
@@ -113,9 +114,9 @@ def sentence(
     if needed <= counts[0]:
         return f"{name} with {counts[0]} labels, the fewest tried, reaches {other} with {most}."
     each = [labels_needed(row, counts, goal) for row in ours]
-    low = min(value for value in each if value is not None)
-    high = "more than all" if None in each else f"{max(each):.0f}"
-    spread = "" if len(ours) == 1 else f" ({low:.0f} to {high} over {len(ours)} draws)"
+    reached = [value for value in each if value is not None]
+    high = f"{max(reached):.0f}" if len(reached) == len(each) else "more than all"
+    spread = "" if len(ours) == 1 else f" ({min(reached):.0f} to {high} over {len(ours)} draws)"
     return f"{name} with {needed:.0f} labels{spread} equals {other} with {most}."
 
 
@@ -128,7 +129,7 @@ def evaluate(
     counts: Sequence[int] | None = None,
     num_seeds: int = SEEDS,
     skip_damaged: bool = False,
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
     has_progress: bool = False,
 ) -> dict:
     """The result, and under "subsets" the images of each draw. The second encoder is ours.

@@ -63,7 +63,9 @@ class Order(Sequence):
     def __len__(self) -> int:
         return self.steps - self.start
 
-    def __getitem__(self, number: int) -> list[tuple[int, bool]]:
+    def __getitem__(  # type: ignore[override]  # a loader asks for one batch at a time
+        self, number: int
+    ) -> list[tuple[int, bool]]:
         if not 0 <= number < len(self):
             raise IndexError(number)
         first = ((self.start + number) * self.num_ranks + self.rank) * self.batch

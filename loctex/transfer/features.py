@@ -82,6 +82,7 @@ def from_run(run: Path | str, checkpoint_name: str = "best") -> Encoder:
 def from_random(run: Path | str, checkpoint_name: str = "best", seed: int = 0) -> Encoder:
     """The same architecture as the run's, never trained."""
     config = LocTexConfig.from_pretrained(checkpoint.find(run, checkpoint_name))
+    assert isinstance(config, LocTexConfig)
     return _untrained(config.backbone, config.backbone_options, seed, _crop(config))
 
 
@@ -101,6 +102,8 @@ def from_timm(name: str) -> Encoder:
     if not timm.is_model(name):
         raise ValueError(f"timm has no model {name!r}; timm.list_models() names those it has")
     cfg = timm.get_pretrained_cfg(name)
+    if cfg is None:
+        raise ValueError(f"timm knows no weights for {name}; name a run, or another model")
     overlay = {"file": file or _cached_weights(name, cfg.hf_hub_id)}
     try:
         backbone = Backbone(
@@ -141,7 +144,7 @@ def extract(
     place = {mark: path for mark, path in zip(marks, paths, strict=True) if isinstance(mark, str)}
     content = hashlib.sha256("".join(sorted(place)).encode()).hexdigest()
     file = cache / f"{encoder.key[:16]}-{content[:16]}.npz"
-    known: dict[str, np.ndarray | ValueError] = _load(file)
+    known = _load(file)
     missing = {mark: path for mark, path in place.items() if mark not in known}
     found = _compute(encoder, list(missing.values()), device, has_progress)
     known |= dict(zip(missing, found, strict=True))
@@ -194,7 +197,7 @@ def _or_problem(function, *arguments):
         return error
 
 
-def _load(file: Path) -> dict[str, np.ndarray]:
+def _load(file: Path) -> dict[str, np.ndarray | ValueError]:
     if not file.exists():
         return {}
     with np.load(file) as arrays:

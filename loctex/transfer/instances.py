@@ -163,7 +163,9 @@ def outline(value: Any, photo: Photo) -> np.ndarray:
 
 
 def _photo(file: Path, item: Mapping, images: Path, annotations: Sequence[Mapping]) -> Photo:
-    name, width, height = item.get("file_name"), item.get("width"), item.get("height")
+    name: Any = item.get("file_name")
+    width: Any = item.get("width")
+    height: Any = item.get("height")
     if not isinstance(name, str) or not all(type(n) is int and n > 0 for n in (width, height)):
         raise ValueError(f"{file}: image {item['id']} needs file_name, width and height")
     return Photo(item["id"], images / name, width, height, tuple(annotations))

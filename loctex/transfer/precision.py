@@ -53,7 +53,7 @@ def score(instances: Instances, found: Sequence[Mapping[str, Any]]) -> dict[str,
 
     Fractions; -1 where the images hold nothing of a size. Everything is 0 without a detection.
     """
-    values = {}
+    values: dict[str, float] = {}
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
         truth = COCO()
         truth.dataset = _dataset(instances)

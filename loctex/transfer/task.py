@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from loctex.transfer import features
 from loctex.transfer.features import Encoder
@@ -64,7 +65,7 @@ def encode(
     *,
     least: int,
     skip_damaged: bool = False,
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
     has_progress: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, Task]:
     """The (N, C) float64 features of the training and the test images, and the task they are of.

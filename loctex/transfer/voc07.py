@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from loctex import checkpoint, cli, distributed
 from loctex.runs import write_whole
@@ -71,7 +72,7 @@ def evaluate(
     *,
     protocols: Sequence[str] = PROTOCOLS,
     skip_damaged: bool = False,
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
     num_jobs: int = -1,
     has_progress: bool = False,
 ) -> tuple[list[dict], Task]:

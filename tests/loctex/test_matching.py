@@ -108,8 +108,8 @@ def test_the_trace_dims_the_cells_it_passes_most_and_no_others():
     made.target[:, 2:4, 1, 2] = 3.0
     made.target[:, 2:4, 3, 0] = 1.0
     output = step.forward(model, made, wanted, (0,))
-    true = (output.hidden, made.tokens > 0, torch.ones(8, 16, 32))
-    dimmed = matching.dimmed(true, None, output, made, model, wanted)
+    cells = torch.ones(8, 16, 32)
+    dimmed = matching.dimmed(cells, None, output, made, model, wanted)
     share = dimmed.mean(-1).view(8, 4, 4)
     torch.testing.assert_close(share[:, 1, 2], torch.zeros(8))
     torch.testing.assert_close(share[:, 3, 0], torch.full((8,), 2 / 3))
@@ -137,12 +137,12 @@ def test_pairs_that_have_no_other_image_count_no_negatives():
     parts, found = run(model, wanted, made)
     assert all(torch.isfinite(g).all() for g in found.values())
     output = step.forward(model, made, wanted, (0,))
-    rows, is_valid = matching.negatives(
-        (output.hidden, made.tokens > 0, model.fusion.cells(output.last)), output, made, model
-    )
-    assert not is_valid.any() and len(rows) == 2
-    first = model.fusion(output.hidden, made.tokens > 0, model.fusion.cells(output.last), (4, 4))
-    want = losses.matching(model.fusion.matching(first.first), torch.zeros(2, 3, 2), is_valid) / 3
+    cells = model.fusion.cells(output.last)
+    true_pair = matching.FusionInput(output.hidden, made.tokens > 0, cells)
+    inputs, is_valid = matching.negatives(true_pair, output, made, model)
+    assert not is_valid.any() and len(inputs) == 2
+    fused = model.fusion(output.hidden, made.tokens > 0, model.fusion.cells(output.last), (4, 4))
+    want = losses.matching(model.fusion.matching(fused.start), torch.zeros(2, 3, 2), is_valid) / 3
     torch.testing.assert_close(parts["loss_matching"], want.detach())
 
 

@@ -56,7 +56,7 @@ def slow_grad_cam(encoder, hidden, is_token, features) -> torch.Tensor:
 def test_grad_cam_equals_an_independent_computation_and_keeps_the_words(gradcam_layer):
     encoder, (hidden, is_token, features) = fusion_encoder(gradcam_layer=gradcam_layer), pairs()
     fused = encoder(hidden, is_token, encoder.cells(features), GRID, is_inspected=True)
-    found = grad_cam(encoder.matching(fused.first)[:, 1], fused.weights)
+    found = grad_cam(encoder.matching(fused.start)[:, 1], fused.weights)
     assert found.shape == (5, 6, 12) and not found.requires_grad
     want = slow_grad_cam(encoder, hidden, is_token, features)
     torch.testing.assert_close(found, want, atol=1e-9, rtol=1e-5)
@@ -80,7 +80,7 @@ def score_with(encoder, given, place, change) -> float:
         layer.output.register_forward_pre_hook(moved),
     ]
     with torch.no_grad():
-        score = encoder.matching(encoder(*given, GRID).first)[pair, 1]
+        score = encoder.matching(encoder(*given, GRID).start)[pair, 1]
     for handle in handles:
         handle.remove()
     return float(score)
@@ -90,7 +90,7 @@ def test_the_gradient_of_grad_cam_equals_finite_differences_of_the_matching_scor
     encoder, (hidden, is_token, features) = fusion_encoder(), pairs()
     given = (hidden, is_token, encoder.cells(features).detach())
     fused = encoder(*given, GRID, is_inspected=True)
-    score = encoder.matching(fused.first)[:, 1]
+    score = encoder.matching(fused.start)[:, 1]
     (gradient,) = torch.autograd.grad(score.sum(), fused.weights, retain_graph=True)
     for place in [(0, 1, 2, 3), (3, 3, 0, 11), (4, 0, 3, 5)]:
         slope = score_with(encoder, given, place, 1e-5) - score_with(encoder, given, place, -1e-5)
@@ -109,7 +109,7 @@ def test_grad_cam_leaves_every_grad_as_it_was_and_the_graph_for_the_loss():
         for parameter in encoder.parameters():
             parameter.grad = torch.full_like(parameter, 0.5)
         features.grad = torch.full_like(features, 0.5)
-        score = encoder.matching(fused.first)[:, 1]
+        score = encoder.matching(fused.start)[:, 1]
         if asks:
             grad_cam(score, fused.weights)
             everything = [*encoder.parameters(), features]
@@ -125,7 +125,7 @@ def test_in_the_last_layer_only_the_first_token_would_have_a_map():
     """Why Grad-CAM reads a layer below the last."""
     encoder, (hidden, is_token, features) = fusion_encoder(gradcam_layer=3), pairs()
     fused = encoder(hidden, is_token, encoder.cells(features), GRID, is_inspected=True)
-    found = grad_cam(encoder.matching(fused.first)[:, 1], fused.weights)
+    found = grad_cam(encoder.matching(fused.start)[:, 1], fused.weights)
     assert float(found[:, 0].max()) > 0 and float(found[:, 1:].abs().max()) == 0
 
 

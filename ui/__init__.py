@@ -1,0 +1,1 @@
+"""The studio: the Gradio app and its tabs. May import everything of ours."""
