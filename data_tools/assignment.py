@@ -9,6 +9,7 @@ simulated ones take no place, and neither do rejected ones.
 """
 
 import time
+from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, exists, func, insert, or_, select, update
 
@@ -17,7 +18,9 @@ from data_tools.queries import is_done_by
 
 HOLD = 30 * 60  # seconds for which an image is in the hands of who opened it
 HOLD_DRAFT = 24 * 3600  # seconds for which an unsent draft keeps its image
-_LOCK = {"key_share": True}  # rows that point to the image may be inserted meanwhile: no deadlock
+_LOCK: dict[str, Any] = {
+    "key_share": True
+}  # rows that point to the image may be inserted meanwhile: no deadlock
 
 
 def hand_out(
@@ -119,17 +122,17 @@ def _hold(connection: Connection, image_row_id: int, annotator_id: int, until: f
         connection.execute(insert(db.claims).values(**key, expires=until))
 
 
-def _mark(connection: Connection, images: object) -> None:
+def _mark(connection: Connection, images: Any) -> None:
     is_wanted = or_(_overlap_of() == 0, _num_people() < _overlap_of())
     connection.execute(update(db.images).where(images).values(is_wanted=is_wanted))
 
 
-def _overlap_of() -> object:
+def _overlap_of() -> Any:
     where = db.collections.c.id == db.images.c.collection_id
     return select(db.collections.c.overlap).where(where).correlate(db.images).scalar_subquery()
 
 
-def _num_people() -> object:
+def _num_people() -> Any:
     """People of this studio whose narrative of the image stands."""
     n = db.narratives.c
     query = select(func.count(n.annotator_id.distinct())).where(
@@ -140,7 +143,7 @@ def _num_people() -> object:
     return query.correlate(db.images).scalar_subquery()
 
 
-def _num_claims(annotator_id: int) -> object:
+def _num_claims(annotator_id: int) -> Any:
     """Others who hold the image now and have not described it."""
     c, n = db.claims.c, db.narratives.c
     has_described = exists().where(

@@ -121,7 +121,8 @@ def _add_tables(tar: tarfile.TarFile, source: Database) -> int:
         for table in metadata.sorted_tables:
             if not table.name.startswith(INDEX):
                 few = {"yield_per": ROWS}  # bodies may be many gigabytes
-                rows = connection.execute(select(table), execution_options=few).mappings()
+                result = connection.execute(select(table), execution_options=few)
+                rows = (dict(row) for row in result.mappings())
                 count += _add(tar, f"{TABLES}{table.name}.jsonl", rows)
     return count
 

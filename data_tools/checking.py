@@ -45,7 +45,7 @@ class Part:
 def read_part(path: Path, images: Path | None, span: Span) -> Part:
     """Check the lines that begin in this span of the file; with a folder, their pictures too."""
     part = Part(num_bytes=(span[1] or 0) - span[0])
-    look = cache(partial(_picture_problem, images))  # as often as not, a picture is shown twice
+    look = cache(_picture_problem)  # as often as not, a picture is shown twice
     for number, place, text in lines.read(path, *span):
         if part.num_records == MOST and span[1] is not None:
             part.num_bytes, part.rest = place - span[0], (place, span[1])
@@ -56,11 +56,12 @@ def read_part(path: Path, images: Path | None, span: Span) -> Part:
         part.num_records += 1
         try:
             key = _key(text)
-            if images is not None and (problem := look(*key)):
+            if images is not None and (problem := look(images, *key)):
                 raise ValueError(problem)
         except ValueError as error:
             part.problems.append((number, str(error)))
         else:
+            assert text is not None  # _key refuses a line that is too long
             digest = hashlib.blake2b(text, digest_size=16).digest()
             part.found.append((number, key, place, digest))
     return part

@@ -80,6 +80,10 @@ class Report:
 # --- simulated narratives
 
 
+# a caption, and what its characters [start, end) name
+Naming = tuple[str, Sequence[tuple[int, int, Sequence[Instance]]]]
+
+
 def simulate(
     labels: Labels, captions: Sequence[str], seed: int, settings: NarratorSettings = PHOTOGRAPHS
 ) -> tuple[list[Narrative], list[dict[str, Any]]]:
@@ -89,34 +93,43 @@ def simulate(
     """
     name = f"{labels.dataset_id}/{labels.image_id}".encode()
     rng = np.random.default_rng([seed, zlib.crc32(name)])
-    told = []
+    told: list[Naming] = []
     groups = gather(labels.instances, rng)
     if groups:
         text, namings = unmarked(Wording(groups, rng).caption())
-        told.append((text, [(a, b, groups[k].instances) for a, b, k in namings]))
+        told.append((text, [(start, end, groups[k].instances) for start, end, k in namings]))
     for text in dict.fromkeys(" ".join(caption.split()) for caption in captions):
         told.append((text, _named(text, labels.instances)))
-    narratives, lines = [], []
-    for caption, namings in told:
-        known = [(a, b, _region(things, labels)) for a, b, things in namings]
-        known = [(a, b, region) for a, b, region in known if region]
-        if not known:
+
+    narratives: list[Narrative] = []
+    lines: list[dict[str, Any]] = []
+    key = {"dataset_id": labels.dataset_id, "image_id": labels.image_id}
+    for caption, mentioned in told:
+        regions = []
+        for start, end, things in mentioned:
+            region = _region(things, labels)
+            if region is not None:
+                regions.append((start, end, region[0]))
+                lines.append(key | {"caption": caption, "start": start, "end": end} | region[1])
+        if not regions:
             continue
-        regions = [(a, b, points) for a, b, (points, _) in known]
         words, strokes = narrate(cut(caption, regions), rng, settings)
-        key = {"dataset_id": labels.dataset_id, "image_id": labels.image_id}
         narratives.append(
-            Narrative(**key, annotator_id=ANNOTATOR, caption=caption, words=words, strokes=strokes)
+            Narrative(
+                dataset_id=labels.dataset_id,
+                image_id=labels.image_id,
+                annotator_id=ANNOTATOR,
+                caption=caption,
+                words=words,
+                strokes=strokes,
+            )
         )
-        lines += [
-            key | {"caption": caption, "start": a, "end": b} | place for a, b, (_, place) in known
-        ]
     return narratives, lines
 
 
 def _named(caption: str, labeled: Sequence[Instance]) -> list[tuple[int, int, Sequence[Instance]]]:
     """What a person's caption names for certain: the only one of a category, or all of them."""
-    namings = []
+    namings: list[tuple[int, int, Sequence[Instance]]] = []
     for start, end, category, is_plural in mentions(caption, {thing.name for thing in labeled}):
         things = [thing for thing in labeled if thing.name == category]
         if is_plural or (len(things) == 1 and not things[0].is_crowd):

@@ -117,8 +117,10 @@ class Database:
     def file(self) -> Path | None:
         """The file of an SQLite database; None for PostgreSQL, and in memory."""
         url = self._engine.url
-        is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
-        return Path(url.database) if is_file else None
+        is_sqlite = url.get_backend_name() == "sqlite"
+        if not is_sqlite or not url.database or url.database == ":memory:":
+            return None
+        return Path(url.database)
 
     def _migrate(self, revision: str) -> None:
         settings = migrations()

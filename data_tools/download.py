@@ -39,7 +39,7 @@ class Item:
 
     url: str
     path: Path
-    check: Callable[[Path], None] = lambda path: None
+    check: Callable[[Path], object] = lambda path: None
 
 
 @dataclass(frozen=True)

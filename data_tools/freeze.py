@@ -157,9 +157,9 @@ class _Freeze:
                     elif result is None:
                         unchanged.add(key)
                     else:
-                        jpeg, *facts = result
-                        self.spooled[key] = Spooled(place, self.spool.write(jpeg), *facts)
-                        place += len(jpeg)
+                        num_bytes = self.spool.write(result.jpeg)
+                        self.spooled[key] = Spooled(place, num_bytes, *result[1:])
+                        place += num_bytes
         self.spool.flush()
         return unchanged
 
@@ -241,8 +241,9 @@ class _Freeze:
         return [entry.tell() for entry in self.entries[key]]
 
     def _spooled(self, key: Key) -> Picture:
-        start, num_bytes, *facts = self.spooled[key]
-        return Picture(os.pread(self.spool.fileno(), num_bytes, start), *facts)
+        entry = self.spooled[key]
+        jpeg = os.pread(self.spool.fileno(), entry.num_bytes, entry.start)
+        return Picture(jpeg, *entry[2:])
 
     def _manifest(self, files: dict[str, list[Path]], num_reused: int) -> dict[str, Any]:
         order = {split: number for number, split in enumerate(SPLITS)}

@@ -79,7 +79,9 @@ def gather(instances: Sequence[Instance], rng: np.random.Generator) -> list[Grou
     """What is worth naming, the largest first; empty where everything is tiny."""
     told = [thing for thing in instances if area(thing.box) >= SMALLEST]
     tiny = {thing.name for thing in instances if area(thing.box) < SMALLEST}
-    largest = max((thing.box for thing in told), key=area, default=None)
+    if not told:
+        return []
+    largest = max((thing.box for thing in told), key=area)
     gathered = defaultdict(list)
     for thing in told:
         is_small = area(thing.box) < FAR * area(largest)
@@ -140,7 +142,7 @@ class Wording:
 
     def pick(self, options: Sequence[T]) -> T:
         """One of the options."""
-        return options[self.rng.integers(len(options))]
+        return options[int(self.rng.integers(len(options)))]
 
     def verb(self, k: int) -> str:
         """is or are, after group k."""

@@ -78,7 +78,8 @@ def inside(narrative: Narrative, regions: Sequence[dict[str, Any]]) -> np.ndarra
         if is_said.any():
             t, box = points[:, 2], np.array(region["box"])
             said = points[(t >= times[is_said, 0].min()) & (t <= times[is_said, 1].max()), :2]
-            result.append(((said >= box[:2]) & (said <= box[2:])).all(axis=1))
+            is_inside = (said >= box[:2]) & (said <= box[2:])
+            result.append(np.asarray(is_inside.all(axis=1)))
     return np.concatenate(result)
 
 

@@ -158,5 +158,5 @@ def _holdings(connection: Connection, annotator_id: int) -> Holdings:
     d = db.drafts.c
     drafts = connection.scalars(select(d.take_id).where(d.annotator_id == annotator_id)).all()
     skips = select(func.count()).where(db.skips.c.annotator_id == annotator_id)
-    num_skips = connection.scalar(skips)
+    num_skips = connection.scalar(skips) or 0
     return Holdings(annotator_id, narratives, voices, takes, list(drafts), num_skips)

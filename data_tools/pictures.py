@@ -63,5 +63,5 @@ def shrink(image: np.ndarray, short_side: int, quality: int) -> bytes:
 def extension(data: bytes) -> str:
     """.jpg, .png, ... of an image that decode_image accepted; what its name said may be wrong."""
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        kind = image.format.lower()
+        kind = (image.format or "").lower()
     return ".jpg" if kind in ("jpeg", "mpo") else f".{kind}"

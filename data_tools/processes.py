@@ -19,7 +19,9 @@ def _end_with_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches them too: no traceback of each
 
     def watch() -> None:
-        parent_process().join()
+        parent = parent_process()
+        assert parent is not None  # this runs in a child
+        parent.join()
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()

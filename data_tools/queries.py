@@ -12,14 +12,16 @@ from data_tools.rows import Collection, NarrativeRow, moment
 def counted_collections() -> Select:
     """All collections by name, as rows.Collection; counts come from the indexes, in one pass."""
     i, n, c = db.images.c, db.narratives.c, db.collections.c
-    images = select(i.collection_id, func.count().label("num_images")).group_by(i.collection_id)
-    narratives = select(
+    count_images = select(i.collection_id, func.count().label("num_images"))
+    count_narratives = select(
         n.collection_id,
         func.count().label("num_narratives"),
         func.count(case((n.num_points > 0, 1))).label("num_with_trace"),
         func.sum(n.num_words).label("num_words"),
-    ).group_by(n.collection_id)
-    images, narratives = images.subquery(), narratives.subquery()
+    )
+    images = count_images.group_by(i.collection_id).subquery()
+    narratives = count_narratives.group_by(n.collection_id).subquery()
+
     counts = [func.coalesce(column, 0).label(column.name) for column in narratives.c[1:]]
     own = [c[f.name] for f in fields(Collection) if f.name in c]
     return (

@@ -83,7 +83,7 @@ class Reviews:
             r.narrative_id, r.reviewer_id, r.verdict, r.reason, r.before, r.created
         ).where(r.narrative_id == narrative_id)
         rows = self._database.all(query.order_by(r.id))
-        return [Review(*row[:-1], created=moment(row.created)) for row in rows]
+        return [Review(**dict(row._mapping) | {"created": moment(row.created)}) for row in rows]
 
 
 def _judge(

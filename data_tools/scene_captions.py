@@ -61,7 +61,7 @@ class Wording:
         self.centers, self.size, self.ground, self.rng = centers, size, ground, rng
         self.order = rng.permutation(len(centers)).tolist()
         ranked = np.argsort(sides)
-        self.adjectives = dict.fromkeys(self.order, ("",))
+        self.adjectives: dict[int, tuple[str, ...]] = dict.fromkeys(self.order, ("",))
         if sides[ranked[-1]] > 1.2 * sides[ranked[-2]]:
             self.adjectives[ranked[-1]] = ("", "big ", "large ")
         if sides[ranked[0]] < sides[ranked[1]] / 1.2:
@@ -80,7 +80,7 @@ class Wording:
 
     def pick(self, options: Sequence[T]) -> T:
         """One of the options."""
-        return options[self.rng.integers(len(options))]
+        return options[int(self.rng.integers(len(options)))]
 
     def a(self, k: int) -> str:
         """A first mention of thing k."""

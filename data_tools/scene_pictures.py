@@ -41,7 +41,7 @@ def draw_size(rng: np.random.Generator) -> tuple[int, int]:
 
 def distance(first: tuple[int, int, int], second: tuple[int, int, int]) -> float:
     """How different two RGB colors look (CIE Lab, about 2 is just visible)."""
-    lab = cv2.cvtColor(np.float32([[first, second]]) / 255, cv2.COLOR_RGB2LAB)[0]
+    lab = cv2.cvtColor(np.array([[first, second]], np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
     return float(np.linalg.norm(lab[0] - lab[1]))
 
 
@@ -67,8 +67,8 @@ def texture(
         shade = 0.9 * cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     strength = rng.uniform(9, 16)
     grain = 8 * cv2.GaussianBlur(rng.standard_normal((height, width), np.float32), (0, 0), 0.7)
-    flat = np.float32(np.array(color) + rng.uniform(-6, 6, 3))
-    return flat + np.float32(strength * shade + grain)[..., None]
+    flat = (np.array(color) + rng.uniform(-6, 6, 3)).astype(np.float32)
+    return flat + (strength * shade + grain).astype(np.float32)[..., None]
 
 
 def places(
@@ -142,6 +142,6 @@ def paint(
     light = 14 * ((center[0] - x0 - x) + (center[1] - y0 - y)) / side  # from the top left
     grain = 3 * rng.standard_normal(near.shape, np.float32)
     rim = 30 * (cv2.erode(near, np.ones((3, 3), np.uint8)) < 128)
-    body = np.float32(color) + rng.uniform(-8, 8, 3) + (light + grain - rim)[..., None]
+    body = np.array(color, np.float32) + rng.uniform(-8, 8, 3) + (light + grain - rim)[..., None]
     part += cover * (body.astype(np.float32) - part)
     return alpha > 127

@@ -113,9 +113,13 @@ def narrated(
     height, width = things[0].mask.shape
     centers, sides = (np.array([getattr(t, name) for t in things]) for name in ("center", "side"))
     template = Wording(centers, sides, (width, height), ground, rng).template()
-    texts, targets, lines, named = [], [], [], set()
+    texts: list[str] = []
+    targets: list[np.ndarray | None] = []
+    lines: list[dict] = []
+    named: set[str] = set()
     for plain, marked, stop in re.findall(r"([^{}]+)|\{([^}]*)\}([,.:]*)", template):
-        text, target = (marked or plain).strip(), None
+        text = (marked or plain).strip()
+        target: np.ndarray | None = None
         if marked.isdigit():
             thing = things[int(marked)]
             text, target = called(thing, things, marked in named, rng), mask_region(thing.mask)
@@ -175,7 +179,8 @@ def write(
         raise ValueError(f"seed: must be 0 or more, got {seed}")
     if not 1 <= count <= PER_SEED:
         raise ValueError(f"count: must be within 1 and {PER_SEED}, got {count}")
-    images, lines = Path(to) / "images", []
+    images = Path(to) / "images"
+    lines: list[str] = []
     images.mkdir(parents=True, exist_ok=True)
 
     def narratives():

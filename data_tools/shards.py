@@ -201,9 +201,9 @@ def _made(shard: Shard, pool: Executor | None) -> Iterator[tuple[Sequence[Key], 
 
 
 def _table(keys: Sequence[Key], pictures: Sequence[Picture], made: Made) -> pa.Table:
-    columns = [*zip(*keys, strict=True)]
+    columns: list[Sequence[Any]] = [*zip(*keys, strict=True)]
     columns += [[p.width for p in pictures], [p.height for p in pictures]]
-    columns += [[p.jpeg for p in pictures]]
+    columns.append([p.jpeg for p in pictures])
     arrays = [pa.array(c, f.type) for c, f in zip(columns, list(ROW)[:5], strict=True)]
     return pa.Table.from_arrays([*arrays, made.narratives], schema=ROW)
 

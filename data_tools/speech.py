@@ -12,7 +12,7 @@ import math
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate, groupby, pairwise
@@ -190,7 +190,7 @@ def _aligned_gaps(
     return result
 
 
-def _runs(num: int, found: dict[int, _Heard]) -> list[tuple[int, int]]:
+def _runs(num: int, found: Container[int]) -> list[tuple[int, int]]:
     """[first, last) of each run of indices below num that are not in found."""
     groups = groupby(range(num), key=lambda i: i in found)
     runs = [list(indices) for is_found, indices in groups if not is_found]
@@ -209,10 +209,10 @@ def _fill(
             confidence = sum(part.confidence for part in parts) / (high - low)
             words[i] = SpokenWord(texts[i], parts[0].start, parts[-1].end, confidence)
     for first, last in _runs(len(texts), words):
-        low = words[first - 1].end if first else 0.0
-        high = words[last].start if last < len(texts) else length
+        begin = words[first - 1].end if first else 0.0
+        end = words[last].start if last < len(texts) else length
         shares = np.cumsum([0, *(len(text) for text in texts[first:last])])
-        times = low + max(0.0, high - low) * shares / shares[-1]
+        times = begin + max(0.0, end - begin) * shares / shares[-1]
         for i, (start, end) in enumerate(pairwise(times.tolist()), first):
             words[i] = SpokenWord(texts[i], start, end, 0.0, is_guessed=True)
     return _in_order([words[i] for i in range(len(texts))])
@@ -264,7 +264,7 @@ def transcribe(voice: np.ndarray | Path, checkpoint: Path) -> str:
 def spoken_form(text: str) -> list[str]:
     """What is said for one typed word: "2nd," -> ["second"], "blue-green" -> ["blue", "green"]."""
     pieces = re.findall(r"\d+(?:,\d{3})+|\d+(?:st|nd|rd|th)?|[^\W\d_]+(?:['’][^\W\d_]+)*", text)
-    words = []
+    words: list[str] = []
     for piece in pieces:
         plain = piece.lower().replace("’", "'").replace(",", "")
         words += spelled(plain) if plain[0].isdigit() else [plain]

@@ -234,7 +234,8 @@ class Store:
         """How many images want people, and the annotator neither narrated nor skipped them."""
         query = images_of(collection_id).where(db.images.c.is_wanted, ~is_done_by(annotator_id))
         count = select(func.count()).select_from(query.order_by(None).subquery())
-        return self._database.first(count)[0]
+        row = self._database.first(count)
+        return row[0] if row else 0
 
     def skip(self, image_row_id: int, annotator_id: int, reason: str = "") -> None:
         """Do not ask this annotator for this image again."""
@@ -348,7 +349,7 @@ class Store:
         d = db.drafts.c
         query = select(d.take_id, d.image_row_id, d.body, d.saved)
         rows = self._database.all(query.where(d.annotator_id == annotator_id).order_by(d.saved))
-        return [Draft(*row[:-1], saved=moment(row.saved)) for row in rows]
+        return [Draft(row.take_id, row.image_row_id, row.body, moment(row.saved)) for row in rows]
 
     def drop_draft(self, take_id: str) -> None:
         self._database.write(lambda c: c.execute(delete(db.drafts).filter_by(take_id=take_id)))

@@ -1,5 +1,7 @@
 """The tables of a workspace's database. Changing one takes a new file in migrations/versions."""
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -28,8 +30,12 @@ metadata = MetaData(
 )
 FIRST_ANNOTATOR = 1_000_000  # the public files number theirs from 0: nobody here is one of them
 _ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows only under INTEGER
-_WHERE = ("sqlite_where", "postgresql_where")  # of an index of some rows
-_NEVER_REUSED = {"sqlite_autoincrement": True}  # else the id of a deleted last row comes again
+_FLAGGED: dict[str, Any] = {  # an index of some rows
+    name: text("flags <> ''") for name in ("sqlite_where", "postgresql_where")
+}
+_NEVER_REUSED: dict[str, Any] = {
+    "sqlite_autoincrement": True
+}  # else the id of a deleted last row comes again
 
 
 def _to(column: str) -> ForeignKey:
@@ -93,7 +99,7 @@ narratives = Table(  # the words of its captions are indexed too: data_tools/sea
     Index(None, "collection_id", "status", "id"),
     Index(None, "collection_id", "annotator_id", "id"),
     Index(None, "collection_id", "num_points", "num_words"),  # for the counts
-    Index(None, "collection_id", "id", "flags", **dict.fromkeys(_WHERE, text("flags <> ''"))),
+    Index(None, "collection_id", "id", "flags", **_FLAGGED),
     Index(None, "image_row_id", "annotator_id"),
     Index(None, "annotator_id", "id"),
     **_NEVER_REUSED,

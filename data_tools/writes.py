@@ -135,4 +135,6 @@ def save_draft(connection: Connection, take_id: str, values: Values) -> None:
 
 
 def _insert(connection: Connection, table: Table, values: Values) -> int:
-    return connection.execute(insert(table).values(values)).inserted_primary_key[0]
+    key = connection.execute(insert(table).values(values)).inserted_primary_key
+    assert key is not None  # each of our tables has one
+    return key[0]

@@ -1,5 +1,7 @@
 """Collections, images, narratives and their bodies, annotators, skips, drafts."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -39,7 +41,7 @@ def upgrade() -> None:
     op.create_index("ix_drafts_annotator_id", "drafts", ["annotator_id"])
 
 
-def _link(column: str, table: str, of: str, **options: bool) -> sa.Column:
+def _link(column: str, table: str, of: str, **options: Any) -> sa.Column:
     key = sa.ForeignKey(f"{table}.id", name=f"fk_{of}_{column}", ondelete="CASCADE")
     return sa.Column(column, ID, key, **options)
 

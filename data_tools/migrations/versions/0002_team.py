@@ -1,5 +1,7 @@
 """A team: how many people describe each image, who holds which, and what reviewers said."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -55,6 +57,6 @@ def upgrade() -> None:
     op.create_index("ix_reviews_reviewer_id", "reviews", ["reviewer_id"])
 
 
-def _link(column: str, table: str, of: str, **options: bool) -> sa.Column:
+def _link(column: str, table: str, of: str, **options: Any) -> sa.Column:
     key = sa.ForeignKey(f"{table}.id", name=f"fk_{of}_{column}", ondelete="CASCADE")
     return sa.Column(column, ID, key, **options)
