@@ -147,6 +147,9 @@ def resume(workspace: Path, run: Run, checkpoint: str = "last") -> None:
         raise ValueError(
             f"run {run.name!r} is {run.state}; only a stopped or failed one is resumed"
         )
+    names = ["last", "best", *(folder.name for folder in run.checkpoints.glob("step-*"))]
+    if checkpoint not in names:  # it may come from a browser, and becomes a word of the command
+        raise ValueError(f"run {run.name!r} has no checkpoint {checkpoint[:40]!r} any more")
     words = with_option(_command_of(run).words, "--resume")
     if (run.path / "last").exists():
         words += () if checkpoint == "last" else (checkpoint,)

@@ -52,6 +52,8 @@ def command(workspace: Workspace, model: str, format: str) -> tuple[Run, Command
     one that this format has no place for."""
     if not model:
         raise ValueError("Choose a model.")
+    if format not in dict(FORMATS):
+        raise ValueError(f"There is no format {format[:20]!r}; choose one from the list.")
     chosen = Path(model)
     if format in TORCHVISION and _has_own_layers(chosen):
         raise ValueError(

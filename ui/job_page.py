@@ -18,7 +18,7 @@ from loctex.runs import Run
 from ui.components import static
 from ui.evaluations import newest_first
 from ui.run_view import log_text
-from ui.workspace import Workspace
+from ui.workspace import Workspace, look_up
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 ACTION: dict[str, Any] = {"scale": 0, "min_width": 220}
@@ -200,7 +200,8 @@ class JobTab:
         self.stop.click(self._stop, self.selected, None, **QUIET).then(**show, **QUIET)
 
     def job(self, name: str) -> Run:
-        return Run(self.root / "runs" / name)
+        """The job of this name, which may come from a browser. ValueError: there is none."""
+        return Run(look_up(self.root / "runs", name, self.noun))
 
     def _newest(self) -> str:
         """The job to show first: one at work, else the newest."""
@@ -229,7 +230,10 @@ class JobTab:
         return [job.name, {}, problem(""), secrets.token_hex(8)]
 
     def _stop(self, selected: str) -> None:
-        jobs.stop(self.root, self.job(selected))
+        try:
+            jobs.stop(self.root, self.job(selected))
+        except (ValueError, OSError) as error:
+            raise gr.Error(str(error), print_exception=False) from error
 
     def look(self, selected: str) -> dict[str, Any]:
         """All that the page shows of the jobs, by part."""

@@ -144,7 +144,7 @@ class RunPage:
         def act(request: gr.Request, selected: str, *more: Any) -> None:
             try:
                 self.workspace.demand("admin", request.username)
-                action(Run(self.workspace.runs_dir / selected), *more)
+                action(self.workspace.run(selected), *more)
             except (ValueError, OSError) as error:
                 raise gr.Error(str(error), print_exception=False) from error
 
@@ -184,7 +184,7 @@ class RunPage:
         """The updates of what can be done in a state."""
         can_resume = is_job and state in ("stopped", "failed")
         is_at_rest = state not in ("waiting", "running", "stopping")
-        steps = run_view.progress(Run(self.workspace.runs_dir / name)).step
+        steps = run_view.progress(self.workspace.run(name)).step
         names = [value for _, value in checkpoints]
         return {
             self.stop: gr.update(
