@@ -8,6 +8,7 @@ to write and read that state: whoever but looks for a checkpoint does not wait f
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from loctex.momentum import MomentumEncoders
 
 STATE = "training.pt"
+_NAME = re.compile(r"step-[0-9]{8,15}")
 
 
 @dataclass
@@ -113,8 +115,8 @@ def save(
     if is_best or not (run / "best").exists():
         link(run, "best", folder)
     kept = {(run / name).resolve() for name in ("last", "best")}
-    for other in folder.parent.glob("step-*"):
-        is_kept = keep_every > 0 and other.suffix != ".tmp" and _step(other) % keep_every == 0
+    for other in folders(run):
+        is_kept = keep_every > 0 and step_of(other) % keep_every == 0
         if other.resolve() not in kept and not is_kept:
             shutil.rmtree(other)
     return folder
@@ -123,14 +125,21 @@ def save(
 def rewind(run: Path, folder: Path) -> None:
     """Makes a checkpoint the last one: what was learned after it is dropped."""
     link(run, "last", folder)
-    if not (run / "best").exists() or _step((run / "best").resolve()) > _step(folder):
+    if not (run / "best").exists() or step_of((run / "best").resolve()) > step_of(folder):
         link(run, "best", folder)
-    for other in folder.parent.glob("step-*"):
-        if other.suffix != ".tmp" and _step(other) > _step(folder):
+    for other in folders(run):
+        if step_of(other) > step_of(folder):
             shutil.rmtree(other)
 
 
-def _step(folder: Path) -> int:
+def folders(run: Path) -> list[Path]:
+    """The whole checkpoints of a run by their steps; what is named otherwise is none."""
+    found = [path for path in (run / "checkpoints").glob("step-*") if _NAME.fullmatch(path.name)]
+    return sorted(found, key=step_of)
+
+
+def step_of(folder: Path) -> int:
+    """200 of step-00000200."""
     return int(folder.name.removeprefix("step-"))
 
 

@@ -53,6 +53,14 @@ def kept(choices: list[tuple[str, str]], value: str | None) -> str | None:
     return value if value in known else next(iter(known), None)
 
 
+def line(command: Command | None) -> str:
+    """The command as a shell reads it; "" where there is none, why not where it is damaged."""
+    try:
+        return command.line if command else ""
+    except ValueError as error:
+        return f"It cannot be shown: {error}"
+
+
 def chip(state: str) -> str:
     return f"<span class='chip {state}'>{state}</span>"
 
@@ -246,7 +254,7 @@ class JobTab:
                 "status": self.show_status(job),
                 "state": self.state(job),
                 "log": log_text(job),
-                "command": command.line if command else "",
+                "command": line(command),
             }
         return now
 

@@ -9,6 +9,7 @@ from loctex import jobs
 from loctex.runs import Run
 from ui import compare, run_view
 from ui.components import Curves, Film
+from ui.job_page import line
 from ui.new_run import COMMAND, QUIET, html
 from ui.workspace import Workspace
 
@@ -165,7 +166,7 @@ class RunPage:
         return {
             "status": run_view.status(run, jobs.ahead(self.workspace.root, run)),
             "log": run_view.log_text(run),
-            "command": command.line if command else "It was started by hand.",
+            "command": line(command) or "It was started by hand.",
             "origin": run_view.origin(run),
             "actions": (
                 run.name,

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,7 @@ def _latest(folder: Path) -> Path | None:
 def _same_snapshot(workspace: Workspace, folder: Path, content: str) -> Path | None:
     for other in workspace.snapshots():
         if other != folder:
-            if Snapshot.open(other).hash == content:
-                return other
+            with suppress(ValueError, OSError):  # a damaged one is not the same
+                if Snapshot.open(other).hash == content:
+                    return other
     return None

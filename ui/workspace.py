@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +120,10 @@ def look_up(folder: Path, name: Any, noun: str, names: tuple[str, ...] | None = 
 
 def _created(path: Path) -> tuple[float, str]:
     """Runs and snapshots are written into; their settings and manifest are written once."""
-    first = next((path / n for n in ("command.json", "snapshot.json") if (path / n).exists()), path)
-    return first.stat().st_mtime, path.name
+    for file in (path / "command.json", path / "snapshot.json", path):
+        with suppress(OSError):  # there is no such file, or it is deleted just now
+            return file.stat().st_mtime, path.name
+    return 0.0, path.name
 
 
 @contextmanager
