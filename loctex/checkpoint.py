@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loctex.drafts import draft_folder, draft_of
+
 if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.swa_utils import AveragedModel
@@ -100,17 +102,16 @@ def save(
     import torch
 
     folder = run / "checkpoints" / f"step-{step:08d}"
-    draft = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(draft, ignore_errors=True)
-    model.save_pretrained(draft)
-    tokenizer.save_pretrained(draft)
-    torch.save(state, draft / STATE)
-    for path in [*draft.iterdir(), draft]:
-        _sync(path)
-    if folder.exists():  # the same step again, after a resume
-        shutil.rmtree(folder)
-    os.rename(draft, folder)
-    _sync(folder.parent)
+    for leftover in folder.parent.glob("step-*.tmp"):  # of an older version that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    with draft_folder(folder) as draft:
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        torch.save(state, draft / STATE)
+        for path in [*draft.iterdir(), draft]:
+            _sync(path)
+        if folder.exists():  # the same step again, after a resume
+            shutil.rmtree(folder)
     link(run, "last", folder)
     if is_best or not (run / "best").exists():
         link(run, "best", folder)
@@ -145,8 +146,7 @@ def step_of(folder: Path) -> int:
 
 def link(run: Path, name: str, folder: Path) -> None:
     """Points RUN/`name` at a checkpoint folder, in one step."""
-    draft = run / f"{name}.tmp"
-    draft.unlink(missing_ok=True)
+    draft = draft_of(run / name)
     draft.symlink_to(folder.resolve().relative_to(run.resolve()))
     os.replace(draft, run / name)
 

@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from loctex.command import ROOT, Command, with_option
+from loctex.drafts import draft_of
 from loctex.runs import Run, is_locked, write_whole
 
 CHECKPOINT = re.compile(r"last|best|step-[0-9]{8,15}")
@@ -112,7 +113,7 @@ def submit(workspace: Path, run: Run, command: Command, settings: str = "", toke
     if known := find(workspace, token):
         return known
     now = time.time()
-    draft = Run(run.path.with_name(f".{run.name}.{time.time_ns()}"))
+    draft = Run(draft_of(run.path))
     write_whole(draft.settings_file, settings)
     write_whole(draft.command_file, replace(command, token=token, submitted=now).to_json())
     write_whole(draft.waiting_file, repr(now))
@@ -201,7 +202,7 @@ def remove(run: Run) -> None:
     """Delete a run and all it learned. ValueError where it waits or is at work."""
     if run.state in ("waiting", "running", "stopping"):
         raise ValueError(f"run {run.name!r} is {run.state}; stop it first")
-    grave = run.path.with_name(f".{run.name}.{time.time_ns()}")
+    grave = draft_of(run.path)  # swept with the drafts if the rest is interrupted
     os.rename(run.path, grave)  # from now on it is no run, however long the rest takes
     shutil.rmtree(grave)
 

@@ -123,13 +123,12 @@ def parse_start(line: bytes) -> dict[str, Any] | None:
         whole = {
             "hash": code["hash"],
             "python": machine["python"],
-            "processors": machine["processors"],
             "processes": machine["processes"],
             "gpus": ", ".join(machine["gpus"]),
             "packages": machine["packages"].get("torch"),
             "snapshots": "".join(hashes.values()),
         }
-        return start if whole and isinstance(start["time"], int | float) else None
+        return start if whole and isinstance(start.setdefault("time", 0.0), int | float) else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

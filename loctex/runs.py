@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from loctex.drafts import draft_file, sweep
+
 METRICS_TAIL = 8_000  # bytes at the end of metrics.jsonl that say how far a run is
 _LARGEST = 2**53  # of a step: beyond, a float is not exact
 _PATIENCE = 1.0  # seconds; whoever only asks whether a lock is held holds it for microseconds
@@ -42,24 +44,12 @@ os.register_at_fork(after_in_child=_close_in_child)  # a loader's worker must no
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write the file whole or not at all, and have it on disk when this returns."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".tmp")
-    try:
-        with open(draft, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    """Write the file whole or not at all, and have it on disk when this returns.
+
+    Of several who write one path at once, each writes a draft of its own; the last one stays.
+    """
+    with draft_file(Path(path)) as draft:
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
@@ -193,6 +183,7 @@ class Run:
                 ) from None
             if not is_locked(self.job_lock):
                 self.forget_end()
+            sweep(self.path)
             yield
 
     def forget_end(self) -> None:

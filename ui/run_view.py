@@ -240,7 +240,7 @@ def origin(run: Run) -> str:
                 snapshots,
                 version,
                 f"Python {machine['python']}, torch {packages.get('torch', 'unknown')}",
-                ", ".join(machine["gpus"]) or f"{machine['processors']} processor cores",
+                ", ".join(machine["gpus"]) or f"{machine.get('processors', 1)} processor cores",
             )
         )
     if not rows:

@@ -9,6 +9,7 @@ from typing import Any
 from data_tools.address import address, note_address
 from data_tools.store import Store
 from data_tools.voices import Voices
+from loctex.drafts import sweep
 from loctex.runs import BusyError, Run, locked
 from ui.users import ROLES, role_of
 
@@ -37,6 +38,7 @@ class Workspace:
         self.snapshots_dir = self.root / "snapshots"
         for folder in (self.images_dir, self.voices_dir, self.runs_dir, self.snapshots_dir):
             folder.mkdir(parents=True, exist_ok=True)
+            sweep(folder)  # what killed writers left
         self.voices = Voices(self.voices_dir)
         self.store = Store(address(self.root, database), self.images_dir)
         note_address(self.root, database)
