@@ -112,21 +112,27 @@ def save(
             _sync(path)
         if folder.exists():  # the same step again, after a resume
             shutil.rmtree(folder)
+    before = _linked(run)
     link(run, "last", folder)
     if is_best or not (run / "best").exists():
         link(run, "best", folder)
-    kept = {(run / name).resolve() for name in ("last", "best")}
-    for other in folders(run):
-        is_kept = keep_every > 0 and step_of(other) % keep_every == 0
-        if other.resolve() not in kept and not is_kept:
+    for other in before - _linked(run):  # only what a link left: where one was lost, all stay
+        if keep_every <= 0 or step_of(other) % keep_every:
             shutil.rmtree(other)
     return folder
+
+
+def _linked(run: Path) -> set[Path]:
+    """The checkpoints that the links point to."""
+    found = {(run / name).resolve() for name in ("last", "best")}
+    return found & {folder.resolve() for folder in folders(run)}
 
 
 def rewind(run: Path, folder: Path) -> None:
     """Makes a checkpoint the last one: what was learned after it is dropped."""
     link(run, "last", folder)
-    if not (run / "best").exists() or step_of((run / "best").resolve()) > step_of(folder):
+    linked = [path for path in _linked(run) if path == (run / "best").resolve()]
+    if not linked or step_of(linked[0]) > step_of(folder):
         link(run, "best", folder)
     for other in folders(run):
         if step_of(other) > step_of(folder):
@@ -161,10 +167,29 @@ def find(path: Path | str, checkpoint: str = "best") -> Path:
     for folder in known:
         if (folder / "config.json").is_file():
             return folder.resolve()
+
+    whole = [folder for folder in folders(path) if (folder / "config.json").is_file()]
+    if whole and (checkpoint == "last" or len(whole) == 1 and checkpoint == "best"):
+        return whole[-1].resolve()  # its link was lost
+    if whole and checkpoint == "best":
+        names = ", ".join(folder.name for folder in whole)
+        raise ValueError(f"{path}/best is lost; name the checkpoint: {names}")
     raise ValueError(
         f"{path} has no checkpoint {checkpoint!r}; train first, or name a folder that holds a "
         "config.json"
     )
+
+
+def mend_links(run: Path) -> None:
+    """Makes the links that a run lost: last is the newest checkpoint; best the other one where
+    there are two, for a trainer keeps no third; else the newest."""
+    whole = [folder for folder in folders(run) if (folder / "config.json").is_file()]
+    if not whole:
+        return
+    if not (run / "last").exists():
+        link(run, "last", whole[-1])
+    if not (run / "best").exists():
+        link(run, "best", whole[0] if len(whole) == 2 else whole[-1])
 
 
 def load_state(folder: Path) -> dict[str, Any]:

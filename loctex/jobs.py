@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from loctex import checkpoint as checkpoints
 from loctex.command import ROOT, Command, with_option
 from loctex.drafts import draft_of
 from loctex.runs import Run, is_locked, write_whole
@@ -175,7 +176,7 @@ def resume(workspace: Path, run: Run, checkpoint: str = "last") -> None:
             f"run {run.name!r} has no checkpoint {checkpoint[:40]!r}; choose last, best or a step"
         )
     words = with_option(command_of(run).words, "--resume")
-    if (run.path / "last").exists():
+    if (run.path / "last").exists() or checkpoints.folders(run.path):
         words += () if checkpoint == "last" else (checkpoint,)
     else:  # it ended before its first checkpoint: from the start
         words = words[:-1]
