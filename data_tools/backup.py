@@ -40,7 +40,7 @@ from data_tools.folders import whole_folder
 from data_tools.manifest import NAME, Hashed, Manifest
 from data_tools.processes import stop_tidily
 from loctex import jobs
-from loctex.drafts import draft_file
+from loctex.drafts import draft_file, is_draft
 from loctex.runs import write_whole
 
 TABLES = "tables/"  # in the file: NAME.jsonl of each table
@@ -301,7 +301,8 @@ def _files(workspace: Path, folders: Sequence[str]) -> Iterator[Path]:
     for folder in folders:
         for path in sorted((workspace / folder).rglob("*")):
             parts = path.relative_to(workspace).parts
-            if any(part.startswith(".") for part in parts):  # caches and drafts
+            is_draft_or_cache = any(part == ".cache" or is_draft(part) for part in parts)
+            if is_draft_or_cache or parts[1].startswith("."):  # so are drafts of older versions
                 continue
             is_made_anew = path.name in ("lock", "pid") or path.name.endswith(MADE_ANEW)
             if path.is_symlink() or path.is_file() and not is_made_anew:
@@ -311,12 +312,15 @@ def _files(workspace: Path, folders: Sequence[str]) -> Iterator[Path]:
 def _left_out(workspace: Path, has_runs: bool) -> list[str]:
     """A sentence for each thing at the top of a workspace that does not travel."""
     known = {"studio.db", "studio.db-wal", "studio.db-shm", "database.txt", LAUNCHERS}
+    known.add("statistics")  # counted anew
     known |= set(FOLDERS if has_runs else FOLDERS[:4])
     lines = []
     for path in sorted(workspace.iterdir()):
         is_made_anew = path.name.startswith(".") or path.name.endswith((".lock", ".log", ".tmp"))
         if path.name not in known and not is_made_anew:
-            lines.append(f"{path.name}: is no part of a workspace that a backup knows")
+            is_asked = path.name in FOLDERS
+            why = "as --without-runs says" if is_asked else "it is no part that a backup knows"
+            lines.append(f"{path.name}: {why}")
     return lines
 
 

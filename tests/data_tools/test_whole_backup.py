@@ -300,3 +300,22 @@ def test_a_manifest_says_its_own_damage() -> None:
         except ValueError:
             refused += 1
     assert refused > 0.9 * len(text)
+
+
+def test_what_is_hidden_deep_in_a_folder_travels_and_drafts_do_not(
+    root: Path, tmp_path: Path
+) -> None:
+    (root / "exports" / "mine" / ".gitattributes").write_text("*.parquet lfs\n")
+    draft = root / "images" / ".a.jpg.host.1.2.tmp"
+    draft.write_text("half")
+    (root / "runs" / ".old.17").mkdir()
+    (root / "runs" / ".old.17" / "command.json").write_text("{}")
+    (root / "statistics").mkdir()
+    lines: list[str] = []
+    backup.save(root, tmp_path / "saved.tar", has_runs=False, tell=lines.append)
+    names = ("evaluations", "handover", "runs")
+    assert lines == [f"{name}: as --without-runs says" for name in names]
+    backup.restore(tmp_path / "saved.tar", tmp_path / "to")
+    assert (tmp_path / "to" / "exports" / "mine" / ".gitattributes").exists()
+    assert not (tmp_path / "to" / "images" / draft.name).exists()
+    assert not (tmp_path / "to" / "runs").exists()
