@@ -6,7 +6,6 @@ and asks for the lock later fails at once when another has written, whatever the
 """
 
 import logging
-import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -19,6 +18,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, Row, Select, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+
+from loctex.drafts import draft_file
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 60  # twenty writers on a machine that is busy with other work waited 20
@@ -157,13 +158,9 @@ def migrations() -> Config:
 
 def copy_sqlite(source: Path, to: Path) -> None:
     """A whole copy of a database that others may be reading and writing."""
-    part = Path(f"{to}.tmp")
-    part.unlink(missing_ok=True)
-    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(part)) as new:
-        old.backup(new)
-    with open(part, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(part, to)
+    with draft_file(to) as draft:
+        with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(draft)) as new:
+            old.backup(new)
 
 
 def _engine(url: str) -> Engine:

@@ -1,11 +1,10 @@
 """A folder that appears whole or not at all."""
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from loctex.drafts import draft_folder
 
 
 @contextmanager
@@ -17,12 +16,5 @@ def whole_folder(to: Path) -> Iterator[Path]:
     to = Path(to)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ValueError(f"{to} exists already and is never overwritten: name another folder")
-    to.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{to.name}.", suffix=".tmp", dir=to.parent))
-    try:
+    with draft_folder(to) as building:
         yield building
-        building.chmod(0o755)  # mkdtemp made it private
-        os.replace(building, to)
-    except BaseException:
-        shutil.rmtree(building)
-        raise

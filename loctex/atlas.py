@@ -11,7 +11,6 @@ where it was, then one table. Torch is imported only where something is scored.
 import argparse
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from pyarrow import feather
 
 from loctex import cli
 from loctex.atlas_table import ranks, scorer
+from loctex.drafts import draft_file
 from loctex.runs import BusyError, is_locked, locked, write_whole
 from loctex.snapshot import Snapshot
 
@@ -189,10 +189,8 @@ def _hash(file: Path, size: int, written: int) -> str:
 
 def write_table(path: Path, table: pa.Table) -> None:
     """The file is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".tmp")
-    feather.write_feather(table, str(draft), compression="uncompressed")
-    os.replace(draft, path)
+    with draft_file(path) as draft:
+        feather.write_feather(table, str(draft), compression="uncompressed")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -159,7 +159,7 @@ def _made_with(run: Path) -> Iterator[str]:
     code, machine = starts[-1]["code"], starts[-1]["environment"]
     commit = f", commit {code['commit']}" if "commit" in code else ""
     commit += " with changes" if code.get("is_changed") else ""
-    devices = ", ".join(machine["gpus"]) or f"{machine['processors']} processor cores"
+    devices = ", ".join(machine["gpus"]) or f"{machine.get('processors', 1)} processor cores"
     yield f"LocTex Studio, code {code['hash'][:16]}{commit}; started {_times(len(starts))}."
     yield (
         f"\nPython {machine['python']} on {devices}, {_counted(machine['processes'], 'process')}; "

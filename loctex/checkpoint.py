@@ -8,10 +8,13 @@ to write and read that state: whoever but looks for a checkpoint does not wait f
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+
+from loctex.drafts import draft_folder, draft_of
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from loctex.momentum import MomentumEncoders
 
 STATE = "training.pt"
+_NAME = re.compile(r"step-[0-9]{8,15}")
 
 
 @dataclass
@@ -98,46 +102,57 @@ def save(
     import torch
 
     folder = run / "checkpoints" / f"step-{step:08d}"
-    draft = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(draft, ignore_errors=True)
-    model.save_pretrained(draft)
-    tokenizer.save_pretrained(draft)
-    torch.save(state, draft / STATE)
-    for path in [*draft.iterdir(), draft]:
-        _sync(path)
-    if folder.exists():  # the same step again, after a resume
-        shutil.rmtree(folder)
-    os.rename(draft, folder)
-    _sync(folder.parent)
+    for leftover in folder.parent.glob("step-*.tmp"):  # of an older version that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    with draft_folder(folder) as draft:
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        torch.save(state, draft / STATE)
+        for path in [*draft.iterdir(), draft]:
+            _sync(path)
+        if folder.exists():  # the same step again, after a resume
+            shutil.rmtree(folder)
+    before = _linked(run)
     link(run, "last", folder)
     if is_best or not (run / "best").exists():
         link(run, "best", folder)
-    kept = {(run / name).resolve() for name in ("last", "best")}
-    for other in folder.parent.glob("step-*"):
-        is_kept = keep_every > 0 and other.suffix != ".tmp" and _step(other) % keep_every == 0
-        if other.resolve() not in kept and not is_kept:
+    for other in before - _linked(run):  # only what a link left: where one was lost, all stay
+        if keep_every <= 0 or step_of(other) % keep_every:
             shutil.rmtree(other)
     return folder
+
+
+def _linked(run: Path) -> set[Path]:
+    """The checkpoints that the links point to."""
+    found = {(run / name).resolve() for name in ("last", "best")}
+    return found & {folder.resolve() for folder in folders(run)}
 
 
 def rewind(run: Path, folder: Path) -> None:
     """Makes a checkpoint the last one: what was learned after it is dropped."""
     link(run, "last", folder)
-    if not (run / "best").exists() or _step((run / "best").resolve()) > _step(folder):
+    linked = [path for path in _linked(run) if path == (run / "best").resolve()]
+    if not linked or step_of(linked[0]) > step_of(folder):
         link(run, "best", folder)
-    for other in folder.parent.glob("step-*"):
-        if other.suffix != ".tmp" and _step(other) > _step(folder):
+    for other in folders(run):
+        if step_of(other) > step_of(folder):
             shutil.rmtree(other)
 
 
-def _step(folder: Path) -> int:
+def folders(run: Path) -> list[Path]:
+    """The whole checkpoints of a run by their steps; what is named otherwise is none."""
+    found = [path for path in (run / "checkpoints").glob("step-*") if _NAME.fullmatch(path.name)]
+    return sorted(found, key=step_of)
+
+
+def step_of(folder: Path) -> int:
+    """200 of step-00000200."""
     return int(folder.name.removeprefix("step-"))
 
 
 def link(run: Path, name: str, folder: Path) -> None:
     """Points RUN/`name` at a checkpoint folder, in one step."""
-    draft = run / f"{name}.tmp"
-    draft.unlink(missing_ok=True)
+    draft = draft_of(run / name)
     draft.symlink_to(folder.resolve().relative_to(run.resolve()))
     os.replace(draft, run / name)
 
@@ -152,10 +167,29 @@ def find(path: Path | str, checkpoint: str = "best") -> Path:
     for folder in known:
         if (folder / "config.json").is_file():
             return folder.resolve()
+
+    whole = [folder for folder in folders(path) if (folder / "config.json").is_file()]
+    if whole and (checkpoint == "last" or len(whole) == 1 and checkpoint == "best"):
+        return whole[-1].resolve()  # its link was lost
+    if whole and checkpoint == "best":
+        names = ", ".join(folder.name for folder in whole)
+        raise ValueError(f"{path}/best is lost; name the checkpoint: {names}")
     raise ValueError(
         f"{path} has no checkpoint {checkpoint!r}; train first, or name a folder that holds a "
         "config.json"
     )
+
+
+def mend_links(run: Path) -> None:
+    """Makes the links that a run lost: last is the newest checkpoint; best the other one where
+    there are two, for a trainer keeps no third; else the newest."""
+    whole = [folder for folder in folders(run) if (folder / "config.json").is_file()]
+    if not whole:
+        return
+    if not (run / "last").exists():
+        link(run, "last", whole[-1])
+    if not (run / "best").exists():
+        link(run, "best", whole[0] if len(whole) == 2 else whole[-1])
 
 
 def load_state(folder: Path) -> dict[str, Any]:

@@ -16,7 +16,6 @@ import argparse
 import json
 import pickle
 import re
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from transformers import PreTrainedTokenizerFast
 
 from loctex import augment, card, checkpoint, onnx_parts, tokenizer
 from loctex import model as models
+from loctex.drafts import draft_folder
 from loctex.model import LocTexModel
 from loctex.runs import write_whole
 
@@ -57,19 +57,11 @@ def export(run: Path, to: Path, format: str, checkpoint_name: str = "best") -> d
         raise ValueError(f"{to} is not empty; name a new folder")
     found = checkpoint.find(run, checkpoint_name)
     model, words = models.load(found).eval(), tokenizer.load(found)
-    draft = to.with_name(to.name + ".tmp")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    try:
+    with draft_folder(to) as draft:
         FORMATS[format].write(model, words, draft)
         differences = compare(model, draft, FORMATS[format].read)
         text = card.write(run, found, model.config, format, differences)
         write_whole(draft / "README.md", text)
-        if to.exists():
-            to.rmdir()
-        draft.rename(to)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return differences
 
 

@@ -81,7 +81,7 @@ def explain(run: Run) -> Failure:
         return failure
     try:
         options = settings.load(run.settings_file).train
-    except FileNotFoundError:
+    except (OSError, ValueError):
         return failure
     pairs = options.batch_size // options.accumulate
     return Failure(
@@ -109,8 +109,9 @@ def from_log(code: int | None, lines: Sequence[str]) -> Failure:
     if code == -signal.SIGKILL:
         return Failure(KILLED, "Use a smaller batch size or image size, then resume.")
     if code < 0:
+        names = {number.value: number.name for number in signal.Signals}
         return Failure(
-            f"It was ended by {signal.Signals(-code).name}.",
+            f"It was ended by {names.get(-code, f'signal {-code}')}.",
             "Resume goes on from the last checkpoint.",
         )
     last = lines[-1].strip() if lines else f"It ended with exit code {code} and said nothing."

@@ -7,7 +7,9 @@ ends when nothing waits; `ensure_watcher` starts the next. Nothing here imports 
 """
 
 import argparse
+import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,8 +19,12 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from loctex import checkpoint as checkpoints
 from loctex.command import ROOT, Command, with_option
+from loctex.drafts import draft_of
 from loctex.runs import Run, is_locked, write_whole
+
+CHECKPOINT = re.compile(r"last|best|step-[0-9]{8,15}")
 
 
 def all_runs(workspace: Path) -> list[Run]:
@@ -33,7 +39,8 @@ def unended(workspace: Path) -> list[Run]:
 
 def queue(workspace: Path) -> list[Run]:
     """The waiting runs, the next one first."""
-    return sorted(_having(workspace, "waiting"), key=_place)
+    waiting = [run for run in _having(workspace, "waiting") if run.waiting_file.is_file()]
+    return sorted(waiting, key=_place)
 
 
 def stopping(workspace: Path) -> list[Run]:
@@ -69,16 +76,33 @@ def ahead(workspace: Path, run: Run) -> list[str]:
 
 
 def _place(run: Run) -> float:
-    with suppress(FileNotFoundError, ValueError):  # it may start, or be cancelled, right now
-        return float(run.waiting_file.read_text())
+    with suppress(OSError, ValueError):  # it may start, or be cancelled, right now
+        place = float(run.waiting_file.read_text())
+        return place if math.isfinite(place) else 0.0
     return 0.0
 
 
 def read_command(run: Run) -> Command | None:
-    """What the run executes; None for a run that was not started as a job."""
-    with suppress(FileNotFoundError):
+    """What the run executes; None for a run that was not started as a job, or whose command.json
+    cannot be read: who lists runs goes on, and `command_of` says why."""
+    with suppress(OSError, ValueError):
         return Command.from_json(run.command_file.read_bytes())
     return None
+
+
+def command_of(run: Run) -> Command:
+    """What the run executes. ValueError: it was started by hand, or command.json cannot be read."""
+    try:
+        return Command.from_json(run.command_file.read_bytes())
+    except FileNotFoundError:
+        raise ValueError(
+            f"run {run.name!r} was started by hand; resume it by hand, with --resume"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{run.command_file} cannot be read ({error}); resume it by hand with python -m "
+            f"loctex.train --run {run.path} --resume, or delete the run"
+        ) from error
 
 
 def submit(workspace: Path, run: Run, command: Command, settings: str = "", token: str = "") -> Run:
@@ -90,7 +114,7 @@ def submit(workspace: Path, run: Run, command: Command, settings: str = "", toke
     if known := find(workspace, token):
         return known
     now = time.time()
-    draft = Run(run.path.with_name(f".{run.name}.{time.time_ns()}"))
+    draft = Run(draft_of(run.path))
     write_whole(draft.settings_file, settings)
     write_whole(draft.command_file, replace(command, token=token, submitted=now).to_json())
     write_whole(draft.waiting_file, repr(now))
@@ -147,8 +171,12 @@ def resume(workspace: Path, run: Run, checkpoint: str = "last") -> None:
         raise ValueError(
             f"run {run.name!r} is {run.state}; only a stopped or failed one is resumed"
         )
-    words = with_option(_command_of(run).words, "--resume")
-    if (run.path / "last").exists():
+    if not CHECKPOINT.fullmatch(checkpoint):  # from a browser; it becomes a word of the command
+        raise ValueError(
+            f"run {run.name!r} has no checkpoint {checkpoint[:40]!r}; choose last, best or a step"
+        )
+    words = with_option(command_of(run).words, "--resume")
+    if (run.path / "last").exists() or checkpoints.folders(run.path):
         words += () if checkpoint == "last" else (checkpoint,)
     else:  # it ended before its first checkpoint: from the start
         words = words[:-1]
@@ -160,19 +188,12 @@ def extend(workspace: Path, run: Run, steps: int) -> None:
     """Let a run that is done go on until it has taken `steps`. ValueError where it cannot."""
     if run.state != "done":
         raise ValueError(f"run {run.name!r} is {run.state}; only one that is done is gone on with")
-    words = with_option(_command_of(run).words, "--train.steps", str(steps))
+    words = with_option(command_of(run).words, "--train.steps", str(steps))
     _again(workspace, run, with_option(words, "--resume"))
 
 
-def _command_of(run: Run) -> Command:
-    command = read_command(run)
-    if command is None:
-        raise ValueError(f"run {run.name!r} was started by hand; resume it by hand, with --resume")
-    return command
-
-
 def _again(workspace: Path, run: Run, words: tuple[str, ...]) -> None:
-    write_whole(run.command_file, replace(_command_of(run), words=words).to_json())
+    write_whole(run.command_file, replace(command_of(run), words=words).to_json())
     run.forget_end()
     write_whole(run.waiting_file, repr(time.time()))
     ensure_watcher(workspace)
@@ -182,7 +203,7 @@ def remove(run: Run) -> None:
     """Delete a run and all it learned. ValueError where it waits or is at work."""
     if run.state in ("waiting", "running", "stopping"):
         raise ValueError(f"run {run.name!r} is {run.state}; stop it first")
-    grave = run.path.with_name(f".{run.name}.{time.time_ns()}")
+    grave = draft_of(run.path)  # swept with the drafts if the rest is interrupted
     os.rename(run.path, grave)  # from now on it is no run, however long the rest takes
     shutil.rmtree(grave)
 

@@ -8,13 +8,14 @@ points outside 0..1, and an integer image_id, which becomes a string. Anything e
 
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from loctex.drafts import draft_file
 
 _OPTIONAL = ("timed_caption", "traces", "voice_recording")
 _KNOWN = {"dataset_id", "image_id", "annotator_id", "caption", *_OPTIONAL}
@@ -133,14 +134,10 @@ def numbered_lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
 def write_jsonl(path: Path | str, narratives: Iterable[Narrative]) -> int:
     """Write one record a line, the file whole or not at all; returns how many."""
     path, count = Path(path), 0
-    unfinished = path.with_name(path.name + ".tmp")
-    with open(unfinished, "w", encoding="utf-8") as file:
+    with draft_file(path) as draft, open(draft, "w", encoding="utf-8") as file:
         for narrative in narratives:
             file.write(json.dumps(narrative.to_json(), allow_nan=False) + "\n")
             count += 1
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
     return count
 
 

@@ -106,12 +106,31 @@ def record(run: Run, snapshots: Iterable[str]) -> None:
 
 
 def starts(run: Run) -> list[dict[str, Any]]:
-    """The starts of a run, the first one first."""
+    """The starts of a run, the first one first; a line that cannot be read is left out."""
     try:
         lines = run.starts_file.read_bytes().splitlines()
-    except FileNotFoundError:
+    except OSError:
         return []
-    return [json.loads(line) for line in lines if line.endswith(b"}")]
+    records = (parse_start(line) for line in lines)
+    return [record for record in records if record is not None]
+
+
+def parse_start(line: bytes) -> dict[str, Any] | None:
+    """A line of starts.jsonl; None where it cannot be read."""
+    try:
+        start = json.loads(line)
+        hashes, code, machine = (start[name] for name in ("snapshots", "code", "environment"))
+        whole = {
+            "hash": code["hash"],
+            "python": machine["python"],
+            "processes": machine["processes"],
+            "gpus": ", ".join(machine["gpus"]),
+            "packages": machine["packages"].get("torch"),
+            "snapshots": "".join(hashes.values()),
+        }
+        return start if whole and isinstance(start.setdefault("time", 0.0), int | float) else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 @cache

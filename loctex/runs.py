@@ -22,6 +22,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from loctex.drafts import draft_file, sweep
+
+METRICS_TAIL = 8_000  # bytes at the end of metrics.jsonl that say how far a run is
+_LARGEST = 2**53  # of a step: beyond, a float is not exact
 _PATIENCE = 1.0  # seconds; whoever only asks whether a lock is held holds it for microseconds
 _held: set[int] = set()  # descriptors of the locks this process holds
 
@@ -40,24 +44,12 @@ os.register_at_fork(after_in_child=_close_in_child)  # a loader's worker must no
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write the file whole or not at all, and have it on disk when this returns."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".tmp")
-    try:
-        with open(draft, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    """Write the file whole or not at all, and have it on disk when this returns.
+
+    Of several who write one path at once, each writes a draft of its own; the last one stays.
+    """
+    with draft_file(Path(path)) as draft:
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
@@ -93,8 +85,8 @@ def is_locked(path: Path) -> bool:
     """Whether a live process holds this lock. A lock file left by a power cut is not held."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return False  # of another person's file nobody here can say more
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -106,8 +98,9 @@ def is_locked(path: Path) -> bool:
 
 def holder(path: Path) -> int | None:
     """The process id that the holder of this lock wrote into it; None before it did."""
-    with suppress(FileNotFoundError, ValueError):
-        return int(path.read_text())
+    with suppress(OSError, ValueError):
+        number = int(path.read_text())
+        return number if 0 < number < 2**31 else None  # a torn 0 or -1 would signal a whole group
     return None
 
 
@@ -145,7 +138,7 @@ class Run:
         return state
 
     def _state_at_rest(self) -> str:
-        if self.waiting_file.exists():
+        if self.waiting_file.is_file():
             return "waiting"
         is_stopped = self.stop_requested()
         if self.exit_code not in (None, 0):
@@ -165,9 +158,12 @@ class Run:
 
     @property
     def exit_code(self) -> int | None:
-        """How the command last ended (-9: killed by signal 9); None if no watcher saw it end."""
-        with suppress(FileNotFoundError):
-            return json.loads(self.exit_file.read_bytes())["code"]
+        """How the command last ended (-9: killed by signal 9); None if no watcher saw it end, or
+        what it wrote cannot be read."""
+        with suppress(OSError, ValueError):
+            record = json.loads(self.exit_file.read_bytes())
+            if isinstance(record, dict) and type(record.get("code")) is int:
+                return record["code"]
         return None
 
     @contextmanager
@@ -187,6 +183,7 @@ class Run:
                 ) from None
             if not is_locked(self.job_lock):
                 self.forget_end()
+            sweep(self.path)
             yield
 
     def forget_end(self) -> None:
@@ -207,15 +204,19 @@ class Run:
         return [row for row in self.read_metrics()[0] if row["step"] > after]
 
     def read_metrics(self, offset: int = 0) -> tuple[list[dict], int]:
-        """The whole lines beyond a byte offset, and the offset where the next reading goes on."""
+        """The whole lines beyond a byte offset, and the offset where the next reading goes on.
+
+        A line that cannot be read, as a power cut leaves it, is left out.
+        """
         try:
             with open(self.metrics_file, "rb") as file:
                 file.seek(offset)
                 text = file.read()
-        except FileNotFoundError:
+        except OSError:  # not there yet, or not ours to read
             return [], 0
         text = text[: text.rfind(b"\n") + 1]  # the last line may still be being written
-        return [json.loads(line) for line in text.splitlines()], offset + len(text)
+        rows = (parse_row(line) for line in text.split(b"\n")[:-1])
+        return [row for row in rows if row is not None], offset + len(text)
 
     def cut_back(self, step: int) -> None:
         """Drop the lines beyond a step, and a torn last one: training resumes from there."""
@@ -224,13 +225,16 @@ class Run:
             write_whole(self.metrics_file, "".join(rows))
 
     def film(self) -> tuple[dict | None, list[dict]]:
-        """The pictures and the frames of film.jsonl; a torn last line is left out."""
+        """The pictures and the frames of film.jsonl; a line that cannot be read is left out."""
         try:
             lines = self.film_file.read_bytes().split(b"\n")[:-1]
-        except FileNotFoundError:
+        except OSError:
             return None, []
-        found = [json.loads(line) for line in lines]
-        return (found[0], found[1:]) if found else (None, [])
+        records = [_record(line) for line in lines]
+        if not records or records[0] is None or not {"pictures", "grid"} <= set(records[0]):
+            return None, []
+        whole = [one for one in records[1:] if one and {"step", "maps", "hits"} <= set(one)]
+        return records[0], whole
 
     def finish(self, result: dict) -> None:
         """result.json: the run is done."""
@@ -251,10 +255,34 @@ class Run:
             with open(self.log_file, "rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - 64_000))
                 text = file.read().decode(errors="replace")
-        except FileNotFoundError:
+        except OSError:
             return []
         lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n")]
         return [line for line in lines if line.strip()][-num_lines:]
+
+
+def parse_row(line: bytes) -> dict | None:
+    """A line of metrics.jsonl: its step, its time and its numbers; None where it cannot be read."""
+    record = _record(line)
+    if record is None:
+        return None
+    row = {name: value for name, value in record.items() if _is_number(value) or value is None}
+    if row.get("step") is None or not _is_number(row.setdefault("time", 0.0)):
+        return None
+    return row
+
+
+def _record(line: bytes) -> dict | None:
+    with suppress(ValueError, RecursionError):
+        record = json.loads(line)
+        return record if isinstance(record, dict) else None
+    return None
+
+
+def _is_number(value: object) -> bool:
+    if type(value) is int:
+        return abs(value) < _LARGEST
+    return type(value) is float
 
 
 def _finite(value: float) -> float | int | None:

@@ -9,7 +9,6 @@ makes them.
 import fcntl
 import io
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 
+from loctex.drafts import draft_file
 from loctex.narrative import Narrative, Word
 
 if TYPE_CHECKING:
@@ -328,12 +328,11 @@ def _mapped(parquet: Path, arrow: Path) -> Path:
     """The Arrow file of a shard, built if it is not there yet or older."""
     if arrow.exists() and arrow.stat().st_mtime >= parquet.stat().st_mtime:
         return arrow
-    unfinished = arrow.with_suffix(".tmp")
-    with pq.ParquetFile(parquet) as rows, pa.OSFile(str(unfinished), "wb") as file:
-        with pa.ipc.new_stream(file, ROW) as writer:
-            for batch in rows.iter_batches(1024):
-                writer.write_batch(batch.cast(ROW))
-    os.replace(unfinished, arrow)
+    with draft_file(arrow) as draft:
+        with pq.ParquetFile(parquet) as rows, pa.OSFile(str(draft), "wb") as file:
+            with pa.ipc.new_stream(file, ROW) as writer:
+                for batch in rows.iter_batches(1024):
+                    writer.write_batch(batch.cast(ROW))
     return arrow
 
 

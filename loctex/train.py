@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run = Run(given.run)
     try:
         is_restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-        resumed = "last" if is_restarted and (run.path / "last").exists() else given.resume
+        resumed = "last" if is_restarted and has_checkpoint(run) else given.resume
         wanted = wanted_settings(given, run, resumed)
         is_first = int(os.environ.get("RANK", 0)) == 0
         with run.hold() if is_first else nullcontext():
@@ -88,7 +88,7 @@ def wanted_settings(given: argparse.Namespace, run: Run, resumed: str | None) ->
     if resumed:
         checkpoint.find(run.path, resumed)  # says the way out where there is none
         base = before = settings.load(run.settings_file)
-    elif run.result_file.exists() or (run.path / "last").exists():
+    elif run.result_file.exists() or has_checkpoint(run):
         raise ValueError(f"{run.path} holds a run already; name another, or add --resume")
     if given.settings:
         base = settings.load(given.settings, base)
@@ -103,6 +103,11 @@ def wanted_settings(given: argparse.Namespace, run: Run, resumed: str | None) ->
             f"go on with --train.steps {2 * before.train.steps}, say"
         )
     return wanted
+
+
+def has_checkpoint(run: Run) -> bool:
+    """Also where the link to it was lost, as by a copy that leaves links out."""
+    return (run.path / "last").exists() or bool(checkpoint.folders(run.path))
 
 
 def check_resumed(before: Settings, wanted: Settings) -> None:

@@ -35,10 +35,15 @@ def watch(workspace: Path, grace: float = GRACE) -> None:
 def _work_off(workspace: Path, grace: float) -> None:
     mine: dict[str, Job] = {}
     strangers: dict[str, Press] = {}
+    refused: set[str] = set()  # whose place in the queue cannot be taken away
     try:
         while mine or jobs.has_work(workspace):
             for run in startable(workspace):
+                if run.name in refused:
+                    continue
                 mine[run.name] = Job(run, grace)
+                if run.waiting_file.is_file():
+                    refused.add(run.name)
             mine = {name: job for name, job in mine.items() if not job.has_ended()}
             _press_strangers(workspace, grace, strangers)
             time.sleep(TICK)
@@ -80,38 +85,51 @@ class Job:
                 run.waiting_file.unlink()
             except (BusyError, FileNotFoundError):  # cancelled, or started by hand
                 self.code = None
+            except OSError as error:  # a folder in place of its lock, a disk that is not ours
+                with suppress(OSError):
+                    run.waiting_file.unlink(missing_ok=True)
+                self._give_up(error, 1)
             else:
-                run.exit_file.unlink(missing_ok=True)
-                if not run.stop_requested():
-                    self._start()
+                self._try_to_start()
             self._stack = stack.pop_all()
         if self.process:
             group, own = self.process.pid, _command(run).grace
             patience = grace if own is None else own
             self.press = Press(run, patience, lambda number: os.killpg(group, number))
 
+    def _try_to_start(self) -> None:
+        """Start the command; a run that cannot be started has failed, and the queue goes on."""
+        try:
+            self.run.exit_file.unlink(missing_ok=True)
+            if not self.run.stop_requested():
+                self._start()
+        except ValueError as error:
+            self._give_up(f"error: {error}", 1)
+        except OSError as error:
+            self._give_up(error, 127)  # as a shell says it
+
     def _start(self) -> None:
-        command = _command(self.run)
+        command = jobs.command_of(self.run)
         with open(self.run.log_file, "ab") as log:
-            try:
-                log.write(f"$ {command.line}\n".encode())
-                provenance.check(command.snapshots)  # before it takes a GPU
-                log.flush()
-                self.process = subprocess.Popen(
-                    command.launched,
-                    cwd=command.folder,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    env=os.environ | {"PYTHONUNBUFFERED": "1"},
-                )
-            except ValueError as error:
-                log.write(f"error: {error}\n".encode())
-                self.code = 1
-            except OSError as error:
-                log.write(f"{error}\n".encode())
-                self.code = 127  # as a shell says it
+            log.write(f"$ {command.line}\n".encode())
+            log.flush()
+            provenance.check(command.snapshots)  # before it takes a GPU
+            self.process = subprocess.Popen(
+                command.launched,
+                cwd=command.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            )
+
+    def _give_up(self, why: object, code: int) -> None:
+        """It ended before it began: `why`, in its log and in the watcher's."""
+        self.code = code
+        print(f"{self.run.name}: {why}", flush=True)
+        with suppress(OSError), open(self.run.log_file, "ab") as log:
+            log.write(f"{why}\n".encode())
 
     def has_ended(self) -> bool:
         """Whether the command ended; then how is written, and the run is let go."""
@@ -124,7 +142,10 @@ class Job:
                 os.killpg(self.process.pid, signal.SIGKILL)  # workers that outlived their trainer
         if self.code is not None:
             ended = {"code": self.code, "time": time.time()}
-            write_whole(self.run.exit_file, json.dumps(ended))
+            try:
+                write_whole(self.run.exit_file, json.dumps(ended))
+            except OSError as error:  # it counts as failed then, and the queue goes on
+                print(f"{self.run.name}: how it ended cannot be written: {error}", flush=True)
         self.release()
         return True
 
@@ -140,7 +161,7 @@ class Press:
         self.left = [(grace, signal.SIGTERM), (grace + KILL_AFTER, signal.SIGKILL)]
 
     def __call__(self) -> None:
-        with suppress(FileNotFoundError, ProcessLookupError):
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
             age = time.time() - self.run.stop_file.stat().st_mtime
             if self.left and age > self.left[0][0]:
                 self.send(self.left.pop(0)[1])

@@ -23,6 +23,8 @@ TORCH_FREE = (
     "gpus",
     "failures",
     "checkpoint",
+    "drafts",
+    "damage",
     "train",
 )
 FORBIDDEN = {

@@ -7,9 +7,11 @@ import copy
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from ui.workspace import Workspace
 
@@ -62,6 +64,14 @@ class Page(gr.Blocks):
             event = copy.copy(event)
             event.fn = _nothing
         return await super().process_api(event, inputs, *args, **kwargs)
+
+
+def uploaded(file: Any) -> Path:
+    """A file that the browser says it sent; ValueError where it does not lie among the uploads."""
+    path = Path(str(file)).resolve()
+    if not path.is_relative_to(Path(get_upload_folder()).resolve()) or not path.is_file():
+        raise ValueError("This file was not uploaded here; choose it again.")
+    return path
 
 
 def name_of(request: gr.Request) -> str:

@@ -24,8 +24,9 @@ def remarks(run: Run) -> dict[str, Any]:
     """{"star", "note"}: what a person said of a run."""
     try:
         found = json.loads(run.remarks_file.read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         found = {}
+    found = found if isinstance(found, dict) else {}
     return {"star": bool(found.get("star")), "note": str(found.get("note", ""))}
 
 

@@ -119,7 +119,7 @@ class EvaluateTab(JobTab):
         self.offered = [self.model, self.others, self.snapshot, self.split]
         parts = [self.kind, self.label_part, self.split_part, self.others]
         self.kind.input(_ask, self.kind, parts, **QUIET)
-        self.snapshot.input(_splits, self.snapshot, self.split, **QUIET)
+        self.snapshot.input(self._splits, self.snapshot, self.split, **QUIET)
 
     def build_job(self) -> None:
         self.says = html(visible=False)
@@ -165,16 +165,27 @@ class EvaluateTab(JobTab):
             return None
         question = Question(
             kind,
-            model or "",
-            tuple(beside or ()),
+            str(self.workspace.checkpoint(model)) if model else "",
+            tuple(self._other(name) for name in beside or ()),
             labels or "",
             images or "",
             int(seeds),
             skip,
-            snapshot or "",
+            str(self.workspace.snapshot(Path(snapshot).name)) if snapshot else "",
             split or "val",
         )
         return evaluations.command(self.workspace, question)
+
+    def _other(self, name: str) -> str:
+        """timm:MODEL and random:MODEL as they are; else the folder of a run that exists."""
+        if name.startswith(("timm:", "random:")):
+            return name
+        return str(self.workspace.run(Path(name).name).path)
+
+    def _splits(self, snapshot: str) -> Any:
+        folder = self.workspace.snapshot(Path(snapshot).name)
+        splits = evaluations.snapshot_splits(str(folder))
+        return gr.update(choices=splits, value=splits[0])
 
     def show_list(self, found: list[Run], selected: str) -> str:
         return view.job_list(found, selected)
@@ -198,11 +209,6 @@ class EvaluateTab(JobTab):
 def _ask(kind: str) -> list[Any]:
     is_labels = gr.update(visible=kind == LABELS)
     return [gr.update(info=ABOUT[kind]), is_labels, gr.update(visible=kind == SPLIT), is_labels]
-
-
-def _splits(snapshot: str) -> Any:
-    splits = evaluations.snapshot_splits(snapshot)
-    return gr.update(choices=splits, value=splits[0])
 
 
 def build(workspace: Workspace) -> None:

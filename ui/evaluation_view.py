@@ -8,7 +8,7 @@ from typing import Any
 
 from loctex import failures, jobs
 from loctex.runs import Run
-from ui.evaluations import ours_first
+from ui.evaluations import ours_first, result
 
 MEASURES = (  # of retrieval and pointing: (name, what it says)
     ("pointing_region", "Points at the thing named"),
@@ -81,6 +81,9 @@ def status(job: Run, ahead: Sequence[str] = ()) -> str:
         bar,
         f"<p class='where'>{escape(sentence)}</p>" if sentence else "",
         failure(job) if state == "failed" else "",
+        "<p class='problem' role='alert'>Its result.json cannot be read: evaluate again.</p>"
+        if state == "done" and not result(job)
+        else "",
     ]
     return f"<section class='run'>{''.join(parts)}</section>"
 

@@ -126,9 +126,11 @@ def command(workspace: Workspace, question: Question) -> tuple[Run, Command]:
 
 
 def result(job: Run) -> dict[str, Any]:
-    """What it found; {} before it is done."""
-    with suppress(FileNotFoundError):
-        return json.loads(job.result_file.read_bytes())
+    """What it found; {} before it is done, or where its file cannot be read."""
+    with suppress(OSError, ValueError):
+        found = json.loads(job.result_file.read_bytes())
+        if isinstance(found, dict) and {"protocol", "metrics"} & set(found):
+            return found
     return {}
 
 

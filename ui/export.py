@@ -43,7 +43,7 @@ class ExportTab(JobTab):
     def build_below(self) -> None:
         self.draft = gr.Markdown(visible=False, elem_classes="studio-card")
         self.peek.click(
-            _card,
+            self._card,
             self.asked,
             [self.draft, self.problem],
             show_progress_on=self.lines,
@@ -56,6 +56,13 @@ class ExportTab(JobTab):
             self.draft,
             **QUIET,
         )
+
+    def _card(self, model: str, format: str) -> list[Any]:
+        try:
+            text = exports.card(str(self.workspace.checkpoint(model)), format)
+        except (ValueError, OSError) as error:
+            return [gr.update(visible=False), problem(str(error))]
+        return [gr.update(value=text, visible=True), problem("")]
 
     def build_job(self) -> None:
         with gr.Row(elem_classes="studio-actions"):
@@ -71,7 +78,8 @@ class ExportTab(JobTab):
         return [gr.update(choices=models, value=kept(models, model))]
 
     def plan(self, model: str | None, format: str) -> tuple[Run, Command]:
-        return exports.command(self.workspace, model or "", format)
+        chosen = str(self.workspace.checkpoint(model)) if model else ""
+        return exports.command(self.workspace, chosen, format)
 
     def state(self, job: Run) -> str:
         return exports.state(job)
@@ -90,13 +98,6 @@ class ExportTab(JobTab):
             self.zip: gr.update(value=packed, visible=is_done),
             self.card: gr.update(value=exports.without_head(text), visible=is_done),
         }
-
-
-def _card(model: str, format: str) -> list[Any]:
-    try:
-        return [gr.update(value=exports.card(model, format), visible=True), problem("")]
-    except (ValueError, OSError) as error:
-        return [gr.update(visible=False), problem(str(error))]
 
 
 def build(workspace: Workspace) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from gradio.utils import get_upload_folder
 
 from loctex.command import Command, short
+from loctex.drafts import draft_file
 from loctex.runs import Run
 from ui import heavy
 from ui.evaluations import free_path
@@ -52,6 +53,8 @@ def command(workspace: Workspace, model: str, format: str) -> tuple[Run, Command
     one that this format has no place for."""
     if not model:
         raise ValueError("Choose a model.")
+    if format not in dict(FORMATS):
+        raise ValueError(f"There is no format {format[:20]!r}; choose one from the list.")
     chosen = Path(model)
     if format in TORCHVISION and _has_own_layers(chosen):
         raise ValueError(
@@ -99,10 +102,8 @@ def packed(job: Run) -> Path:
     written = (files(job) / "README.md").stat().st_mtime_ns
     zipped = Path(get_upload_folder()) / "handover" / str(written) / f"{job.name}.zip"
     if not zipped.exists():
-        zipped.parent.mkdir(parents=True, exist_ok=True)
-        draft = zipped.with_suffix(".tmp")
-        with zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as archive:  # weights do not shrink
-            for file in sorted(path for path in files(job).rglob("*") if path.is_file()):
+        found = sorted(path for path in files(job).rglob("*") if path.is_file())
+        with draft_file(zipped) as draft, zipfile.ZipFile(draft, "w") as archive:
+            for file in found:  # stored as it is, for weights do not shrink
                 archive.write(file, Path(job.name) / file.relative_to(files(job)))
-        draft.rename(zipped)
     return zipped

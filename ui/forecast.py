@@ -3,6 +3,7 @@
 import json
 import statistics
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,11 +33,11 @@ def of_snapshot(folder: Path, split: str = "") -> Amount:
     """All splits of a snapshot, or one; nothing where the folder is none."""
     try:
         splits = json.loads((folder / "snapshot.json").read_bytes())["splits"]
-    except (OSError, ValueError, KeyError):
+        counts = [count for name, count in splits.items() if split in ("", name)]
+        keys = ("images", "narratives", "with_trace")
+        return Amount(*(sum(count.get(key, 0) for count in counts) for key in keys))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Amount(0, 0, 0)
-    counts = [count for name, count in splits.items() if split in ("", name)]
-    keys = ("images", "narratives", "with_trace")
-    return Amount(*(sum(count.get(key, 0) for count in counts) for key in keys))
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,9 @@ def pace(wanted: Settings, runs: Sequence[Run], has_gpu: bool) -> Pace | None:
         if _cost(settings) == _cost(wanted):
             return Pace(run.name, speed, True)
         if similar is None:
-            ratio = estimate.count(settings).flops / estimate.count(wanted).flops
-            similar = Pace(run.name, speed * ratio, False)
+            with suppress(ValueError, RuntimeError):  # of a backbone that this timm does not know
+                cost = estimate.count(settings).flops
+                similar = Pace(run.name, speed * cost / estimate.count(wanted).flops, False)
     return similar
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
 from ui import nearest
+from ui.access import uploaded
 from ui.assets import static
 from ui.atlas import AtlasView
 from ui.comparison import MOST, compare
@@ -364,7 +364,7 @@ def _own(file: str) -> tuple[Listed, str]:
 
 def _dropped(event: gr.EventData) -> tuple[Listed, str]:
     """A file let fall on the player; its path comes from the browser, so it is checked."""
-    path = Path(event.path).resolve()
-    if not path.is_relative_to(Path(get_upload_folder()).resolve()):
-        raise gr.Error("This file was not uploaded here.")
-    return _own(str(path))
+    try:
+        return _own(str(uploaded(event.path)))
+    except ValueError as error:
+        raise gr.Error(str(error), print_exception=False) from error

@@ -18,7 +18,7 @@ from loctex.runs import Run
 from ui.components import static
 from ui.evaluations import newest_first
 from ui.run_view import log_text
-from ui.workspace import Workspace
+from ui.workspace import Workspace, look_up
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 ACTION: dict[str, Any] = {"scale": 0, "min_width": 220}
@@ -51,6 +51,14 @@ def kept(choices: list[tuple[str, str]], value: str | None) -> str | None:
     """The person's choice where it still exists, else the first."""
     known = [choice for _, choice in choices]
     return value if value in known else next(iter(known), None)
+
+
+def line(command: Command | None) -> str:
+    """The command as a shell reads it; "" where there is none, why not where it is damaged."""
+    try:
+        return command.line if command else ""
+    except ValueError as error:
+        return f"It cannot be shown: {error}"
 
 
 def chip(state: str) -> str:
@@ -200,7 +208,8 @@ class JobTab:
         self.stop.click(self._stop, self.selected, None, **QUIET).then(**show, **QUIET)
 
     def job(self, name: str) -> Run:
-        return Run(self.root / "runs" / name)
+        """The job of this name, which may come from a browser. ValueError: there is none."""
+        return Run(look_up(self.root / "runs", name, self.noun))
 
     def _newest(self) -> str:
         """The job to show first: one at work, else the newest."""
@@ -229,7 +238,10 @@ class JobTab:
         return [job.name, {}, problem(""), secrets.token_hex(8)]
 
     def _stop(self, selected: str) -> None:
-        jobs.stop(self.root, self.job(selected))
+        try:
+            jobs.stop(self.root, self.job(selected))
+        except (ValueError, OSError) as error:
+            raise gr.Error(str(error), print_exception=False) from error
 
     def look(self, selected: str) -> dict[str, Any]:
         """All that the page shows of the jobs, by part."""
@@ -242,7 +254,7 @@ class JobTab:
                 "status": self.show_status(job),
                 "state": self.state(job),
                 "log": log_text(job),
-                "command": command.line if command else "",
+                "command": line(command),
             }
         return now
 

@@ -13,6 +13,7 @@ from ui.access import Page
 from ui.components import static
 from ui.limits import LimitedBodies
 from ui.logins import SlowLogins
+from ui.uploads import LimitedUploads
 from ui.workspace import Workspace
 
 _THEME = gr.themes.Default(
@@ -43,7 +44,13 @@ LAUNCH: dict[str, Any] = {
     "run_history": False,
     "ssr_mode": False,
     "max_file_size": "200mb",
-    "app_kwargs": {"middleware": [Middleware(LimitedBodies), Middleware(SlowLogins)]},
+    "app_kwargs": {
+        "middleware": [
+            Middleware(LimitedBodies),
+            Middleware(SlowLogins),
+            Middleware(LimitedUploads),
+        ]
+    },
 }
 
 BRAND = "<b>LocTex</b> Studio"

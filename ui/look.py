@@ -70,6 +70,7 @@ def look(
         return Looked(image, caption, None, recorded, None, voice)
     if not caption.strip():
         raise ValueError(NO_CAPTION)
+    checkpoint = str(workspace.checkpoint(checkpoint))
     seen = models.look(checkpoint, image, caption, recorded.words if recorded else None)
     others = other_sentences(workspace, models, checkpoint, item)
     return Looked(image, caption, seen, recorded, others, voice)
@@ -115,5 +116,4 @@ def _first_split(workspace: Workspace) -> str | None:
 
 
 def _voice(workspace: Workspace, narrative: Narrative) -> Path | None:
-    path = workspace.voices_dir / Path(narrative.voice).name if narrative.voice else None
-    return path if path and path.is_file() else None
+    return workspace.voices.find(narrative.voice)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loctex import checkpoint
 from loctex.narrative import Word
 from ui import heavy
 from ui.workspace import Workspace
@@ -27,14 +29,11 @@ def checkpoints(workspace: Workspace) -> list[tuple[str, str]]:
     """(label, folder) of each trained checkpoint: newest run first, best, last, then by step."""
     found = []
     for run in workspace.runs():
-        steps = sorted(run.checkpoints.glob("step-*"), reverse=True)
         places = [(name, run.path / name) for name in ("best", "last")]
-        named = {place.resolve() for _, place in places}
-        places += [
-            (f"step {int(step.name[5:]):,}", step)
-            for step in steps
-            if step.name[5:].isdigit() and step not in named
-        ]
+        named = {os.path.realpath(place) for _, place in places}  # a link in a circle is no error
+        for folder in checkpoint.folders(run.path)[::-1]:
+            if os.path.realpath(folder) not in named:
+                places.append((f"step {checkpoint.step_of(folder):,}", folder))
         found += [
             (f"{run.name} · {name}", str(place))
             for name, place in places

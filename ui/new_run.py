@@ -5,17 +5,16 @@ import secrets
 import threading
 from collections.abc import Callable, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import yaml
-from gradio.utils import get_upload_folder
 
 from loctex import jobs, settings
 from loctex.runs import Run
 from loctex.settings import PRESETS, Settings
 from ui import devices, form, run_view
+from ui.access import uploaded
 from ui.components import static
 from ui.empty import empty
 from ui.start import Wish, choices, like, make_plan, next_name, picked_from, start, starts_from
@@ -228,7 +227,8 @@ class NewRun:
         found = choices(self.workspace)
         known = [value for _, value in found]
         kept = [value for value in picked or [] if value in known] or known[:1]
-        taken = not name.strip() or (self.workspace.runs_dir / name.strip()).exists()
+        names = [run.name for run in self.workspace.runs()]
+        taken = not name.strip() or name.strip() in names
         places, first, _ = devices.found(self.workspace.runs())
         uuids = [value for _, value in places]
         chosen = [value for value in takes or [] if value in uuids] or first
@@ -326,14 +326,18 @@ class NewRun:
 
     def read_file(self, file: str, *rest: Any) -> list[Any]:
         """The same of a file; its path comes from the browser, so it is checked."""
-        path = Path(file).resolve()
-        if not path.is_relative_to(Path(get_upload_folder()).resolve()):
-            raise gr.Error("This file was not uploaded here.", print_exception=False)
+        try:
+            path = uploaded(file)
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
         return self.read_yaml(path.read_text(encoding="utf-8", errors="replace"), *rest)
 
     def copy_of(self, name: str) -> list[Any]:
         """The form as an earlier run was asked for, under a new name: all of `wish`."""
-        run = Run(self.workspace.runs_dir / name)
+        try:
+            run = self.workspace.run(name)
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
         chosen, command = run_view.settings_of(run) or Settings(), jobs.read_command(run)
         given = dict(zip(command.words, command.words[1:], strict=False)) if command else {}
         preset = given.get("--preset", "tiny")

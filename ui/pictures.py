@@ -90,9 +90,9 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
 
 
 def open_split(workspace: Workspace, source: str) -> Split:
-    """Of "snapshot/NAME/SPLIT"."""
+    """Of "snapshot/NAME/SPLIT". ValueError where there is no such snapshot or split."""
     _, folder, split = source.split("/")
-    return _snapshot(workspace.snapshots_dir / folder).split(split)
+    return _snapshot(workspace.snapshot(folder)).split(split)
 
 
 def _snapshot(folder: Path) -> Snapshot:

@@ -9,6 +9,7 @@ from loctex import jobs
 from loctex.runs import Run
 from ui import compare, run_view
 from ui.components import Curves, Film
+from ui.job_page import line
 from ui.new_run import COMMAND, QUIET, html
 from ui.workspace import Workspace
 
@@ -144,7 +145,7 @@ class RunPage:
         def act(request: gr.Request, selected: str, *more: Any) -> None:
             try:
                 self.workspace.demand("admin", request.username)
-                action(Run(self.workspace.runs_dir / selected), *more)
+                action(self.workspace.run(selected), *more)
             except (ValueError, OSError) as error:
                 raise gr.Error(str(error), print_exception=False) from error
 
@@ -165,7 +166,7 @@ class RunPage:
         return {
             "status": run_view.status(run, jobs.ahead(self.workspace.root, run)),
             "log": run_view.log_text(run),
-            "command": command.line if command else "It was started by hand.",
+            "command": line(command) or "It was started by hand.",
             "origin": run_view.origin(run),
             "actions": (
                 run.name,
@@ -184,7 +185,7 @@ class RunPage:
         """The updates of what can be done in a state."""
         can_resume = is_job and state in ("stopped", "failed")
         is_at_rest = state not in ("waiting", "running", "stopping")
-        steps = run_view.progress(Run(self.workspace.runs_dir / name)).step
+        steps = run_view.progress(self.workspace.run(name)).step
         names = [value for _, value in checkpoints]
         return {
             self.stop: gr.update(

@@ -1,16 +1,16 @@
 """What a person sees of a run: its line in the list, how far it is, why it failed."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from loctex import failures, jobs, provenance, settings
-from loctex.runs import Run
+from loctex import checkpoint, damage, failures, jobs, provenance, settings
+from loctex.runs import METRICS_TAIL, Run, parse_row
 from loctex.settings import Settings
 
 SCORES = {  # what a finished run is summed up by
@@ -44,7 +44,9 @@ def progress(run: Run) -> Progress:
     if not rows:
         return Progress(state, 0, num_steps, None, None)
     step, now = rows[-1]["step"], rows[-1]["time"]
-    begun = run.train_lock.stat().st_mtime if run.train_lock.exists() else 0.0
+    begun = 0.0
+    with suppress(OSError):
+        begun = run.train_lock.stat().st_mtime
     recent = [row for row in rows if row["time"] >= begun]  # not from before it was resumed
     left = None
     if state == "running" and num_steps and len(recent) > 1 and step > recent[0]["step"]:
@@ -57,15 +59,15 @@ def last_rows(run: Run) -> list[dict[str, Any]]:
     """The last lines of metrics.jsonl, about 8 KB of them."""
     try:
         size = run.metrics_file.stat().st_size
-    except FileNotFoundError:
+        return _last_rows(run.path, size)
+    except OSError:
         return []
-    return _last_rows(run.path, size)
 
 
 @lru_cache(maxsize=256)
 def _last_rows(path: Path, size: int) -> list[dict[str, Any]]:
     with open(Run(path).metrics_file, "rb") as file:
-        start = max(0, size - 8_000)
+        start = max(0, size - METRICS_TAIL)
         file.seek(start)
         skipped = len(file.readline()) if start else 0
     return Run(path).read_metrics(start + skipped)[0]
@@ -77,21 +79,41 @@ def _seconds(run: Run, now: float) -> float | None:
     if command and "--resume" in command.words:
         return None
     with open(run.metrics_file, "rb") as file:
-        return now - json.loads(file.readline())["time"]
+        first = parse_row(file.readline())
+    return now - first["time"] if first else None
 
 
 def settings_of(run: Run) -> Settings | None:
-    """The settings of a run; None before they are there."""
+    """The settings of a run; None before they are there, or where they cannot be read."""
     try:
         written = run.settings_file.stat().st_mtime_ns
-    except FileNotFoundError:
+    except OSError:
         return None
     return _settings(run.settings_file, written)
 
 
 @lru_cache(maxsize=256)
-def _settings(path: Path, written: int) -> Settings:
-    return settings.load(path)
+def _settings(path: Path, written: int) -> Settings | None:
+    try:
+        return settings.load(path)
+    except (OSError, ValueError):  # of another version, or torn: `broken` says so
+        return None
+
+
+def broken(run: Run) -> str:
+    """HTML: which files of a run cannot be read, and what can still be done; "" if all can."""
+    problems = damage.unreadable(run)
+    if not problems:
+        return ""
+    lines = "".join(
+        f"<li><b>{escape(name)}</b> cannot be read: {escape(why)}</li>"
+        for name, why in problems.items()
+    )
+    return (
+        f"<div class='failure' role='alert'><b>This run is damaged.</b><ul>{lines}</ul><p>What can "
+        f"be read is shown. Put the file right in {escape(str(run.path))}, or delete the run; its "
+        "checkpoints can still be looked at. No other run is touched by it.</p></div>"
+    )
 
 
 def run_list(runs: list[Run], selected: str, places: Mapping[str, int]) -> str:
@@ -100,6 +122,9 @@ def run_list(runs: list[Run], selected: str, places: Mapping[str, int]) -> str:
     for run in runs:
         found, is_shown = progress(run), str(run.name == selected).lower()
         short = _short_state(found, places.get(run.name))
+        problems = damage.unreadable(run)
+        if problems:
+            short = f"{escape(', '.join(problems))} cannot be read"
         buttons.append(
             f"<button data-run='{escape(run.name)}' aria-pressed='{is_shown}'>"
             f"<b>{escape(run.name)}</b>{_chip(found.state)}<small>{short}</small></button>"
@@ -127,6 +152,7 @@ def status(run: Run, ahead: Sequence[str] = ()) -> str:
         _bar(found),
         f"<p class='where'>{escape(sentence(found, ahead))}</p>",
     ]
+    parts.append(broken(run))
     if found.state == "failed":
         parts.append(_failure(run))
     if found.state == "done":
@@ -186,7 +212,7 @@ def checkpoints(run: Run) -> list[tuple[str, str]]:
         if (run.path / name).exists()
     }
     found = [(f"the last one, {_step_of(links['last'])}", "last")] if "last" in links else []
-    for folder in sorted(run.checkpoints.glob("step-????????"), reverse=True):
+    for folder in checkpoint.folders(run.path)[::-1]:
         if folder.name != links.get("last"):
             best = ", the best so far" if folder.name == links.get("best") else ""
             found.append((f"{_step_of(folder.name)}{best}", folder.name))
@@ -194,7 +220,8 @@ def checkpoints(run: Run) -> list[tuple[str, str]]:
 
 
 def _step_of(name: str) -> str:
-    return f"step {int(name.removeprefix('step-')):,}"
+    number = name.removeprefix("step-")
+    return f"step {int(number):,}" if number.isascii() and number.isdigit() else name
 
 
 def origin(run: Run) -> str:
@@ -213,7 +240,7 @@ def origin(run: Run) -> str:
                 snapshots,
                 version,
                 f"Python {machine['python']}, torch {packages.get('torch', 'unknown')}",
-                ", ".join(machine["gpus"]) or f"{machine['processors']} processor cores",
+                ", ".join(machine["gpus"]) or f"{machine.get('processors', 1)} processor cores",
             )
         )
     if not rows:

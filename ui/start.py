@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -141,9 +142,11 @@ def starts_from(workspace: Workspace) -> list[tuple[str, str]]:
 
 def like(workspace: Workspace, init: str, inputs: Sequence[Any]) -> list[Any]:
     """The inputs with the shape of the model they start from, where that is an earlier run."""
-    run = Run(os.path.abspath(jobs.ROOT / init))
-    known = run_view.settings_of(run)
-    if run.path.parent != workspace.runs_dir or known is None:
+    folder = Path(os.path.abspath(jobs.ROOT / str(init)))
+    if folder not in [run.path for run in workspace.runs()]:
+        return list(inputs)
+    known = run_view.settings_of(Run(folder))
+    if known is None:
         return list(inputs)
     shape = {f"model.{name}": value for name, value in settings.to_dict(known)["model"].items()}
     shape |= {"data.image_size": known.data.image_size, "data.max_tokens": known.data.max_tokens}
@@ -167,10 +170,15 @@ def make_plan(workspace: Workspace, wish: Wish) -> Plan:
     run = Run(workspace.runs_dir / name)
     if run.path.exists():
         raise ValueError(f"A run named {name} exists: choose another name.")
-    kinds = [value.split(":", 1) for value in wish.picked]
+    kinds = [str(value).partition(":")[::2] for value in wish.picked]
     others = [line.strip() for line in wish.folders.splitlines() if line.strip()]
     if not kinds and not others:
         raise ValueError("Choose what to learn from.")
+    known = [collection.name for collection in workspace.store.collections()]
+    for kind, collection in kinds:
+        if kind == "collection" and collection not in known:
+            raise ValueError(f"There is no collection {collection[:60]!r} here; choose again.")
+    frozen = [str(workspace.snapshot(name)) for kind, name in kinds if kind == "snapshot"]
     takes, launcher = devices.chosen(
         wish.takes, wish.launcher, devices.launchers(workspace.root), run
     )
@@ -183,7 +191,7 @@ def make_plan(workspace: Workspace, wish: Wish) -> Plan:
         wish.preset,
         chosen,
         tuple((n, _next_folder(workspace, n)) for kind, n in kinds if kind == "collection"),
-        (*(str(workspace.snapshots_dir / n) for kind, n in kinds if kind == "snapshot"), *others),
+        (*frozen, *others),
         takes,
         launcher,
     )
@@ -244,6 +252,7 @@ def _latest(folder: Path) -> Path | None:
 def _same_snapshot(workspace: Workspace, folder: Path, content: str) -> Path | None:
     for other in workspace.snapshots():
         if other != folder:
-            if Snapshot.open(other).hash == content:
-                return other
+            with suppress(ValueError, OSError):  # a damaged one is not the same
+                if Snapshot.open(other).hash == content:
+                    return other
     return None

@@ -200,7 +200,8 @@ def uncertainty(image: np.ndarray, texts: np.ndarray, scale: float = 20.0) -> fl
 
 
 def making(workspace: Workspace, checkpoint: str, source: str) -> Making:
-    """Of pictures "snapshot/NAME/SPLIT". ValueError for a collection, which has no splits."""
+    """Of pictures "snapshot/NAME/SPLIT". ValueError for a collection, which has
+    no splits, and where there is no such checkpoint, snapshot or split."""
     kind, _, rest = source.partition("/")
     if kind != "snapshot":
         raise ValueError(
@@ -208,7 +209,10 @@ def making(workspace: Workspace, checkpoint: str, source: str) -> Making:
             "into one."
         )
     name, _, split = rest.partition("/")
-    return Making(Path(checkpoint), workspace.snapshots_dir / name, split)
+    made = Making(workspace.checkpoint(checkpoint), workspace.snapshot(name), split)
+    if split not in made.snapshot.splits:
+        raise ValueError(f"Snapshot {name} has no split {split[:20]!r}; choose another one.")
+    return made
 
 
 def survey(made: Making) -> Survey | None:

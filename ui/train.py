@@ -43,8 +43,8 @@ class Dashboard:
 
     def picked(self, names: list[str]) -> list[History]:
         """Of the runs that are compared; those deleted meanwhile are left out."""
-        runs = [Run(self.workspace.runs_dir / name) for name in names]
-        return [self.history(run) for run in runs if run.path.is_dir()]
+        known = {run.name: run for run in self.workspace.runs()}
+        return [self.history(known[name]) for name in names if name in known]
 
     def look(self, selected: str, names: list[str], page: RunPage | None = None) -> dict[str, Any]:
         """What there is to see now, by part of the page."""
@@ -72,7 +72,7 @@ class Dashboard:
 
     def curves(self, name: str) -> dict[str, Any]:
         """What the charts of this run show; a message where there is nothing to draw yet."""
-        run = Run(self.workspace.runs_dir / name)
+        run = self.workspace.run(name)
         chosen = run_view.settings_of(run)
         value = chart(self.history(run), chosen.train.steps if chosen else None)
         is_early = run.state in ("new", "waiting", "running")
@@ -192,12 +192,12 @@ class TrainTab:
             return gr.skip()
         updates: dict[Any, Any] = {self.seen: now}
         if not seen:
-            run = Run(self.workspace.runs_dir / selected)
+            shown = [run for run in self.workspace.runs() if run.name == selected]
             updates |= {
                 self.start_page: gr.update(visible=selected == NEW),
                 self.compare_page: gr.update(visible=selected == COMPARE),
                 self.one_page: gr.update(visible=selected not in (NEW, COMPARE)),
-                self.run.note: compare.remarks(run)["note"],
+                self.run.note: compare.remarks(shown[0])["note"] if shown else "",
             }
         for key, part in (("side", self.side), ("many", self.comparing)):
             if key in changed:
@@ -217,7 +217,7 @@ class TrainTab:
         if "overlay" in changed:
             updates[self.overlay] = compare.chart(self.dashboard.picked(names))
         if "film" in changed:
-            updates[self.run.film] = film.film(Run(self.workspace.runs_dir / selected))
+            updates[self.run.film] = film.film(self.workspace.run(selected))
         if "actions" in changed:
             updates |= self.run.actions(*changed["actions"])
         return updates

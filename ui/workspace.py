@@ -1,12 +1,15 @@
 """A workspace: one folder that holds what was recorded, what was frozen and what was trained."""
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from data_tools.address import address, note_address
 from data_tools.store import Store
 from data_tools.voices import Voices
+from loctex.drafts import sweep
 from loctex.runs import BusyError, Run, locked
 from ui.users import ROLES, role_of
 
@@ -35,6 +38,7 @@ class Workspace:
         self.snapshots_dir = self.root / "snapshots"
         for folder in (self.images_dir, self.voices_dir, self.runs_dir, self.snapshots_dir):
             folder.mkdir(parents=True, exist_ok=True)
+            sweep(folder)  # what killed writers left
         self.voices = Voices(self.voices_dir)
         self.store = Store(address(self.root, database), self.images_dir)
         note_address(self.root, database)
@@ -65,16 +69,63 @@ class Workspace:
         paths = [path for path in self.runs_dir.glob("[!.]*") if path.is_dir()]
         return [Run(path) for path in sorted(paths, key=_created, reverse=True)]
 
+    def run(self, name: Any) -> Run:
+        """The run of this name, which may come from a browser. ValueError where there is none."""
+        return Run(look_up(self.runs_dir, name, "run"))
+
+    def snapshot(self, name: Any) -> Path:
+        """The folder of the frozen snapshot of this name; ValueError where there is none."""
+        folder = look_up(self.snapshots_dir, name, "snapshot")
+        if not (folder / "snapshot.json").is_file():
+            raise ValueError(f"{folder.name!r} is no finished snapshot; choose another one.")
+        return folder
+
+    def checkpoint(self, folder: Any) -> Path:
+        """A checkpoint of a run, from the folder that a list of the page offered: RUN/best,
+        RUN/last, RUN/checkpoints/step-00000200. ValueError where it is none of them."""
+        path = Path(str(folder))
+        if path.parent.name == "checkpoints":
+            run = self._run_at(path.parents[1])
+            return look_up(run.checkpoints, path.name, f"checkpoint of {run.name}")
+        return look_up(self._run_at(path.parent).path, path.name, "checkpoint", ("best", "last"))
+
+    def _run_at(self, folder: Path) -> Run:
+        if folder.parent != self.runs_dir:
+            raise ValueError("This model is none of this studio's runs; choose one from the list.")
+        return self.run(folder.name)
+
     def snapshots(self) -> list[Path]:
         """The frozen ones, newest first; a folder still being written has no snapshot.json."""
         found = [path.parent for path in self.snapshots_dir.glob("[!.]*/snapshot.json")]
         return sorted(found, key=_created, reverse=True)
 
 
+def look_up(folder: Path, name: Any, noun: str, names: tuple[str, ...] | None = None) -> Path:
+    """The folder inside `folder` that has this name, where the name may come from a browser.
+
+    It is looked up among what exists and never joined to a path, so that "../x", ".", "/etc" or
+    something that is no text is simply not there. names: only these, where others lie beside them.
+
+    Raises ValueError that says the way out.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = {one.name for one in entries if one.name[0] != "." and one.is_dir()}
+    except FileNotFoundError:
+        found = set()
+    if names is not None:
+        found &= set(names)
+    if not isinstance(name, str) or name not in found:
+        raise ValueError(f"There is no {noun} {str(name)[:60]!r} here; choose one from the list.")
+    return folder / name
+
+
 def _created(path: Path) -> tuple[float, str]:
     """Runs and snapshots are written into; their settings and manifest are written once."""
-    first = next((path / n for n in ("command.json", "snapshot.json") if (path / n).exists()), path)
-    return first.stat().st_mtime, path.name
+    for file in (path / "command.json", path / "snapshot.json", path):
+        with suppress(OSError):  # there is no such file, or it is deleted just now
+            return file.stat().st_mtime, path.name
+    return 0.0, path.name
 
 
 @contextmanager

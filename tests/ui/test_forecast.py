@@ -15,7 +15,9 @@ def logged(path, chosen: settings.Settings, pairs_per_second: float, gpus=()) ->
     run = Run(path)
     run.path.mkdir(parents=True)
     run.settings_file.write_text(settings.dump(chosen))
-    start = {"environment": {"gpus": list(gpus)}, "snapshots": {}}
+    provenance.record(run, [])
+    (start,) = provenance.starts(run)
+    start["environment"]["gpus"] = list(gpus)
     run.starts_file.write_text(json.dumps(start) + "\n")
     for step in range(6):
         run.log(step, pairs_per_second=pairs_per_second if step else 1.0)

@@ -162,8 +162,9 @@ def test_400_words_and_a_1_by_5000_picture_are_answered(workspace, tmp_path):
         (None, "damaged"),
     ],
 )
-def test_a_checkpoint_of_another_version_is_a_message(workspace, tmp_path, change, says):
-    folder = tmp_path / "other"
+def test_a_checkpoint_of_another_version_is_a_message(workspace, request, change, says):
+    folder = workspace.runs_dir / "other" / "best"
+    request.addfinalizer(lambda: shutil.rmtree(folder.parent))
     shutil.copytree(workspace.runs_dir / "tiny" / "best", folder)
     config = json.loads((folder / "config.json").read_text()) | (change or {})
     text = json.dumps(config)
