@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 from loctex import jobs, provenance
@@ -34,7 +35,7 @@ def watch(workspace: Path, grace: float = GRACE) -> None:
 
 def _work_off(workspace: Path, grace: float) -> None:
     mine: dict[str, Job] = {}
-    strangers: dict[str, Press] = {}
+    unwatched: dict[str, StopEscalation] = {}
     refused: set[str] = set()  # whose place in the queue cannot be taken away
     try:
         while mine or jobs.has_work(workspace):
@@ -45,7 +46,7 @@ def _work_off(workspace: Path, grace: float) -> None:
                 if run.waiting_file.is_file():
                     refused.add(run.name)
             mine = {name: job for name, job in mine.items() if not job.has_ended()}
-            _press_strangers(workspace, grace, strangers)
+            _stop_unwatched(workspace, grace, unwatched)
             time.sleep(TICK)
     finally:
         for job in mine.values():
@@ -79,6 +80,7 @@ class Job:
         self.run = run
         self.process: subprocess.Popen | None = None
         self.code: int | None = 0
+        self.escalation: StopEscalation | None = None
         with ExitStack() as stack:
             try:
                 stack.enter_context(locked(run.job_lock))
@@ -95,7 +97,7 @@ class Job:
         if self.process:
             group, own = self.process.pid, _command(run).grace
             patience = grace if own is None else own
-            self.press = Press(run, patience, lambda number: os.killpg(group, number))
+            self.escalation = StopEscalation(run, patience, partial(os.killpg, group))
 
     def _try_to_start(self) -> None:
         """Start the command; a run that cannot be started has failed, and the queue goes on."""
@@ -136,7 +138,8 @@ class Job:
         if self.process is not None:
             self.code = self.process.poll()
             if self.code is None:
-                self.press()
+                if self.escalation:
+                    self.escalation()
                 return False
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)  # workers that outlived their trainer
@@ -153,7 +156,7 @@ class Job:
         self._stack.close()
 
 
-class Press:
+class StopEscalation:
     """Asks a run that was told to stop ever harder: its stop file, then SIGTERM, then SIGKILL."""
 
     def __init__(self, run: Run, grace: float, send: Callable[[int], None]) -> None:
@@ -167,11 +170,11 @@ class Press:
                 self.send(self.left.pop(0)[1])
 
 
-def _press_strangers(workspace: Path, grace: float, known: dict[str, Press]) -> None:
+def _stop_unwatched(workspace: Path, grace: float, escalations: dict[str, StopEscalation]) -> None:
     """Stop trainings nobody watches, where that is asked."""
     for run in jobs.stopping(workspace):
         pid = None if is_locked(run.job_lock) else holder(run.train_lock)
-        if pid and run.name not in known:
-            known[run.name] = Press(run, grace, lambda number, pid=pid: os.kill(pid, number))
-        if run.name in known:
-            known[run.name]()
+        if pid and run.name not in escalations:
+            escalations[run.name] = StopEscalation(run, grace, partial(os.kill, pid))
+        if run.name in escalations:
+            escalations[run.name]()
