@@ -35,6 +35,7 @@ from data_tools.rows import Collection, Draft, ImageRow, NarrativeRow, moment
 from data_tools.search import EVERYTHING, Filter, annotators_of, matching
 from data_tools.statistics import Statistics
 from data_tools.tables import FIRST_ANNOTATOR
+from data_tools.trash import Trash
 from loctex.narrative import Narrative
 from loctex.runs import write_whole
 from loctex.snapshot import decode_image
@@ -66,6 +67,7 @@ class Store:
         self._database = Database(url)
         self.reviews = Reviews(self._database)
         self.people = People(self._database)
+        self.trash = Trash(self._database, self.images_folder)
         self.statistics = Statistics(self._database, self.images_folder.parent / "statistics")
 
     @classmethod
@@ -195,8 +197,9 @@ class Store:
         return self._image_row(row)
 
     def delete_image(self, image_row_id: int) -> list[str]:
-        """With all that was told of it; its file too, where no other collection shows it. Returns
-        the voices that belonged to it, as `voice_recording` names them."""
+        """For good (`trash.put_image` can be undone), with all that was told of it; its file too,
+        where no other collection shows it. Returns the voices that belonged to it, as
+        `voice_recording` names them."""
         file, voices = self._database.write(lambda c: writes.delete_image(c, image_row_id))
         if file:
             (self.images_folder / file).unlink(missing_ok=True)
@@ -327,7 +330,7 @@ class Store:
             yield from json.loads(row.regions or "[]")
 
     def delete(self, narrative_id: int) -> None:
-        """The image stays."""
+        """For good (`trash.put_narrative` can be undone). The image stays."""
         one = db.narratives.c.id == narrative_id
         self._database.write(lambda c: writes.delete_narratives(c, one))
 

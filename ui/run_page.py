@@ -74,8 +74,8 @@ class RunPage:
                 "<p class='ask'>Delete this run with all its checkpoints? This cannot be undone."
                 "</p>"
             )
-            self.really = gr.Button("Delete for good", variant="stop", **_BUTTON)
             self.keep = gr.Button("Keep it", **_BUTTON)
+            self.really = gr.Button("Delete for good", variant="stop", **_BUTTON)
 
     @property
     def parts(self) -> list[Any]:
