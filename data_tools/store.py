@@ -216,6 +216,12 @@ class Store:
         row = self._database.write(lambda c: hand_out(c, annotator_id=annotator_id))
         return None if row is None else self._image_row(row)
 
+    def peek(self, collection_id: int, annotator_id: int, *, after: int = 0) -> ImageRow | None:
+        """What `next_image` would give now, unclaimed."""
+        query = assignment.wanted(collection_id, annotator_id).where(db.images.c.id > after)
+        row = self._database.first(query)
+        return None if row is None else self._image_row(row)
+
     def claim(self, image_row_id: int, annotator_id: int) -> bool:
         """Open this very image for the annotator; False where it is in other hands, or gone."""
         return self._database.write(lambda c: assignment.claim(c, image_row_id, annotator_id))

@@ -278,6 +278,7 @@ def task(
         "annotator": annotator,
         "progress": [total - store.num_left(collection, me) if total else 0, total],
         "image": None if image is None else picture(image),
+        "next": None if image is None else path_ahead(workspace, collection, me, image),
         "draft": draft,
         "given": "" if image is None else given(workspace, collection, image),
         "question": here.question if here else "",
@@ -286,6 +287,14 @@ def task(
         "can_propose": workspace.whisper is not None,
         "empty": WELCOME if collection is None else ALL_DONE if total else NO_IMAGES,
     }
+
+
+def path_ahead(
+    workspace: Workspace, collection: int, annotator_id: int, image: ImageRow
+) -> str | None:
+    """The picture that probably comes next, for the browser to fetch ahead; nobody claims it."""
+    following = workspace.store.peek(collection, annotator_id, after=image.id)
+    return None if following is None else quote(str(following.path))
 
 
 def picture(image: ImageRow) -> Message:

@@ -270,6 +270,50 @@ def test_a_cleared_take_can_be_brought_back(page, studio):
     assert only(store, collection).caption == "cleared"
 
 
+def test_nothing_is_recorded_while_the_next_picture_loads(page, studio):
+    store = studio.store()
+    name = f"slow {time.monotonic()}"
+    collection = store.add_collection(name)
+    rows = [
+        store.add_image(collection, picture(seed=(7, seed)), dataset_id="studio")
+        for seed in range(4)
+    ]
+    held, is_held = [], True
+
+    def hold(route) -> None:
+        held.append(route) if is_held else route.continue_()
+
+    page.route(f"**/*{rows[2].sha256}*", hold)
+    page.goto(studio.url)
+    page.wait_for_selector("[data-state=idle], [data-state=review]")
+    page.select_option(".collection", label=name)
+    page.wait_for_selector(f"[data-state=idle] .photo[src*='{rows[0].sha256}']")
+    page.wait_for_function(
+        "(sha) => performance.getEntriesByType('resource').some(({name}) => name.includes(sha))",
+        arg=rows[1].sha256,
+    )  # the next one is fetched ahead
+    for number in (1, 2):
+        page.keyboard.press("s")
+        page.keyboard.press("1")
+        if number == 1:
+            page.wait_for_selector(f"[data-state=idle] .photo[src*='{rows[1].sha256}']")
+    wait_for(page, "loading")
+    expect(page.locator(".photo")).to_be_hidden()
+    expect(page.locator(".toggle")).to_be_disabled()
+    page.keyboard.press("Space")
+    page.keyboard.press("Enter")
+    assert page.locator(".recorder").get_attribute("data-state") == "loading"
+    is_held = False
+    for route in held:
+        route.continue_()
+    page.wait_for_selector(f"[data-state=idle] .photo[src*='{rows[2].sha256}']")
+    circle(page, start(page))
+    page.keyboard.type("the third ")
+    page.keyboard.press("Control+Enter")
+    saved(page, "done")
+    assert only(store, collection).image_id == rows[2].image_id
+
+
 def test_skip_with_a_reason_and_previous(page, studio):
     store, collection = open_collection(page, studio, "skipped")
     page.keyboard.press("s")

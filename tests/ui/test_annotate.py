@@ -320,3 +320,21 @@ def test_only_an_admin_says_what_a_collection_asks(ann, workspace, monkeypatch):
     monkeypatch.setattr(workspace, "allows", lambda role, name: role != "admin")
     assert "Only an admin" in ann.ask("ask_for", question="x", keeps_voice=True)["problem"]
     assert ann.ask("open")["is_admin"] is False
+
+
+def test_a_take_of_another_picture_is_refused_and_stays(ann, workspace):
+    shown = ann.told["image"]["id"]
+    told = ann.submit("take", studio={"image": shown + 1})
+    assert "drawn on another picture" in told["problem"]
+    assert workspace.store.narratives(ann.told["collection"]) == []
+    assert "problem" not in ann.submit("take", studio={"image": shown})
+    assert len(workspace.store.narratives(ann.told["collection"])) == 1
+
+
+def test_the_picture_that_comes_next_is_named_ahead_and_stays_unclaimed(ann, workspace):
+    collection = ann.told["collection"]
+    ahead = ann.told["next"]
+    assert ahead and ahead != ann.told["image"]["path"]
+    following = ann.ask("skip", reason="dark")
+    assert following["image"]["path"] == ahead
+    assert workspace.store.next_image(collection, workspace.store.annotator("bob"))

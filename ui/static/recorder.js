@@ -9,7 +9,7 @@ const RESTING = 0.1; // seconds; a pointer that has been still for longer is not
 const round = (value, digits) => Math.round(value * 10 ** digits) / 10 ** digits;
 
 let task = { collections: [], image: null };
-let state = "empty"; // empty, idle, recording, review, sending
+let state = "empty"; // empty, loading (the picture is not shown yet), idle, recording, review, sending
 let mode = localStorage.getItem("loctex-mode") ?? "type"; // speak, type, trace: the way in
 let take = newTake();
 let cleared = null; // the take that "Bring it back" brings back
@@ -19,7 +19,7 @@ const pointer = { x: 0, y: 0, isInside: false, isNewStroke: true };
 
 function newTake() {
   return {
-    id: newTakeId(), mode, strokes: [], undone: [], typing: Object.assign(new Typing(), { isPhrased: mode === "trace" }),
+    id: newTakeId(), image: task.image, mode, strokes: [], undone: [], typing: Object.assign(new Typing(), { isPhrased: mode === "trace" }),
     origin: 0, elapsed: 0, version: 0, savedVersion: 0,
     voice: null, heard: null, aligned: null, isCorrected: false, past: [], future: [],
   };
@@ -45,7 +45,8 @@ function setState(next) {
   find(".toggle span").textContent = { recording: "Stop", review: "Continue" }[state] ?? "Start";
   find("[data-do=submit]").disabled = !["recording", "review"].includes(state);
   find("[data-do=clear]").disabled = find("[data-do=submit]").disabled;
-  find("[data-do=previous]").disabled = state !== "idle" && state !== "review";
+  find("[data-do=previous]").disabled = !["loading", "idle", "review"].includes(state);
+  find(".controls .toggle").disabled = !["idle", "recording", "review"].includes(state);
   showWords();
   showWave();
   showPhrase();
@@ -55,6 +56,7 @@ function setState(next) {
 
 async function start() {
   if (state !== "idle" && state !== "review") return;
+  if (!isShown()) return note("The picture is not shown: nothing can be pointed at. Skip it.", "", null, "bad");
   if (take.mode === "trace" && !take.typing.text.trim()) {
     caption.focus();
     return note("Type the caption first; its phrases then advance while you point.");

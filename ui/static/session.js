@@ -4,19 +4,19 @@ const SAVING = 1000; // milliseconds: with the way to the server, at most two se
 const paces = [performance.now()]; // when the page was opened, and each take submitted
 
 function record() { // the public Localized Narratives line; Python sets whose it is and of what
-  const { dataset_id, image_id } = task.image;
+  const { id, dataset_id, image_id } = take.image;
   return {
     dataset_id, image_id, annotator_id: 0, caption: take.typing.text.trim(),
     timed_caption: take.typing.words().map(({ text, start, end }) => (
       { utterance: text, start_time: round(start, 3), end_time: round(end, 3) })),
     traces: take.strokes.map((stroke) => stroke.map(([x, y, t]) => ({ x, y, t }))),
-    studio: { mode: take.mode, isVoiced: Boolean(take.voice), heard: take.heard, isCorrected: take.isCorrected },
+    studio: { image: id, mode: take.mode, isVoiced: Boolean(take.voice), heard: take.heard, isCorrected: take.isCorrected },
   };
 }
 
 function message() {
   return {
-    take_id: take.id, collection: task.collection, image: task.image.id, annotator: task.annotator,
+    take_id: take.id, collection: task.collection, image: take.image.id, annotator: task.annotator,
     record: record(),
   };
 }
@@ -127,6 +127,7 @@ function clear() {
   reset();
   say("none", "");
   note("Take cleared.", "Bring it back", () => {
+    if (cleared.take.image.id !== task.image?.id) return;
     take = Object.assign(cleared.take, { elapsed: cleared.elapsed, savedVersion: -1 });
     review();
   });
@@ -207,10 +208,40 @@ function show(answer) { // {collections, collection, progress: [done, total], im
   reset();
   if (!task.image) return showEmpty();
   root.style.setProperty("--ratio", task.image.width / task.image.height);
-  photo.alt = task.image.name;
-  photo.src = window.gradio_config.root + window.gradio_config.api_prefix + "/file=" + task.image.path;
+  showPhoto();
+}
+
+// ------------------------------------------------------------------ the picture
+
+const address = (path) => (
+  new URL(window.gradio_config.root + window.gradio_config.api_prefix + "/file=" + path, document.baseURI).href);
+const ahead = new Image(); // of the next task, so that it is here when it is asked for
+
+function isShown() { // is the picture of the task on the screen, whole
+  return Boolean(task.image) && photo.src === address(task.image.path) && photo.complete && photo.naturalWidth > 0;
+}
+
+async function showPhoto() { // nothing can be recorded until the picture of the task is shown
+  const { image } = task;
+  photo.alt = image.name;
+  if (!isShown()) {
+    setState("loading");
+    photo.src = address(image.path);
+    await photo.decode().catch(() => {}); // another picture was asked for, or this one is broken
+    if (task.image !== image || state !== "loading") return;
+    if (!isShown()) return showBroken();
+    setState("idle");
+    rest();
+  }
+  if (task.next) ahead.src = address(task.next);
   if (task.draft) recover(task.draft);
   requestAnimationFrame(draw);
+}
+
+function showBroken() {
+  setState("idle"); // "Start" says why it does not; an unsent take can still be submitted
+  if (task.draft) recover(task.draft);
+  note("The picture of this image cannot be loaded. Skip it.", "", null, "bad");
 }
 
 function pace(num) { // "40 s each, 12 min left"
@@ -241,10 +272,6 @@ async function recoverVoice(draft) { // -> Voice of what this browser has, and t
   }
   return voice;
 }
-
-photo.addEventListener("error", () => {
-  if (task.image) note("The picture of this image cannot be loaded. Skip it.", "", null, "bad");
-});
 
 async function recover(known) {
   const { image } = task, draft = await newest(known);
