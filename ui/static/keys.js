@@ -3,8 +3,7 @@
 const actions = {
   toggle: () => (state === "recording" ? finish() : start()),
   submit, replay, clear,
-  undo: () => undo(false),
-  redo: () => undo(true),
+  undo, redo: () => redo(), pointing: undoPointing,
   previous: async () => { await keep(); go("previous"); },
   skip: () => { find(".reasons").hidden = !find(".reasons").hidden; },
   help: () => { find(".help").hidden = !find(".help").hidden; },
@@ -14,7 +13,7 @@ const actions = {
   nearer: () => zoom(1.25), farther: () => zoom(0.8), whole: () => setView(1, 0, 0),
   propose, back: stepBack, rules: showRules,
 };
-const letters = { r: "replay", u: "undo", c: "clear", s: "skip", p: "previous", t: "text", a: "again", w: "propose" };
+const letters = { r: "replay", u: "pointing", c: "clear", s: "skip", p: "previous", t: "text", a: "again", w: "propose" };
 const signs = { "+": "nearer", "=": "nearer", "-": "farther", 0: "whole" };
 const ways = { 1: "speak", 2: "type", 3: "trace" };
 const arrows = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] };
@@ -93,6 +92,11 @@ function onKey(event) { // a key nobody wants is left to the browser
 function actionOf({ code, key, ctrlKey, metaKey, altKey, shiftKey }, isText, button) {
   if (state === "empty") return null;
   if (key === "Enter" && (ctrlKey || metaKey)) return submit;
+  if ((ctrlKey || metaKey) && !altKey && ["z", "y"].includes(key.toLowerCase())) {
+    const isRedo = shiftKey || key.toLowerCase() === "y", isOfText = isText && !caption.readOnly;
+    if (isOfText) return isRedo ? () => redo(true) : undoText; // in the text field they belong to the text
+    return isRedo ? actions.redo : undo;
+  }
   if (ctrlKey || metaKey) return null;
   if (key === "Escape") return escape;
   if (altKey || !isText) {

@@ -21,7 +21,8 @@ function newTake() {
   return {
     id: newTakeId(), image: task.image, mode, strokes: [], undone: [], typing: Object.assign(new Typing(), { isPhrased: mode === "trace" }),
     origin: 0, elapsed: 0, version: 0, savedVersion: 0,
-    voice: null, heard: null, aligned: null, isCorrected: false, past: [], future: [],
+    voice: null, heard: null, aligned: null, isCorrected: false,
+    steps: [], // what was typed and corrected, the latest last: undo.js
   };
 }
 
@@ -98,7 +99,7 @@ function addPoint(clientX, clientY, time) {
   if (!pointer.isInside || state !== "recording") return;
   if (pointer.isNewStroke) take.strokes.push([]);
   pointer.isNewStroke = false;
-  take.undone = [];
+  forget("points");
   take.version++;
   take.strokes.at(-1).push([round(x, 5), round(y, 5), round(Math.max(time, lastTime()), 3)]);
 }
@@ -143,7 +144,9 @@ caption.addEventListener("input", (event) => { if (composing === null) onText(ev
 function onText(event, began) {
   const now = clock(event.timeStamp);
   if (take.heard) take.heard = null;
+  const before = snapshot();
   take.typing.edit(caption.value, caption.selectionEnd, now, began ?? now);
+  noteText(before);
   take.version++;
   addResting();
   showWords();
@@ -161,7 +164,8 @@ function showWords() {
   });
   chips.scrollLeft = chips.scrollWidth;
   fitCaption();
-  find("[data-do=undo]").disabled = !take.strokes.length || state === "sending";
+  find("[data-do=undo]").disabled = !canUndo();
+  find("[data-do=redo]").disabled = !canRedo();
   draw();
 }
 

@@ -159,22 +159,6 @@ function review() {
   rest();
 }
 
-function undo(isRedo) { // of a word's times, then of a stroke
-  if (!["recording", "review"].includes(state)) return;
-  const [was, is] = isRedo ? [take.future, take.past] : [take.past, take.future];
-  const [from, to] = isRedo ? [take.undone, take.strokes] : [take.strokes, take.undone];
-  if (was.length && was.at(-1).length === take.typing.times.length) {
-    is.push(take.typing.times);
-    take.typing.times = was.pop();
-  } else if (from.length) {
-    to.push(from.pop());
-    pointer.isNewStroke = true;
-  } else return;
-  take.version++;
-  showWords();
-  showWave();
-}
-
 function setMode(next) {
   if (state !== "idle") return;
   if (next === mode) return rest(); // Space then starts, and does not press the button again
