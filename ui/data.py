@@ -25,10 +25,15 @@ PAGE = 12  # narratives shown at a time
 # --- what is shown
 
 
-def people(workspace: Workspace, collection: Collection | None) -> list[tuple[str, str]]:
-    """(name, annotator_id as text) of those who told something of it, after "everybody"."""
+def people(
+    workspace: Workspace, collection: Collection | None, chosen: int | None = None
+) -> list[tuple[str, str]]:
+    """(name, annotator_id as text) of those who told something of it, after "everybody"; chosen:
+    one who stays a choice, though their last narrative was deleted meanwhile."""
     names = workspace.store.people.names()
     ids = workspace.store.annotators_of(collection.id) if collection else []
+    if chosen is not None and chosen not in ids:
+        ids = [*ids, chosen]
     return [("everybody", ""), *((names.get(i, f"annotator {i}"), str(i)) for i in ids)]
 
 
@@ -203,7 +208,7 @@ class DataTab:
             replay(self.workspace, narrative),
             *self.deleting.shown(bool(narrative)),
             gr.Dropdown(
-                choices=people(self.workspace, chosen), value="" if who is None else str(who)
+                choices=people(self.workspace, chosen, who), value="" if who is None else str(who)
             ),
         ]
 

@@ -202,7 +202,7 @@ def _ask(kind: str) -> list[Any]:
 
 def _splits(snapshot: str) -> Any:
     splits = evaluations.snapshot_splits(snapshot)
-    return gr.update(choices=splits, value=splits[0])
+    return gr.update(choices=splits, value=splits[0] if splits else None)
 
 
 def build(workspace: Workspace) -> None:

@@ -151,7 +151,7 @@ class TrainTab:
             show_progress_on=self.form.lines,
             api_visibility="private",
         ).then(**look, **QUIET)
-        copied = self.run.copy.click(self.form.copy_of, self.selected, self.form.wish, **QUIET)
+        copied = self.run.copy.click(self.form.copy_of, self.selected, self.form.copied, **QUIET)
         self.form.refresh(
             copied.then(lambda: (NEW, {}), None, chosen, **QUIET).then(**look, **QUIET)
         )
