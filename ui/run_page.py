@@ -42,7 +42,6 @@ class RunPage:
             info="Kept as you leave the field.",
             interactive=True,
         )
-        self.inspect.click(None, js="() => openTab('Inspect')", api_visibility="private")
 
     def _build_actions(self) -> None:
         hidden = {"visible": False, **_BUTTON}

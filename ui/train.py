@@ -231,7 +231,7 @@ def _picked_names(event: gr.EventData) -> list[str]:
     return [str(name) for name in event.runs][: compare.MOST]
 
 
-def build(workspace: Workspace) -> None:
+def build(workspace: Workspace) -> TrainTab:
     """The tab, inside the current gr.Tab."""
     jobs.ensure_watcher(workspace.root)  # what waits from last time goes on now
-    TrainTab(workspace)
+    return TrainTab(workspace)
