@@ -89,7 +89,8 @@ class People:
             pace = 60 * row.num_words / row.duration if row.duration > 0 else float("nan")
             work.days[moment(row.created).date().isoformat()].append(pace)
         skips = select(s.annotator_id, func.count()).select_from(db.skips.join(db.images))
-        skips = skips.where(db.images.c.collection_id == collection_id).group_by(s.annotator_id)
+        here = (db.images.c.collection_id == collection_id, s.reason != db.LATER)
+        skips = skips.where(*here).group_by(s.annotator_id)
         for who, count in self._database.all(skips):
             done.setdefault(who, Work(who, names.get(who, f"annotator {who}"))).num_skips = count
         return sorted(done.values(), key=lambda work: (-work.num_narratives, work.name))

@@ -60,6 +60,28 @@ class NarrativeRow:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far one person is in a collection, in images. skipped: and not described all the same.
+    left: they want this person. What is missing from total is in the hands of others."""
+
+    described: int
+    skipped: int
+    left: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Content:
+    """What of a collection may leave the studio. words: timed ones. changed: seconds since 1970
+    when a narrative was added, or judged, or its words changed; 0 where there is none."""
+
+    images: int
+    narratives: int
+    words: int
+    changed: float
+
+
+@dataclass(frozen=True)
 class Draft:
     """A take that is not submitted yet; body is whatever the recorder wants back. saved: UTC."""
 

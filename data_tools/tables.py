@@ -26,6 +26,7 @@ metadata = MetaData(
         "fk": "fk_%(table_name)s_%(column_0_name)s",
     }
 )
+LATER = "later"  # the reason of a skip that only puts an image off
 FIRST_ANNOTATOR = 1_000_000  # the public files number theirs from 0: nobody here is one of them
 _ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows only under INTEGER
 _WHERE = ("sqlite_where", "postgresql_where")  # of an index of some rows

@@ -84,7 +84,7 @@ def test_an_empty_workspace_explains_itself_and_shows_the_demo_in_one_click(page
     expect(page.locator(".empty h2")).to_have_text("Point at what you say")
     page.get_by_text("Open the demo collection").first.click()
     wait_for(page, "idle")
-    expect(page.locator(".count")).to_have_text("0 of 80 narrated")
+    expect(page.locator(".count")).to_have_text("0 described, 80 left")
     page.wait_for_function("document.querySelector('.photo').naturalWidth > 0")
     (demo,) = own_studio.store().collections()
     assert (demo.num_images, demo.num_narratives, demo.num_with_trace) == (80, 80, 80)
@@ -98,7 +98,7 @@ def test_what_is_pointed_and_typed_is_what_is_stored(page, studio):
     page.keyboard.press("Control+Enter")
     saved(page, "done")
     wait_for(page, "idle")
-    expect(page.locator(".count")).to_have_text("1 of 3 narrated")
+    expect(page.locator(".count")).to_have_text("1 described, 2 left")
 
     told, first = only(store, collection), store.images(collection)[0]
     assert (told.dataset_id, told.image_id) == (first.dataset_id, first.image_id)
@@ -318,7 +318,7 @@ def test_skip_with_a_reason_and_previous(page, studio):
     store, collection = open_collection(page, studio, "skipped")
     page.keyboard.press("s")
     page.keyboard.press("2")
-    expect(page.locator(".count")).to_have_text("1 of 3 narrated")
+    expect(page.locator(".count")).to_have_text("0 described, 1 skipped, 2 left")
     assert [image.id for image in store.images(collection, status="skipped")] == [
         store.images(collection)[0].id
     ]

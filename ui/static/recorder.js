@@ -47,6 +47,7 @@ function setState(next) {
   find("[data-do=submit]").disabled = !["recording", "review"].includes(state);
   find("[data-do=clear]").disabled = find("[data-do=submit]").disabled;
   find("[data-do=previous]").disabled = !["loading", "idle", "review"].includes(state);
+  find("[data-do=next]").disabled = find("[data-do=previous]").disabled;
   find(".controls .toggle").disabled = !["idle", "recording", "review"].includes(state);
   showWords();
   showWave();

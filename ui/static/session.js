@@ -175,12 +175,9 @@ function setMode(next) {
 
 function show(answer) { // {collections, collection, progress: [done, total], image, draft, annotator, empty}
   task = answer;
-  const select = find(".collection");
-  select.replaceChildren(...task.collections.map(({ id, name }) => new Option(name, id)));
-  select.value = task.collection;
-  select.hidden = !task.collections.length;
+  showCollections();
   const [done, total] = task.progress ?? [0, 0];
-  find(".count").textContent = total ? done + " of " + total + " narrated" : "";
+  find(".count").textContent = total ? countText(task.counts) : "";
   find(".count").title = pace(total - done);
   find(".pace").textContent = pace(total - done);
   find(".bar .progress").hidden = !total;
@@ -226,6 +223,17 @@ function showBroken() {
   setState("idle"); // "Start" says why it does not; an unsent take can still be submitted
   if (task.draft) recover(task.draft);
   note("The picture of this image cannot be loaded. Skip it.", "", null, "bad");
+}
+
+function showCollections() {
+  const select = find(".collection");
+  select.replaceChildren(...task.collections.map(({ id, name }) => new Option(name, id)));
+  select.value = task.collection;
+  select.hidden = !task.collections.length;
+}
+
+function countText({ described, skipped, left }) { // "3 described, 1 skipped, 13 left"
+  return described + " described, " + (skipped ? skipped + " skipped, " : "") + left + " left";
 }
 
 function pace(num) { // "40 s each, 12 min left"
@@ -305,6 +313,23 @@ async function choose(action, button) {
   button.disabled = false;
 }
 
+async function refreshCollections() { // a take is open: only the list of what there is grows
+  const answer = await link.ask("collections");
+  if (!answer.known) return;
+  task.collections = answer.known;
+  showCollections();
+}
+
+document.addEventListener("click", async (event) => { // "Describe them", in another tab
+  const id = Number(event.target.closest?.("[data-collection]")?.dataset.collection);
+  if (!id || !element.isConnected) return;
+  isAsking = true; // the tab that opens asks for nothing else meanwhile
+  if (state === "recording") await stop();
+  await keep();
+  await go("choose", { collection: id });
+  isAsking = false;
+});
+
 find(".collection").addEventListener("change", async (event) => {
   await keep();
   go("choose", { collection: Number(event.target.value) });
@@ -315,7 +340,8 @@ let isAsking = false;
 
 new IntersectionObserver(async ([entry]) => {
   const isFree = () => element.isConnected && ["empty", "idle"].includes(state);
-  if (!entry.isIntersecting || isAsking || !isFree()) return;
+  if (!entry.isIntersecting || isAsking) return;
+  if (!isFree()) return refreshCollections();
   isAsking = true;
   const drafts = (await shelf.all()).map(({ take_id, image, collection, annotator }) => (
     { take_id, image, collection, annotator }));
