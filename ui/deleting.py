@@ -182,6 +182,7 @@ class TrashPage:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
+        workspace.store.trash.expire()  # what grew too old while no studio was open
         with gr.Tab("Trash") as self.tab:
             self.rows = Listing(elem_id="data-trash")
             with gr.Row(elem_classes="studio-line"):

@@ -4,7 +4,15 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_annotate import circle, only, open_collection, saved, start, wait_for
+from tests.browser.test_annotate import (
+    circle,
+    only,
+    open_collection,
+    picture,
+    saved,
+    start,
+    wait_for,
+)
 
 
 def shown(page: Page, sha256: str) -> None:
@@ -77,4 +85,37 @@ def test_next_and_not_now_keep_an_open_take(page, studio):
     wait_for(page, "review")  # the unsent take is offered first
     assert page.locator(".caption").input_value().strip() == "half of it"
     page.get_by_role("button", name="Discard").click()  # the studio is shared with other tests
+    wait_for(page, "idle")
+
+
+def test_new_images_lead_to_describing_them_while_a_take_is_open(page, studio, tmp_path):
+    store, _ = open_collection(page, studio, "taken", count=2)
+    circle(page, start(page))
+    page.keyboard.type("unsent ")
+    page.keyboard.press("Enter")
+    wait_for(page, "review")
+    for color in range(3):
+        (tmp_path / f"{color}.jpg").write_bytes(picture(seed=(77, color)))
+    page.get_by_role("tab", name="Data").click()
+    page.locator("#data-name").get_by_role("textbox").fill("brand new")
+    page.keyboard.press("Enter")
+    expect(page.locator(".card[aria-pressed=true] b")).to_have_text("brand new")
+    page.get_by_role("tab", name="Annotate").click()
+    names = page.locator(".collection option")
+    expect(names.filter(has_text="brand new")).to_have_count(1)
+    assert page.locator(".recorder").get_attribute("data-state") == "review"
+
+    page.get_by_role("tab", name="Data").click()
+    page.get_by_role("tab", name="Add images").click()
+    page.locator("#data-folder").get_by_role("textbox").fill(str(tmp_path))
+    page.keyboard.press("Enter")
+    expect(page.locator("#data-outcome")).to_contain_text("3 images added")
+    page.get_by_role("button", name="Describe them").click()
+    first = store.images(store.collection("brand new"))[0].sha256
+    shown(page, first)
+    expect(page.locator(".count")).to_have_text("0 described, 3 left")
+    assert len(store.drafts(store.annotator("annotator"))) == 1  # the open take waits
+    page.reload()
+    wait_for(page, "review")
+    page.get_by_role("button", name="Discard").click()
     wait_for(page, "idle")

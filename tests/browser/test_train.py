@@ -191,6 +191,11 @@ def test_a_run_is_duplicated_after_a_reload_and_starts(page: Page, studio) -> No
     expect(page.get_by_label("Demo scenes · 40 captions")).not_to_be_checked()
     expect(page.get_by_label("Name of the run")).to_have_value("first-2")
     expect(command(page)).to_have_value(re.compile(r"Demo-scenes-1 .*--train.steps 77"))
+    page.get_by_role("button", name="New run").click()
+    page.get_by_label("Demo-scenes-1 · frozen").uncheck()
+    page.get_by_label("Demo scenes · 40 captions").check()
+    expect(command(page)).to_have_value(re.compile("Demo-scenes-1 "))  # as the run will use it
+    expect(command(page)).not_to_have_value(re.compile("Demo-scenes-2"))
     page.get_by_role("button", name="Start", exact=True).click()
     expect(page.locator("[data-run=first-2]")).to_be_visible()
     expect(page.locator(".toast-body")).to_have_count(0)
