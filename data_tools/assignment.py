@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, delete, exists, func, insert, or_, select, update
 
 from data_tools import tables as db
-from data_tools.queries import is_done_by
+from data_tools.queries import is_done_by, is_skipped_by
 
 HOLD = 30 * 60  # seconds for which an image is in the hands of who opened it
 HOLD_DRAFT = 24 * 3600  # seconds for which an unsent draft keeps its image
@@ -27,11 +27,21 @@ def hand_out(
     connection: Connection, collection_id: int, annotator_id: int, after: int
 ) -> Row | None:
     """Claim the first image after this row id that wants this annotator; None: there is none.
+    What they put off ("Not now") comes behind all others.
 
     PostgreSQL: a row that another transaction is handing out is passed over; only where nothing
     else is left, it is waited for. SQLite's writers wait for each other anyway.
     """
-    candidates = wanted(collection_id, annotator_id).where(db.images.c.id > after)
+    behind = wanted(collection_id, annotator_id).where(db.images.c.id > after)
+    is_put_off = is_skipped_by(annotator_id, is_later=True)
+    for candidates in (behind.where(~is_put_off), behind.where(is_put_off)):
+        row = _first_free(connection, candidates, annotator_id)
+        if row is not None:
+            return row
+    return None
+
+
+def _first_free(connection: Connection, candidates: Select, annotator_id: int) -> Row | None:
     for is_patient in (False, True):
         while True:
             row = connection.execute(

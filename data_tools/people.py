@@ -8,7 +8,7 @@ import numpy as np
 from sqlalchemy import Connection, delete, func, select, update
 
 from data_tools import tables as db
-from data_tools import writes
+from data_tools import trash, writes
 from data_tools.database import Database, StoreError
 from data_tools.queries import narrative_row, narrative_rows
 from data_tools.rows import NarrativeRow, moment
@@ -45,6 +45,7 @@ class Holdings:
     takes: list[str]  # ids of those submitted
     drafts: list[str]  # and of those not
     num_skips: int
+    num_in_trash: int = 0  # narratives that could be brought back
 
 
 class People:
@@ -88,7 +89,8 @@ class People:
             pace = 60 * row.num_words / row.duration if row.duration > 0 else float("nan")
             work.days[moment(row.created).date().isoformat()].append(pace)
         skips = select(s.annotator_id, func.count()).select_from(db.skips.join(db.images))
-        skips = skips.where(db.images.c.collection_id == collection_id).group_by(s.annotator_id)
+        here = (db.images.c.collection_id == collection_id, s.reason != db.LATER)
+        skips = skips.where(*here).group_by(s.annotator_id)
         for who, count in self._database.all(skips):
             done.setdefault(who, Work(who, names.get(who, f"annotator {who}"))).num_skips = count
         return sorted(done.values(), key=lambda work: (-work.num_narratives, work.name))
@@ -134,6 +136,7 @@ class People:
         def remove(connection: Connection) -> Holdings:
             held = _holdings(connection, annotator_id)
             writes.delete_narratives(connection, db.narratives.c.annotator_id == annotator_id)
+            trash.forget(connection, annotator_id)
             for table in (db.drafts, db.skips, db.claims):
                 connection.execute(delete(table).where(table.c.annotator_id == annotator_id))
             who = db.annotators.c.id == annotator_id - db.FIRST_ANNOTATOR
@@ -159,4 +162,13 @@ def _holdings(connection: Connection, annotator_id: int) -> Holdings:
     drafts = connection.scalars(select(d.take_id).where(d.annotator_id == annotator_id)).all()
     skips = select(func.count()).where(db.skips.c.annotator_id == annotator_id)
     num_skips = connection.scalar(skips) or 0
-    return Holdings(annotator_id, narratives, voices, takes, list(drafts), num_skips)
+
+    in_trash = 0
+    drafts = list(drafts)
+    for part in trash.holdings(connection, annotator_id):
+        in_trash += len(part["narratives"])
+        num_skips += len(part["skips"])
+        voices += trash.voices_of(part["bodies"])
+        takes += [row["take_id"] for row in part["narratives"] if row["take_id"]]
+        drafts += [row["take_id"] for row in part["drafts"]]
+    return Holdings(annotator_id, narratives, voices, takes, drafts, num_skips, in_trash)

@@ -70,19 +70,28 @@ def narrative_row(row: Row) -> NarrativeRow:
 
 
 def is_done_by(annotator_id: int) -> ColumnElement[bool]:
-    """True of an image which the annotator narrated or skipped."""
-    n, s, image = db.narratives.c, db.skips.c, db.images.c.id
-    return or_(
-        exists().where(n.image_row_id == image, n.annotator_id == annotator_id),
-        exists().where(s.image_row_id == image, s.annotator_id == annotator_id),
-    )
+    """True of an image which the annotator narrated or skipped; one put off comes again."""
+    return or_(is_narrated_by(annotator_id), is_skipped_by(annotator_id))
+
+
+def is_narrated_by(annotator_id: int) -> ColumnElement[bool]:
+    n = db.narratives.c
+    return exists().where(n.image_row_id == db.images.c.id, n.annotator_id == annotator_id)
+
+
+def is_skipped_by(annotator_id: int, *, is_later: bool = False) -> ColumnElement[bool]:
+    """is_later: put off ("Not now") instead of skipped."""
+    s = db.skips.c
+    reason = s.reason == db.LATER if is_later else s.reason != db.LATER
+    return exists().where(s.image_row_id == db.images.c.id, s.annotator_id == annotator_id, reason)
 
 
 def with_status(query: Select, status: str | None) -> Select:
     """Only images that are narrated, skipped, open (neither), or usable (narrated, and it may
     leave the studio); None: all."""
     is_narrated = exists().where(db.narratives.c.image_row_id == db.images.c.id)
-    is_skipped = exists().where(db.skips.c.image_row_id == db.images.c.id)
+    s = db.skips.c
+    is_skipped = exists().where(s.image_row_id == db.images.c.id, s.reason != db.LATER)
     if status is None:
         return query
     wanted = {

@@ -10,7 +10,8 @@ class Collection:
     """A named set of images, counted. overlap: people who describe each image (0: everybody).
     needs_review: only narratives that a reviewer accepted are frozen and exported. question: what
     its annotators are asked. keeps_voice: else a voice goes once its words have times. license:
-    terms of what is told in it, "" if nobody said."""
+    terms of what is told in it, "" if nobody said. trash_days: for which what is deleted can be
+    brought back."""
 
     id: int
     name: str
@@ -19,6 +20,7 @@ class Collection:
     question: str
     keeps_voice: bool
     license: str
+    trash_days: int
     num_images: int
     num_narratives: int
     num_with_trace: int
@@ -58,6 +60,28 @@ class NarrativeRow:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far one person is in a collection, in images. skipped: and not described all the same.
+    left: they want this person. What is missing from total is in the hands of others."""
+
+    described: int
+    skipped: int
+    left: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Content:
+    """What of a collection may leave the studio. words: timed ones. changed: seconds since 1970
+    when a narrative was added, or judged, or its words changed; 0 where there is none."""
+
+    images: int
+    narratives: int
+    words: int
+    changed: float
+
+
+@dataclass(frozen=True)
 class Draft:
     """A take that is not submitted yet; body is whatever the recorder wants back. saved: UTC."""
 
@@ -78,6 +102,21 @@ class Review:
     reason: str
     before: str | None
     created: datetime
+
+
+@dataclass(frozen=True)
+class TrashEntry:
+    """What was deleted and can be brought back. kind: image or narrative. annotator_id: who
+    deleted it. title: a caption, or the name of an image. deleted: UTC."""
+
+    id: int
+    collection_id: int
+    annotator_id: int
+    image_row_id: int
+    kind: str
+    title: str
+    num_narratives: int
+    deleted: datetime
 
 
 def moment(seconds: float) -> datetime:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import Row, case, delete, func, select, update
 
 from data_tools import assignment, bulk, writes
 from data_tools import tables as db
@@ -26,15 +26,19 @@ from data_tools.queries import (
     counted_collections,
     images_of,
     is_done_by,
+    is_narrated_by,
+    is_skipped_by,
+    may_leave,
     narrative_row,
     narrative_rows,
     with_status,
 )
 from data_tools.reviews import Reviews
-from data_tools.rows import Collection, Draft, ImageRow, NarrativeRow, moment
+from data_tools.rows import Collection, Content, Draft, ImageRow, NarrativeRow, Progress, moment
 from data_tools.search import EVERYTHING, Filter, annotators_of, matching
 from data_tools.statistics import Statistics
 from data_tools.tables import FIRST_ANNOTATOR
+from data_tools.trash import Trash
 from loctex.narrative import Narrative
 from loctex.runs import write_whole
 from loctex.snapshot import decode_image
@@ -66,6 +70,7 @@ class Store:
         self._database = Database(url)
         self.reviews = Reviews(self._database)
         self.people = People(self._database)
+        self.trash = Trash(self._database, self.images_folder)
         self.statistics = Statistics(self._database, self.images_folder.parent / "statistics")
 
     @classmethod
@@ -103,6 +108,23 @@ class Store:
         if name not in ids:
             raise StoreError(f"no collection {name!r}; there is {', '.join(ids) or 'none yet'}")
         return ids[name]
+
+    def content(self, collection_id: int) -> Content:
+        """What a snapshot of the collection would hold now, counted."""
+        n, r = db.narratives.c, db.reviews.c
+        here = n.collection_id == collection_id
+        counts = select(
+            func.count(n.image_row_id.distinct()),
+            func.count(),
+            func.coalesce(func.sum(n.num_words), 0),
+            func.coalesce(func.max(n.created), 0.0),
+        ).where(here, may_leave())
+        reviewed = select(func.coalesce(func.max(r.created), 0.0)).select_from(
+            db.reviews.join(db.narratives)
+        )
+        images, narratives, words, added = self._database.first(counts)
+        (judged,) = self._database.first(reviewed.where(here))
+        return Content(images, narratives, int(words), max(added, judged))
 
     def set_rules(self, collection_id: int, *, overlap: int, needs_review: bool) -> None:
         """overlap: people who describe each image (0: everybody). needs_review: only accepted
@@ -195,8 +217,9 @@ class Store:
         return self._image_row(row)
 
     def delete_image(self, image_row_id: int) -> list[str]:
-        """With all that was told of it; its file too, where no other collection shows it. Returns
-        the voices that belonged to it, as `voice_recording` names them."""
+        """For good (`trash.put_image` can be undone), with all that was told of it; its file too,
+        where no other collection shows it. Returns the voices that belonged to it, as
+        `voice_recording` names them."""
         file, voices = self._database.write(lambda c: writes.delete_image(c, image_row_id))
         if file:
             (self.images_folder / file).unlink(missing_ok=True)
@@ -213,6 +236,12 @@ class Store:
         row = self._database.write(lambda c: hand_out(c, annotator_id=annotator_id))
         return None if row is None else self._image_row(row)
 
+    def peek(self, collection_id: int, annotator_id: int, *, after: int = 0) -> ImageRow | None:
+        """What `next_image` would give now, unclaimed."""
+        query = assignment.wanted(collection_id, annotator_id).where(db.images.c.id > after)
+        row = self._database.first(query)
+        return None if row is None else self._image_row(row)
+
     def claim(self, image_row_id: int, annotator_id: int) -> bool:
         """Open this very image for the annotator; False where it is in other hands, or gone."""
         return self._database.write(lambda c: assignment.claim(c, image_row_id, annotator_id))
@@ -225,11 +254,6 @@ class Store:
         row = self._database.first(query.order_by(None).order_by(db.images.c.id.desc()))
         return None if row is None else self._image_row(row)
 
-    def first_done(self, collection_id: int, annotator_id: int) -> ImageRow | None:
-        """The first image which the annotator narrated or skipped."""
-        row = self._database.first(images_of(collection_id).where(is_done_by(annotator_id)))
-        return None if row is None else self._image_row(row)
-
     def num_left(self, collection_id: int, annotator_id: int) -> int:
         """How many images want people, and the annotator neither narrated nor skipped them."""
         query = images_of(collection_id).where(db.images.c.is_wanted, ~is_done_by(annotator_id))
@@ -237,8 +261,39 @@ class Store:
         row = self._database.first(count)
         return row[0] if row else 0
 
+    def progress(self, collection_id: int, annotator_id: int) -> Progress:
+        """How many images of a collection the annotator described, skipped, and has left."""
+        described, skipped = is_narrated_by(annotator_id), is_skipped_by(annotator_id)
+        is_left = db.images.c.is_wanted & ~is_done_by(annotator_id)
+        counts = [
+            func.count(case((condition, 1)))
+            for condition in (described, skipped & ~described, is_left)
+        ]
+        images = images_of(collection_id).order_by(None).with_only_columns(*counts, func.count())
+        return Progress(*self._database.first(images))
+
+    def is_done(self, image_row_id: int, annotator_id: int) -> bool:
+        """Did the annotator narrate or skip the image?"""
+        one = select(db.images.c.id).where(db.images.c.id == image_row_id)
+        return self._database.first(one.where(is_done_by(annotator_id))) is not None
+
+    def next_done(
+        self, collection_id: int, annotator_id: int, *, after: int = 0
+    ) -> ImageRow | None:
+        """The first image after this row id which the annotator narrated or skipped."""
+        query = images_of(collection_id).where(is_done_by(annotator_id), db.images.c.id > after)
+        row = self._database.first(query)
+        return None if row is None else self._image_row(row)
+
+    def unskip(self, collection_id: int, annotator_id: int) -> int:
+        """Ask the annotator again for all that they skipped; how many."""
+        here = select(db.images.c.id).where(db.images.c.collection_id == collection_id)
+        s = db.skips.c
+        mine = delete(db.skips).where(s.annotator_id == annotator_id, s.image_row_id.in_(here))
+        return self._database.write(lambda c: c.execute(mine).rowcount)
+
     def skip(self, image_row_id: int, annotator_id: int, reason: str = "") -> None:
-        """Do not ask this annotator for this image again."""
+        """Do not ask this annotator for this image again; reason "later": not before the others."""
         self._database.write(lambda c: writes.skip(c, image_row_id, annotator_id, reason))
 
     # --- narratives
@@ -328,7 +383,7 @@ class Store:
             yield from json.loads(row.regions or "[]")
 
     def delete(self, narrative_id: int) -> None:
-        """The image stays."""
+        """For good (`trash.put_narrative` can be undone). The image stays."""
         one = db.narratives.c.id == narrative_id
         self._database.write(lambda c: writes.delete_narratives(c, one))
 

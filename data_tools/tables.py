@@ -28,6 +28,7 @@ metadata = MetaData(
         "fk": "fk_%(table_name)s_%(column_0_name)s",
     }
 )
+LATER = "later"  # the reason of a skip that only puts an image off
 FIRST_ANNOTATOR = 1_000_000  # the public files number theirs from 0: nobody here is one of them
 _ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows only under INTEGER
 _FLAGGED: dict[str, Any] = {  # an index of some rows
@@ -59,6 +60,7 @@ collections = Table(
     Column("question", Text, nullable=False, server_default=""),  # shown to its annotators
     Column("keeps_voice", Boolean, nullable=False, server_default=true()),  # once words are timed
     Column("license", Text, nullable=False, server_default=""),  # terms of what is told here
+    Column("trash_days", Integer, nullable=False, server_default="30"),  # 0: deleted at once
     **_NEVER_REUSED,
 )
 images = Table(  # of a collection; the bytes lie in the images folder, once for each sha256
@@ -144,5 +146,21 @@ reviews = Table(  # the trail: what reviewers did, the latest last
     Column("reason", Text, nullable=False),
     Column("before", Text),  # the public line before it was fixed or edited
     Column("created", Float(53), nullable=False),  # seconds since 1970
+    **_NEVER_REUSED,
+)
+trash = Table(  # what was deleted and can be brought back: data_tools/trash.py
+    "trash",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("collection_id", _ID, _to("collections.id"), nullable=False),
+    Column("annotator_id", BigInteger, nullable=False),  # who deleted it
+    Column("image_row_id", BigInteger, nullable=False),
+    Column("kind", String, nullable=False),  # image, narrative
+    Column("file", String, nullable=False),  # of the image
+    Column("title", Text, nullable=False),
+    Column("num_narratives", Integer, nullable=False),
+    Column("contents", Text, nullable=False),  # JSON: the rows as they were
+    Column("deleted", Float(53), nullable=False),  # seconds since 1970
+    Index(None, "collection_id", "id"),
     **_NEVER_REUSED,
 )

@@ -3,8 +3,9 @@
     python -m data_tools.withdrawal NAME [--workspace DIR] [--database URL]           what there is
     python -m data_tools.withdrawal NAME --erase [...]                                erase it
 
-Snapshots, runs, exports and backups were made of the narratives before and are not changed: the
-list says which hold them, so that a person can delete them or freeze anew.
+What lies in the trash is theirs too, and is erased with the rest. Snapshots, runs, exports and
+backups were made of the narratives before and are not changed: the list says which hold them, so
+that a person can delete them or freeze anew.
 """
 
 import argparse
@@ -60,7 +61,8 @@ def holds(snapshot: Path, annotator_id: int) -> bool:
 
 
 def erase(store: Store, voices: Voices, annotator_id: int) -> Holdings:
-    """Delete the narratives, drafts, skips and name of a person, and the files of their voices."""
+    """Delete the narratives, drafts, skips and name of a person, and the files of their voices;
+    what they recorded leaves the trash too."""
     held = store.people.erase(annotator_id)
     for name in held.voices:
         voices.drop(name)
@@ -76,6 +78,8 @@ def summary(held: Holdings, found: Copies) -> list[str]:
         f"{len(held.narratives):,} narratives, {len(held.voices):,} voices, "
         f"{len(held.drafts):,} drafts, {held.num_skips:,} skipped images"
     ]
+    if held.num_in_trash:
+        lines.append(f"in the trash, and erased with the rest: {held.num_in_trash:,} narratives")
     for what, paths in (
         ("snapshot that holds them", found.snapshots),
         ("run trained on them", found.runs),

@@ -108,8 +108,15 @@ def delete_image(connection: Connection, image_row_id: int) -> tuple[str | None,
     bodies = select(db.bodies.c.record).join(db.narratives).where(n.image_row_id == image_row_id)
     voices = [json.loads(record).get("voice_recording") for record in connection.scalars(bodies)]
     connection.execute(delete(db.images).where(i.id == image_row_id))
-    is_shown = connection.scalar(select(i.id).where(i.file == file).limit(1)) is not None
-    return None if is_shown else file, [voice for voice in voices if voice]
+    return None if is_needed(connection, file) else file, [voice for voice in voices if voice]
+
+
+def is_needed(connection: Connection, file: str) -> bool:
+    """Does an image show this file, or one that can be brought back from the trash?"""
+    t = db.trash.c
+    in_trash = select(t.id).where(t.file == file, t.kind == "image").limit(1)
+    shown = select(db.images.c.id).where(db.images.c.file == file).limit(1)
+    return any(connection.scalar(query) is not None for query in (shown, in_trash))
 
 
 def skip(connection: Connection, image_row_id: int, annotator_id: int, reason: str) -> None:

@@ -9,7 +9,7 @@ import base64
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -18,7 +18,7 @@ import gradio as gr
 from data_tools.store import Collection, ImageRow, StoreError
 from ui import listening
 from ui.components import Recorder
-from ui.exchange import DEMO, add_demo_part
+from ui.exchange import DEMO, add_demo_part, counted
 from ui.takes import Message, checked, own_voice, take, unsent
 from ui.workspace import Workspace
 
@@ -42,12 +42,12 @@ NO_IMAGES = {
 }
 ALL_DONE = {
     "title": "All done here",
-    "text": "Every image of this collection is described, skipped, or in somebody else's hands.",
     "choices": [
         {"label": "Add images", "action": "data"},
         {"label": "Begin again from the first", "action": "again"},
     ],
 }
+SKIPPED = {"label": "Bring back what I skipped", "action": "unskip"}
 
 
 # --- what is asked
@@ -100,7 +100,9 @@ def submit(workspace: Workspace, annotator: str, ask: Message) -> Message:
     store, me = workspace.store, workspace.store.annotator(annotator)
     collection, image = int(ask["collection"]), asked_image(workspace, ask)
     take_id, num_samples = ask["take_id"], int(ask.get("num_samples") or 0)
+    was_done = False
     if not store.has_take(take_id):
+        was_done = store.is_done(image.id, me)
         drafts = {draft.take_id: draft.body for draft in store.drafts(me)}
         record = ask["record"] or json.loads(drafts.get(take_id, "null"))
         if record is None:
@@ -115,7 +117,8 @@ def submit(workspace: Workspace, annotator: str, ask: Message) -> Message:
         store.add(collection, narrative, take_id=take_id)
     if num_samples:
         workspace.voices.drop_draft(take_id)
-    return task(workspace, annotator, collection, next_after(workspace, collection, me, image))
+    after = next_after(workspace, collection, me, image, was_done=was_done)
+    return task(workspace, annotator, collection, after)
 
 
 def align(workspace: Workspace, annotator: str, ask: Message) -> Message:
@@ -152,8 +155,10 @@ def skip(workspace: Workspace, annotator: str, ask: Message) -> Message:
     """Leave an image out, for a reason, and go on to the next."""
     store, me = workspace.store, workspace.store.annotator(annotator)
     collection, image = int(ask["collection"]), asked_image(workspace, ask)
+    was_done = store.is_done(image.id, me)
     store.skip(image.id, me, str(ask.get("reason", ""))[:200])
-    return task(workspace, annotator, collection, next_after(workspace, collection, me, image))
+    after = next_after(workspace, collection, me, image, was_done=was_done)
+    return task(workspace, annotator, collection, after)
 
 
 def previous(workspace: Workspace, annotator: str, ask: Message) -> Message:
@@ -169,7 +174,33 @@ def previous(workspace: Workspace, annotator: str, ask: Message) -> Message:
 def again(workspace: Workspace, annotator: str, ask: Message) -> Message:
     """From the first image on that this annotator is done with."""
     collection, me = int(ask["collection"]), workspace.store.annotator(annotator)
-    return task(workspace, annotator, collection, workspace.store.first_done(collection, me))
+    return task(workspace, annotator, collection, workspace.store.next_done(collection, me))
+
+
+def following(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """The next image after this one, done or not; nothing is skipped by looking."""
+    store, collection = workspace.store, int(ask["collection"])
+    me, image = store.annotator(annotator), asked_image(workspace, ask)
+    after = image_after(workspace, collection, me, image)
+    if after is None:
+        first_left = store.next_image(collection, me)
+        after = first_left if first_left is not None and first_left.id != image.id else None
+    if after is None:
+        raise ValueError("This is the last image; there is none after it.")
+    return task(workspace, annotator, collection, after)
+
+
+def unskip(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """What this annotator skipped comes again."""
+    store, collection = workspace.store, int(ask["collection"])
+    me = store.annotator(annotator)
+    store.unskip(collection, me)
+    return task(workspace, annotator, collection, store.next_image(collection, me))
+
+
+def collections(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """What there is to choose from, for a recorder whose take is open."""
+    return {"known": listed(workspace)}
 
 
 def discard(workspace: Workspace, annotator: str, ask: Message) -> Message:
@@ -198,6 +229,9 @@ ACTIONS: dict[str, Callable[[Workspace, str, Message], Message]] = {
     "skip": skip,
     "previous": previous,
     "again": again,
+    "next": following,
+    "unskip": unskip,
+    "collections": collections,
     "discard": discard,
     "demo": demo,
     "align": align,
@@ -234,12 +268,61 @@ def given(workspace: Workspace, collection: int, image: ImageRow) -> str:
 
 
 def next_after(
-    workspace: Workspace, collection: int, annotator_id: int, image: ImageRow
+    workspace: Workspace,
+    collection: int,
+    annotator_id: int,
+    image: ImageRow,
+    *,
+    was_done: bool = False,
 ) -> ImageRow | None:
-    """The next image to narrate; behind the last come those that were left open before."""
+    """The next image to narrate; behind the last come those that were left open before. was_done:
+    where none is left, whoever goes through what they did already gets the one after it."""
     store = workspace.store
     later = store.next_image(collection, annotator_id, after=image.id)
-    return later or store.next_image(collection, annotator_id)
+    following = later or store.next_image(collection, annotator_id)
+    if following is None and was_done:
+        return store.next_done(collection, annotator_id, after=image.id)
+    return following
+
+
+def image_after(
+    workspace: Workspace, collection: int, annotator_id: int, image: ImageRow
+) -> ImageRow | None:
+    """The next one by id that this annotator did, or that wants them; the latter is claimed."""
+    store = workspace.store
+    done = store.next_done(collection, annotator_id, after=image.id)
+    ahead = store.peek(collection, annotator_id, after=image.id)
+    if ahead is None or (done is not None and done.id < ahead.id):
+        return done
+    if store.claim(ahead.id, annotator_id):
+        return ahead
+    return store.next_image(collection, annotator_id, after=ahead.id)
+
+
+def listed(workspace: Workspace) -> list[Message]:
+    return [{"id": c.id, "name": c.name} for c in workspace.store.collections()]
+
+
+def progress(workspace: Workspace, collection: int | None, annotator_id: int) -> Message:
+    """Counts of images, for this annotator."""
+    if collection is None:
+        return {"described": 0, "skipped": 0, "left": 0, "total": 0}
+    return asdict(workspace.store.progress(collection, annotator_id))
+
+
+def all_done(counts: Message) -> Message:
+    """What is said where nothing is left, and the ways on."""
+    others = counts["total"] - counts["described"] - counts["skipped"]
+    parts = [f"You described {counts['described']:,} of {counted(counts['total'], 'image')}"]
+    if counts["skipped"]:
+        parts.append(f"skipped {counts['skipped']:,}")
+    text = " and ".join(parts) + "."
+    if others:
+        text += f" {others:,} {'is' if others == 1 else 'are'} in the hands of others."
+    choices = [*ALL_DONE["choices"]]
+    if not counts["described"] + counts["skipped"]:
+        choices = choices[:1]
+    return ALL_DONE | {"text": text, "choices": [SKIPPED] * bool(counts["skipped"]) + choices}
 
 
 def find_image(workspace: Workspace, collection: int, image_row_id: int | None) -> ImageRow | None:
@@ -271,21 +354,32 @@ def task(
         mine = [take(workspace, d) for d in store.drafts(me) if d.image_row_id == image.id]
         draft = max(mine, key=lambda kept: kept["saved"], default=None)
     here = next((c for c in known if c.id == collection), None)
-    total = here.num_images if here else 0
+    counts = progress(workspace, collection, me)
+    total = counts["total"]
     return {
-        "collections": [{"id": c.id, "name": c.name} for c in known],
+        "collections": listed(workspace),
         "collection": collection,
         "annotator": annotator,
-        "progress": [total - store.num_left(collection, me) if total else 0, total],
+        "progress": [total - counts["left"], total],
+        "counts": counts,
         "image": None if image is None else picture(image),
+        "next": None if image is None else path_ahead(workspace, collection, me, image),
         "draft": draft,
         "given": "" if image is None else given(workspace, collection, image),
         "question": here.question if here else "",
         "keeps_voice": here is None or here.keeps_voice,
         "is_admin": workspace.allows("admin", annotator),
         "can_propose": workspace.whisper is not None,
-        "empty": WELCOME if collection is None else ALL_DONE if total else NO_IMAGES,
+        "empty": WELCOME if collection is None else all_done(counts) if total else NO_IMAGES,
     }
+
+
+def path_ahead(
+    workspace: Workspace, collection: int, annotator_id: int, image: ImageRow
+) -> str | None:
+    """The picture that probably comes next, for the browser to fetch ahead; nobody claims it."""
+    following = workspace.store.peek(collection, annotator_id, after=image.id)
+    return None if following is None else quote(str(following.path))
 
 
 def picture(image: ImageRow) -> Message:

@@ -22,6 +22,7 @@ class Recorder(gr.HTML):
             "shelf",
             "voice",
             "recorder",
+            "undo",
             "wave",
             "tracing",
             "zoom",

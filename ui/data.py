@@ -13,9 +13,10 @@ from data_tools.store import Collection, NarrativeRow
 from loctex.snapshot import decode_image
 from ui.charts import charts
 from ui.components import Listing, Player
-from ui.exchange import Outcome, choose, find
+from ui.deleting import DeletingRow, TrashPage, UndoButton
+from ui.exchange import choose, find
 from ui.exchange_page import ExchangePage
-from ui.listing import WELCOME, collection_cards, narrative_rows, outcome_html, problem_html
+from ui.listing import WELCOME, collection_cards, narrative_rows, problem_html
 from ui.payload import payload
 from ui.workspace import Workspace
 
@@ -24,10 +25,15 @@ PAGE = 12  # narratives shown at a time
 # --- what is shown
 
 
-def people(workspace: Workspace, collection: Collection | None) -> list[tuple[str, str]]:
-    """(name, annotator_id as text) of those who told something of it, after "everybody"."""
+def people(
+    workspace: Workspace, collection: Collection | None, chosen: int | None = None
+) -> list[tuple[str, str]]:
+    """(name, annotator_id as text) of those who told something of it, after "everybody"; chosen:
+    one who stays a choice, though their last narrative was deleted meanwhile."""
     names = workspace.store.people.names()
     ids = workspace.store.annotators_of(collection.id) if collection else []
+    if chosen is not None and chosen not in ids:
+        ids = [*ids, chosen]
     return [("everybody", ""), *((names.get(i, f"annotator {i}"), str(i)) for i in ids)]
 
 
@@ -75,6 +81,7 @@ class DataTab:
             self.add = gr.Button("New collection", scale=0, min_width=160)
         with gr.Row(elem_classes="studio-line studio-folds"):
             self.outcome = Listing(elem_id="data-outcome")
+            self.undo = UndoButton(workspace)
             self.stop = gr.Button("Stop", variant="stop", scale=0, min_width=90, visible=False)
         with gr.Tabs(visible=False) as self.parts:
             with gr.Tab("Narratives"):
@@ -83,6 +90,7 @@ class DataTab:
             with gr.Tab("Charts") as self.charts_tab:
                 self.charts = Listing(elem_id="data-charts")
             self.exchange = ExchangePage(workspace)
+            self.trash = TrashPage(workspace)
         self._wire()
 
     def _build_filters(self) -> None:
@@ -131,12 +139,7 @@ class DataTab:
                     self.more = gr.Button("More", size="sm", min_width=60, interactive=False)
             with gr.Column(scale=3, min_width=400):
                 self.player = Player({"message": "Choose a narrative to replay it."})
-                with gr.Row():
-                    small = {"size": "sm", "scale": 0, "min_width": 180, "visible": False}
-                    self.delete = gr.Button("Delete this narrative", **small)
-                    self.delete_image = gr.Button("Delete its image too", variant="stop", **small)
-                    self.sure = gr.Button("Delete it for good", variant="stop", **small)
-                    self.keep = gr.Button("Keep it", **small)
+                self.deleting = DeletingRow(self.workspace)
 
     # --- events
 
@@ -152,19 +155,16 @@ class DataTab:
             self.back,
             self.more,
             self.player,
-            self.delete,
-            self.sure,
-            self.keep,
-            self.delete_image,
+            *self.deleting.parts,
             self.who,
         ]
         in_turn = {"concurrency_id": "data", **quiet}  # what is shown last was asked last
         show = {"fn": self._show, "inputs": at, "outputs": seen} | in_turn
         move = {"inputs": at, "outputs": [*at, *seen]} | in_turn
-        ask = [self.delete, self.sure, self.keep, self.delete_image]
 
         Context.block.select(**show)
         emptied = [self.outcome, *(control for control in filters if control != self.who)]
+        emptied += self.undo.parts
         self.cards.pick(self._pick_collection, at, [*at, *seen, *emptied], **in_turn).then(
             self._known_charts, self.collection, self.charts, **quiet
         )
@@ -178,10 +178,9 @@ class DataTab:
         self.rows.pick(self._pick_narrative, **move)
         self.more.click(self._turn, **move)
         self.back.click(self._turn_back, **move)
-        self.delete.click(lambda: _visible(False, True, True, True), None, ask, **quiet)
-        self.keep.click(lambda: _visible(True, False, False, False), None, ask, **quiet)
-        for button, action in ((self.sure, self._delete), (self.delete_image, self._delete_image)):
-            button.click(action, self.narrative, self.outcome, **quiet).then(**show)
+        self.deleting.wire(self.narrative, self.outcome, self.undo, show)
+        self.undo.wire(self.outcome, show)
+        self.trash.wire(self.collection, self.outcome, show)
         gr.on(
             [self.add.click, self.name.submit],
             self._add,
@@ -207,9 +206,9 @@ class DataTab:
             gr.Button(visible=len(starts) > 1, interactive=True),
             gr.Button(visible=end is not None, interactive=True),
             replay(self.workspace, narrative),
-            *_visible(bool(narrative), False, False, False),
+            *self.deleting.shown(bool(narrative)),
             gr.Dropdown(
-                choices=people(self.workspace, chosen), value="" if who is None else str(who)
+                choices=people(self.workspace, chosen, who), value="" if who is None else str(who)
             ),
         ]
 
@@ -224,7 +223,12 @@ class DataTab:
         wanted: Filter,
         event: gr.EventData,
     ) -> list[Any]:
-        return [*self._move(event.id, [0], None, EVERYTHING), *[""] * 5]
+        return [
+            *self._move(event.id, [0], None, EVERYTHING),
+            *[""] * 5,
+            None,
+            gr.Button(visible=False),
+        ]
 
     def _pick_narrative(
         self,
@@ -279,30 +283,6 @@ class DataTab:
             return [self.workspace.store.add_collection(name), [0], None, EVERYTHING, "", ""]
         except ValueError as error:
             return [*(gr.skip() for _ in range(5)), problem_html(error)]
-
-    def _delete(self, narrative_id: int, request: gr.Request) -> str:
-        try:
-            self.workspace.demand("admin", request.username)
-            voice = self.workspace.store.narrative(narrative_id).voice
-            self.workspace.store.delete(narrative_id)
-            self.workspace.voices.drop(voice)
-        except ValueError as error:
-            return problem_html(error)
-        return outcome_html(Outcome("The narrative was deleted. Its image stays."))
-
-    def _delete_image(self, narrative_id: int, request: gr.Request) -> str:
-        try:
-            self.workspace.demand("admin", request.username)
-            told = self.workspace.store.narrative_row(narrative_id)
-            for voice in self.workspace.store.delete_image(told.image_row_id):
-                self.workspace.voices.drop(voice)
-        except ValueError as error:
-            return problem_html(error)
-        return outcome_html(Outcome("The image was deleted, with all that was told of it."))
-
-
-def _visible(*flags: bool) -> list[gr.Button]:
-    return [gr.Button(visible=flag) for flag in flags]
 
 
 def build(workspace: Workspace) -> None:

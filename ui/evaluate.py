@@ -185,7 +185,7 @@ class EvaluateTab(JobTab):
     def _splits(self, snapshot: str) -> Any:
         folder = self.workspace.snapshot(Path(snapshot).name)
         splits = evaluations.snapshot_splits(str(folder))
-        return gr.update(choices=splits, value=splits[0])
+        return gr.update(choices=splits, value=splits[0] if splits else None)
 
     def show_list(self, found: list[Run], selected: str) -> str:
         return view.job_list(found, selected)

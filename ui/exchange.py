@@ -26,11 +26,13 @@ OWN = "studio"  # dataset_id of images that came without one; it names no split
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an action did so far, what it could not do and why, and the share that is done."""
+    """What an action did so far, what it could not do and why, and the share that is done.
+    collection: the id of the one whose new images can be described now."""
 
     done: str
     problems: Sequence[str] = ()
     share: float = 1.0
+    collection: int | None = None
 
 
 def find(workspace: Workspace, collection_id: int | None) -> Collection | None:
@@ -91,6 +93,7 @@ def add_images(
             + (f", {len(files) - number} to go ({seconds:.0f} s)" if number < len(files) else ""),
             problems,
             number / len(files),
+            collection_id if added else None,
         )
 
 

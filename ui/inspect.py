@@ -37,12 +37,12 @@ NOT_SCORED = (
 )
 
 
-def build(workspace: Workspace) -> None:
+def build(workspace: Workspace) -> InspectPage:
     """The tab, inside the current gr.Tab."""
-    _Page(workspace)
+    return InspectPage(workspace)
 
 
-class _Page:
+class InspectPage:
     """The tab's parts: what to look at on the left; one picture, models compared, the atlas."""
 
     def __init__(self, workspace: Workspace) -> None:
@@ -214,6 +214,18 @@ class _Page:
     def _follow(self, event: Callable) -> Any:
         """The player, or the comparison, and what is nearest."""
         return _on(_on(event, *self.looked).then, *self.neared)
+
+    def open_run(self, event: Callable, selected: gr.State) -> None:
+        """event: asks for the tab with the model of the run that is selected there."""
+        chosen = _on(event, self._model_of, [selected], [self.checkpoint])
+        chosen.then(None, js="() => openTab('Inspect')", api_visibility="private")
+
+    def _model_of(self, run: str | None) -> Any:
+        """The best checkpoint of a run, chosen before the tab opens; it keeps what is chosen."""
+        known = checkpoints(self.workspace)
+        folder = self.workspace.runs_dir / (run or "")
+        own = [value for _, value in known if Path(value).is_relative_to(folder)]
+        return gr.Dropdown(known, value=own[0]) if run and own else gr.skip()
 
     # --- what is shown
 

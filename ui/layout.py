@@ -85,9 +85,9 @@ def build(workspace: Workspace) -> gr.Blocks:
             with page.tab("Data", "data", "reviewer"):
                 data.build(workspace)
             with page.tab("Train", "train", "reviewer"):
-                train.build(workspace)
+                training = train.build(workspace)
             with page.tab("Inspect", "inspect", "reviewer"):
-                inspect.build(workspace)
+                inspect.build(workspace).open_run(training.run.inspect.click, training.selected)
             with page.tab("Evaluate", "evaluate", "admin"):
                 evaluate.build(workspace)
             with page.tab("Export", "export", "admin"):

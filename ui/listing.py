@@ -82,7 +82,14 @@ def outcome_html(outcome: Outcome) -> str:
     more = len(outcome.problems) - MOST_PROBLEMS
     lines += f"<li>and {more:,} more</li>" if more > 0 else ""
     problems = f"<p>Left out:</p><ul>{lines}</ul>" if lines else ""
-    return f'<div class="outcome" role="status"><b>{escape(outcome.done)}</b>{bar}{problems}</div>'
+    lead = ""
+    if outcome.collection is not None and outcome.share == 1:
+        lead = (
+            f'<button type="button" class="lead" data-go="Annotate" '
+            f'data-collection="{outcome.collection}">Describe them</button>'
+        )
+    done = f"<b>{escape(outcome.done)}</b>"
+    return f'<div class="outcome" role="status">{done}{lead}{bar}{problems}</div>'
 
 
 def problem_html(error: Exception) -> str:

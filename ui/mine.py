@@ -37,12 +37,26 @@ def mend(workspace: Workspace, name: str, narrative_id: int, caption: str) -> st
     return "Your words are saved; the narrative is reviewed anew."
 
 
-def take_back(workspace: Workspace, name: str, narrative_id: int) -> str:
-    """Delete one's own narrative, and its voice; ValueError: it is another's."""
-    narrative = own(workspace, name, narrative_id)
-    workspace.store.reviews.take_back(narrative_id, workspace.store.annotator(name))
-    workspace.voices.drop(narrative.voice)
-    return "Deleted, with its voice. Snapshots that were frozen before still hold it: ask an admin."
+def take_back(workspace: Workspace, name: str, narrative_id: int) -> tuple[str, int | None]:
+    """Delete one's own narrative, with its voice; what is said of it, and its entry in the trash
+    (None: gone for good). ValueError: it is another's."""
+    own(workspace, name, narrative_id)
+    trash = workspace.store.trash
+    entry_id = trash.put_narrative(narrative_id, workspace.store.annotator(name))
+    is_kept = trash.entry(entry_id) is not None
+    said = "Deleted, with its voice. Snapshots that were frozen before still hold it: ask an admin."
+    if is_kept:
+        said += " An admin can empty the trash, where it lies for now."
+    return said, entry_id if is_kept else None
+
+
+def bring_back(workspace: Workspace, name: str, entry_id: int) -> str:
+    """Undo `take_back`; ValueError: it is another's, or gone for good."""
+    entry = workspace.store.trash.entry(entry_id)
+    if entry is not None and entry.annotator_id != workspace.store.annotator(name):
+        raise ValueError("This narrative is not yours.")
+    workspace.store.trash.restore(entry_id)
+    return "Your narrative is back."
 
 
 def own(workspace: Workspace, name: str, narrative_id: int) -> Any:
@@ -81,6 +95,11 @@ class MineTab:
         self.workspace = workspace
         self.ends = gr.State([None])
         self.narrative = gr.Number(visible=False)  # as the page shows it, with the words it shows
+        self.entry = gr.State(None)  # what was deleted last, by its id in the trash
+        with gr.Row(elem_classes="studio-line"):
+            self.undo = gr.Button(
+                "Undo the deletion", visible=False, scale=0, min_width=180, elem_id="mine-undo"
+            )
         with gr.Row(elem_classes="studio-pair"):
             with gr.Column(scale=2, min_width=280):
                 self.rows = Listing(elem_id="mine-rows")
@@ -96,15 +115,16 @@ class MineTab:
                         small = {"scale": 0, "min_width": 180}
                         self.save = gr.Button("Save my words", variant="primary", **small)
                         self.delete = gr.Button("Delete this narrative", **small)
-                        self.sure = gr.Button(
-                            "Delete it for good", variant="stop", visible=False, **small
-                        )
+                        # where the pointer is, so that a second click keeps it
                         self.keep = gr.Button("Keep it", visible=False, **small)
+                        self.sure = gr.Button(
+                            "Delete the narrative", variant="stop", visible=False, **small
+                        )
         self._wire()
 
     def _wire(self) -> None:
         at = [self.ends, self.narrative]
-        ask = [self.delete, self.sure, self.keep]
+        ask = [self.delete, self.keep, self.sure]
         seen = [
             *at,
             self.rows,
@@ -126,7 +146,9 @@ class MineTab:
         self.delete.click(lambda: _visible(False, True, True), None, ask, **quiet)
         self.keep.click(lambda: _visible(True, False, False), None, ask, **quiet)
         self.save.click(self._mend, [*at, self.caption], seen, **quiet)
-        self.sure.click(self._take_back, at, seen, **quiet)
+        undone = [self.entry, self.undo]
+        self.sure.click(self._take_back, at, [*seen, *undone], **quiet)
+        self.undo.click(self._bring_back, [*at, self.entry], [*seen, *undone], **quiet)
 
     def _show(
         self, ends: list[int | None], narrative_id: int | None, request: gr.Request, said: str = ""
@@ -180,8 +202,19 @@ class MineTab:
     def _take_back(
         self, ends: list[int | None], narrative_id: int, request: gr.Request
     ) -> list[Any]:
-        said = _told(take_back, self.workspace, name_of(request), narrative_id)
-        return self._show(ends, None, request, said)
+        try:
+            text, entry_id = take_back(self.workspace, name_of(request), narrative_id)
+            said = f"<p class='done' role='status'>{escape(text)}</p>"
+        except ValueError as error:
+            said, entry_id = problem_html(error), None
+        undone = [entry_id, gr.Button(visible=entry_id is not None)]
+        return [*self._show(ends, None, request, said), *undone]
+
+    def _bring_back(
+        self, ends: list[int | None], narrative_id: int, entry_id: int, request: gr.Request
+    ) -> list[Any]:
+        said = _told(bring_back, self.workspace, name_of(request), entry_id)
+        return [*self._show(ends, narrative_id, request, said), None, gr.Button(visible=False)]
 
 
 def _told(action: Any, *arguments: Any) -> str:

@@ -203,7 +203,14 @@ class NewRun:
         return self.refresh(event.then(self.fresh, *self._fresh_io(), **QUIET))
 
     def _fresh_io(self) -> tuple[list[Any], list[Any]]:
-        asked = [self.picked, self.preset, self.name, self.devices, *self.inputs.values()]
+        asked = [
+            self.picked,
+            self.preset,
+            self.name,
+            self.devices,
+            self.launcher,
+            *self.inputs.values(),
+        ]
         shown = [
             self.guide,
             self.questions,
@@ -221,7 +228,13 @@ class NewRun:
         return self.fresh(*asked) if selected == "" else [gr.skip()] * len(self._fresh_io()[1])
 
     def fresh(
-        self, picked: list[str], preset: str, name: str, takes: list[str], *inputs: Any
+        self,
+        picked: list[str],
+        preset: str,
+        name: str,
+        takes: list[str],
+        launcher: str,
+        *inputs: Any,
     ) -> list[Any]:
         """What can be trained on now, and where; a free name; what to start from."""
         found = choices(self.workspace)
@@ -250,6 +263,7 @@ class NewRun:
             gr.update(choices=places, value=chosen, visible=bool(places)),
             gr.update(
                 choices=[("this machine", devices.HERE), *((n, n) for n in launchers)],
+                value=launcher if launcher in launchers else devices.HERE,
                 visible=bool(launchers),
             ),
             *shown,
@@ -322,7 +336,8 @@ class NewRun:
             raise gr.Error(str(error), print_exception=False) from error
         if chosen.data.snapshots:
             picked, folders = picked_from(self.workspace, chosen.data.snapshots)
-        return [picked, folders, *form.values(chosen)]
+        offered = self._offered(picked)
+        return [offered, folders, *form.values(chosen)]
 
     def read_file(self, file: str, *rest: Any) -> list[Any]:
         """The same of a file; its path comes from the browser, so it is checked."""
@@ -332,8 +347,21 @@ class NewRun:
             raise gr.Error(str(error), print_exception=False) from error
         return self.read_yaml(path.read_text(encoding="utf-8", errors="replace"), *rest)
 
+    def _offered(self, picked: Sequence[str]) -> Any:
+        """What is picked, with all that can be: a value that is no choice of the page is refused
+        by Gradio, in words that nobody understands."""
+        found = choices(self.workspace)
+        known = [value for _, value in found]
+        return gr.update(choices=found, value=[value for value in picked if value in known])
+
+    @property
+    def copied(self) -> list[Any]:
+        """The outputs of `copy_of`."""
+        return [*self._fresh_io()[1], self.folders, self.preset]
+
     def copy_of(self, name: str) -> list[Any]:
-        """The form as an earlier run was asked for, under a new name: all of `wish`."""
+        """The form as an earlier run was asked for, under a new name, on a page that may never
+        have shown it: `copied`."""
         try:
             run = self.workspace.run(name)
         except ValueError as error:
@@ -343,15 +371,12 @@ class NewRun:
         preset = given.get("--preset", "tiny")
         picked, folders = picked_from(self.workspace, chosen.data.snapshots)
         stem = re.sub(r"-\d+$", "", name)
-        return [
-            picked,
-            folders,
-            preset,
-            next_name(self.workspace, stem),
-            [*command.gpus] if command else [],
-            devices.HERE,
-            *form.values(chosen),
-        ]
+        new_name = next_name(self.workspace, stem)
+        takes = [*command.gpus] if command else []
+        shown = self.fresh(picked, preset, new_name, takes, devices.HERE, *form.values(chosen))
+        shown[self.copied.index(self.picked)] = self._offered(picked)
+        shown[self.copied.index(self.name)] = new_name
+        return [*shown, folders, preset]
 
     def begin(self, token: str, wish: Sequence[Any], progress: Any) -> Run:
         """Put the run that is wished for into the queue; the same click again is the same run."""

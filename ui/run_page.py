@@ -43,7 +43,6 @@ class RunPage:
             info="Kept as you leave the field.",
             interactive=True,
         )
-        self.inspect.click(None, js="() => openTab('Inspect')", api_visibility="private")
 
     def _build_actions(self) -> None:
         hidden = {"visible": False, **_BUTTON}
@@ -75,8 +74,8 @@ class RunPage:
                 "<p class='ask'>Delete this run with all its checkpoints? This cannot be undone."
                 "</p>"
             )
-            self.really = gr.Button("Delete for good", variant="stop", **_BUTTON)
             self.keep = gr.Button("Keep it", **_BUTTON)
+            self.really = gr.Button("Delete for good", variant="stop", **_BUTTON)
 
     @property
     def parts(self) -> list[Any]:

@@ -1,5 +1,6 @@
 """Starting a run: what there is to learn from, the plan, freezing it, the job."""
 
+import json
 import os
 import re
 import shlex
@@ -39,7 +40,8 @@ class Wish:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a start needs. collections: (name, folder it is frozen into)."""
+    """All that a start needs. collections: (name, folder it is frozen into); unchanged: those of
+    them whose folder is there already."""
 
     workspace: Workspace
     run: Run
@@ -49,6 +51,7 @@ class Plan:
     folders: tuple[str, ...]  # FOLDER or FOLDER=weight
     takes: tuple[str, ...]
     launcher: str
+    unchanged: tuple[str, ...] = ()
 
     def command(self, frozen: Sequence[Path]) -> tuple[Command, Settings]:
         """The command with the frozen collections' folders, and the settings it leads to."""
@@ -77,6 +80,7 @@ class Plan:
                 ]
             )
             for name, folder in self.collections
+            if name not in self.unchanged
         ]
         command, _ = self.command([folder for _, folder in self.collections])
         return "\n".join([*freezing, command.line])
@@ -185,16 +189,37 @@ def make_plan(workspace: Workspace, wish: Wish) -> Plan:
     chosen = form.read(wish.inputs, PRESETS[wish.preset])
     if takes == (CPU,):
         chosen = settings.with_values(chosen, {"train": {"device": CPU}})
+    collections = [(n, _folder(workspace, n)) for kind, n in kinds if kind == "collection"]
     return Plan(
         workspace,
         run,
         wish.preset,
         chosen,
-        tuple((n, _next_folder(workspace, n)) for kind, n in kinds if kind == "collection"),
+        tuple(collections),
         (*frozen, *others),
         takes,
         launcher,
+        tuple(n for n, folder in collections if (folder / "snapshot.json").exists()),
     )
+
+
+def _folder(workspace: Workspace, collection: str) -> Path:
+    """Where its snapshot will lie: the latest one, while nothing has changed since; else a new
+    folder. `start` looks at every narrative; this is what can be told at once."""
+    folder = _next_folder(workspace, collection)
+    latest = _latest(folder)
+    if latest is None:
+        return folder
+    manifest = json.loads((latest / "snapshot.json").read_bytes())
+    totals = {
+        name: sum(split[name] for split in manifest["splits"].values())
+        for name in ("images", "narratives", "words")
+    }
+    store = workspace.store
+    content = store.content(store.collection(collection))
+    is_older = content.changed < (latest / "snapshot.json").stat().st_mtime
+    counts = {name: getattr(content, name) for name in totals}
+    return latest if is_older and counts == totals else folder
 
 
 def _next_folder(workspace: Workspace, collection: str) -> Path:
@@ -220,7 +245,8 @@ def start(plan: Plan, token: str, progress: Callable[..., Any] = lambda *_, **__
     A collection that has not changed since it was frozen keeps that snapshot.
     """
     frozen = []
-    for name, folder in plan.collections:
+    for name, _ in plan.collections:
+        folder = _next_folder(plan.workspace, name)
 
         def report(done: int, total: int, name: str = name) -> None:
             progress((done, total), desc=f"Freezing {name}", unit="steps")

@@ -17,9 +17,15 @@ RECORDERS = ("studio", "voice_recording")  # what a draft notes for the recorder
 
 
 def checked(record: Message, image: ImageRow, annotator_id: int) -> Narrative:
-    """The take as a narrative of this image by this annotator; ValueError says what is missing."""
+    """The take as a narrative of this image by this annotator; ValueError says what is missing, or
+    that it was drawn on another image."""
     if not isinstance(record, dict):
         raise ValueError("This take is not a narrative.")
+    drawn_on = (record.get("studio") or {}).get("image")  # a draft from before does not say
+    if drawn_on is not None and drawn_on != image.id:
+        raise ValueError(
+            "This take was drawn on another picture. Reload the page: it is offered there again."
+        )
     if not str(record.get("caption", "")).strip():
         raise ValueError("This take has no words. Type what you pointed at, then submit.")
     if not record.get("traces"):

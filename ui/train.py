@@ -151,7 +151,7 @@ class TrainTab:
             show_progress_on=self.form.lines,
             api_visibility="private",
         ).then(**look, **QUIET)
-        copied = self.run.copy.click(self.form.copy_of, self.selected, self.form.wish, **QUIET)
+        copied = self.run.copy.click(self.form.copy_of, self.selected, self.form.copied, **QUIET)
         self.form.refresh(
             copied.then(lambda: (NEW, {}), None, chosen, **QUIET).then(**look, **QUIET)
         )
@@ -231,7 +231,7 @@ def _picked_names(event: gr.EventData) -> list[str]:
     return [str(name) for name in event.runs][: compare.MOST]
 
 
-def build(workspace: Workspace) -> None:
+def build(workspace: Workspace) -> TrainTab:
     """The tab, inside the current gr.Tab."""
     jobs.ensure_watcher(workspace.root)  # what waits from last time goes on now
-    TrainTab(workspace)
+    return TrainTab(workspace)

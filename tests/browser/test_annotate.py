@@ -84,7 +84,7 @@ def test_an_empty_workspace_explains_itself_and_shows_the_demo_in_one_click(page
     expect(page.locator(".empty h2")).to_have_text("Point at what you say")
     page.get_by_text("Open the demo collection").first.click()
     wait_for(page, "idle")
-    expect(page.locator(".count")).to_have_text("0 of 80 narrated")
+    expect(page.locator(".count")).to_have_text("0 described, 80 left")
     page.wait_for_function("document.querySelector('.photo').naturalWidth > 0")
     (demo,) = own_studio.store().collections()
     assert (demo.num_images, demo.num_narratives, demo.num_with_trace) == (80, 80, 80)
@@ -98,7 +98,7 @@ def test_what_is_pointed_and_typed_is_what_is_stored(page, studio):
     page.keyboard.press("Control+Enter")
     saved(page, "done")
     wait_for(page, "idle")
-    expect(page.locator(".count")).to_have_text("1 of 3 narrated")
+    expect(page.locator(".count")).to_have_text("1 described, 2 left")
 
     told, first = only(store, collection), store.images(collection)[0]
     assert (told.dataset_id, told.image_id) == (first.dataset_id, first.image_id)
@@ -270,11 +270,55 @@ def test_a_cleared_take_can_be_brought_back(page, studio):
     assert only(store, collection).caption == "cleared"
 
 
+def test_nothing_is_recorded_while_the_next_picture_loads(page, studio):
+    store = studio.store()
+    name = f"slow {time.monotonic()}"
+    collection = store.add_collection(name)
+    rows = [
+        store.add_image(collection, picture(seed=(7, seed)), dataset_id="studio")
+        for seed in range(4)
+    ]
+    held, is_held = [], True
+
+    def hold(route) -> None:
+        held.append(route) if is_held else route.continue_()
+
+    page.route(f"**/*{rows[2].sha256}*", hold)
+    page.goto(studio.url)
+    page.wait_for_selector("[data-state=idle], [data-state=review]")
+    page.select_option(".collection", label=name)
+    page.wait_for_selector(f"[data-state=idle] .photo[src*='{rows[0].sha256}']")
+    page.wait_for_function(
+        "(sha) => performance.getEntriesByType('resource').some(({name}) => name.includes(sha))",
+        arg=rows[1].sha256,
+    )  # the next one is fetched ahead
+    for number in (1, 2):
+        page.keyboard.press("s")
+        page.keyboard.press("1")
+        if number == 1:
+            page.wait_for_selector(f"[data-state=idle] .photo[src*='{rows[1].sha256}']")
+    wait_for(page, "loading")
+    expect(page.locator(".photo")).to_be_hidden()
+    expect(page.locator(".toggle")).to_be_disabled()
+    page.keyboard.press("Space")
+    page.keyboard.press("Enter")
+    assert page.locator(".recorder").get_attribute("data-state") == "loading"
+    is_held = False
+    for route in held:
+        route.continue_()
+    page.wait_for_selector(f"[data-state=idle] .photo[src*='{rows[2].sha256}']")
+    circle(page, start(page))
+    page.keyboard.type("the third ")
+    page.keyboard.press("Control+Enter")
+    saved(page, "done")
+    assert only(store, collection).image_id == rows[2].image_id
+
+
 def test_skip_with_a_reason_and_previous(page, studio):
     store, collection = open_collection(page, studio, "skipped")
     page.keyboard.press("s")
     page.keyboard.press("2")
-    expect(page.locator(".count")).to_have_text("1 of 3 narrated")
+    expect(page.locator(".count")).to_have_text("0 described, 1 skipped, 2 left")
     assert [image.id for image in store.images(collection, status="skipped")] == [
         store.images(collection)[0].id
     ]

@@ -1,12 +1,14 @@
 """Data in a real browser: images and narratives come in, are looked at, and go out."""
 
+import uuid
+
 import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
 from data_tools import scenes as rendered
 from tests.browser.conftest import Studio
-from tests.data_tools.samples import picture
+from tests.data_tools.samples import narrative, picture
 
 
 def open_data(page: Page, studio: Studio, collection: str) -> None:
@@ -104,7 +106,7 @@ def test_a_narrative_or_its_image_is_deleted_only_after_a_second_question(page, 
     page.get_by_role("button", name="Delete this narrative").click()
     page.get_by_role("button", name="Keep it").click()
     page.get_by_role("button", name="Delete this narrative").click()
-    page.get_by_role("button", name="Delete it for good").click()
+    page.get_by_role("button", name="Delete the narrative").click()
     said(page, "The narrative was deleted")
     card = page.locator(".card[aria-pressed=true]")
     expect(card).to_contain_text("39 narratives")
@@ -113,13 +115,84 @@ def test_a_narrative_or_its_image_is_deleted_only_after_a_second_question(page, 
     page.locator("#data-narratives .row").first.click()
     page.get_by_role("button", name="Delete this narrative").click()
     page.get_by_role("button", name="Delete its image too").click()
-    said(page, "The image was deleted, with all that was told of it")
+    page.get_by_role("button", name="Delete image and 1 narrative").click()
+    said(page, "The image was deleted, with all that was told of it (1 narrative)")
     expect(card).to_contain_text("38 narratives")
     left = {image.path for image in store.images(store.collection("deleted"))}
     assert len(left) == 39 and left < files
     page.get_by_role("tab", name="Export data").click()
     page.get_by_role("button", name="Export").click()
     said(page, "38 narratives and 39 images in")
+
+
+def click_again_without_moving(page: Page, times: int = 2) -> None:
+    for _ in range(times):
+        page.mouse.down()
+        page.mouse.up()
+        page.wait_for_timeout(400)  # whatever the click leads to has come by then
+
+
+@pytest.mark.parametrize("width", [1440, 800])
+def test_clicks_without_moving_delete_nothing_and_undo_brings_all_back(page, studio, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    name = f"clicked {width} {uuid.uuid4().hex[:4]}"
+    open_data(page, studio, name)
+    store = studio.store()
+    collection = store.collection(name)
+    row = store.add_image(collection, picture(1), dataset_id="d", image_id="1")
+    said_of_it = [
+        store.add(collection, narrative("1", dataset_id="d", annotator_id=n)) for n in range(5)
+    ]
+    store.reviews.accept(said_of_it[0], 7)
+    page.locator(".card", has_text=name).click()
+    page.locator("#data-narratives .row").first.click()
+    delete = page.get_by_role("button", name="Delete this narrative")
+    delete.click()
+    click_again_without_moving(page, 3)
+    assert len(store.narratives(collection)) == 5
+    if delete.is_visible():
+        delete.click()
+    page.get_by_role("button", name="Delete its image too").click()
+    click_again_without_moving(page)
+    assert len(store.narratives(collection)) == 5
+    expect(page.locator("#data-question")).to_contain_text(
+        "Delete this image with 5 narratives by 5 people?"
+    )
+    page.get_by_role("button", name="Delete image and 5 narratives").click()
+    said(page, "(5 narratives). It lies in the trash for 30 days.")
+    assert store.narratives(collection) == [] and row.path.exists()
+    page.get_by_role("button", name="Undo", exact=True).click()
+    said(page, "The image is back, with 5 narratives.")
+    assert [one.id for one in store.narratives(collection)] == said_of_it
+    assert len(store.reviews.trail(said_of_it[0])) == 1
+
+
+def test_the_trash_gives_back_and_is_emptied_only_after_a_question(page, studio):
+    open_data(page, studio, "trash")
+    store = studio.store()
+    collection = store.collection("trash")
+    store.add_image(collection, picture(2), dataset_id="d", image_id="1")
+    first, second = (store.add(collection, narrative("1", dataset_id="d")) for _ in range(2))
+    for one in (first, second):
+        store.trash.put_narrative(one, 7)
+    page.get_by_role("tab", name="Trash").click()
+    entries = page.locator("#data-trash li")
+    expect(entries).to_have_count(2)
+    entries.last.get_by_role("button", name="Bring it back").click()
+    said(page, "The narrative is back")
+    expect(entries).to_have_count(1)
+    assert [one.id for one in store.narratives(collection)] == [first]
+    page.get_by_role("button", name="Empty the trash").click()
+    click_again_without_moving(page)
+    assert len(store.trash.entries(collection)) == 1
+    page.get_by_role("button", name="Empty the trash").click()
+    page.get_by_role("button", name="Delete for good").filter(visible=True).click()
+    expect(page.locator("#data-trash")).to_contain_text("The trash is empty")
+    assert store.trash.entries(collection) == []
+    page.locator("#data-trash-days input").fill("0")
+    page.get_by_role("button", name="Save", exact=True).filter(visible=True).click()
+    said(page, "kept for 0 days")
+    assert next(c.trash_days for c in store.collections() if c.id == collection) == 0
 
 
 def test_a_long_import_shows_how_far_it_is_and_stops(page, studio, tmp_path):

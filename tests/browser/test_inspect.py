@@ -95,6 +95,26 @@ def test_a_picture_of_ones_own_is_opened_or_let_fall_and_a_text_file_is_refused(
     expect(page.locator("#inspect-player .word").first).to_be_hidden()
 
 
+def test_what_a_run_learned_is_shown_of_the_run_on_the_screen(page, trained):
+    runs = trained.root / "runs"
+    for name in ("older", "newer"):
+        shutil.copytree(runs / "small", runs / name, symlinks=True)
+    try:
+        page.goto(trained.url)
+        page.get_by_role("tab", name="Train").click()
+        for name in ("older", "small", "newer"):
+            page.locator(f"[data-run={name}]").click()
+            expect(page.locator(".run h2")).to_have_text(name)
+            page.get_by_role("button", name="See what it learned").click()
+            expect(page.get_by_role("combobox", name="Model")).to_have_value(f"{name} · best")
+            page.wait_for_selector("#inspect-player .word", timeout=60_000)
+            expect(page.get_by_role("combobox", name="Model")).to_have_value(f"{name} · best")
+            page.get_by_role("tab", name="Train").click()
+    finally:
+        for name in ("older", "newer"):
+            shutil.rmtree(runs / name)
+
+
 def test_without_a_model_the_way_leads_to_train(page, own_studio):
     open_inspect(page, own_studio)
     expect(page.get_by_text("Nothing to look at yet")).to_be_visible()

@@ -21,7 +21,7 @@ def test_from_dropped_images_to_attention_word_by_word(page: Page, own_studio, s
     page.get_by_role("tab", name="Annotate").click()
     for number, caption in enumerate(CAPTIONS):
         page.wait_for_selector("[data-state=idle]")
-        expect(page.locator(".count")).to_have_text(f"{number} of 3 narrated")
+        expect(page.locator(".count")).to_have_text(f"{number} described, {3 - number} left")
         box = start(page)
         circle(page, box)
         page.keyboard.type(caption, delay=10)

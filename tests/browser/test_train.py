@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from data_tools.freeze import freeze
 from data_tools.importing import import_file
+from data_tools.sources import Collection
 from loctex import jobs
 from loctex.command import Command
 from loctex.runs import Run, is_locked
@@ -171,6 +173,33 @@ def zoom(page: Page, plot: Locator) -> list[int]:
     zoomed = plot.evaluate(RANGE)
     assert zoomed == pytest.approx([0.2 * steps, 0.4 * steps], abs=0.02 * steps)
     return zoomed
+
+
+def test_a_run_is_duplicated_after_a_reload_and_starts(page: Page, studio) -> None:
+    store = studio.store()
+    frozen = studio.root / "snapshots" / "Demo-scenes-1"
+    freeze(frozen, [Collection(store, "Demo scenes")])
+    store.close()
+    run = logged(studio.root, "first-1", 40)
+    changes = {"data": {"snapshots": [str(frozen)]}, "train": {"steps": 77, "batch_size": 8}}
+    run.settings_file.write_text(dump(with_values(PRESETS["tiny"], changes)))
+    run.finish({})
+    open_train(page, studio.url)
+    expect(page.locator(".run .chip")).to_have_text("done")  # it is shown, and never the form
+    page.get_by_role("button", name="Duplicate").click()
+    expect(page.get_by_label("Demo-scenes-1 · frozen")).to_be_checked()
+    expect(page.get_by_label("Demo scenes · 40 captions")).not_to_be_checked()
+    expect(page.get_by_label("Name of the run")).to_have_value("first-2")
+    expect(command(page)).to_have_value(re.compile(r"Demo-scenes-1 .*--train.steps 77"))
+    page.get_by_role("button", name="New run").click()
+    page.get_by_label("Demo-scenes-1 · frozen").uncheck()
+    page.get_by_label("Demo scenes · 40 captions").check()
+    expect(command(page)).to_have_value(re.compile("Demo-scenes-1 "))  # as the run will use it
+    expect(command(page)).not_to_have_value(re.compile("Demo-scenes-2"))
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.locator("[data-run=first-2]")).to_be_visible()
+    expect(page.locator(".toast-body")).to_have_count(0)
+    assert jobs.read_command(Run(studio.root / "runs" / "first-2")) is not None
 
 
 def test_a_failure_says_what_to_do(page: Page, studio) -> None:

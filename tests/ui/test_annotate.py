@@ -320,3 +320,57 @@ def test_only_an_admin_says_what_a_collection_asks(ann, workspace, monkeypatch):
     monkeypatch.setattr(workspace, "allows", lambda role, name: role != "admin")
     assert "Only an admin" in ann.ask("ask_for", question="x", keeps_voice=True)["problem"]
     assert ann.ask("open")["is_admin"] is False
+
+
+def test_a_take_of_another_picture_is_refused_and_stays(ann, workspace):
+    shown = ann.told["image"]["id"]
+    told = ann.submit("take", studio={"image": shown + 1})
+    assert "drawn on another picture" in told["problem"]
+    assert workspace.store.narratives(ann.told["collection"]) == []
+    assert "problem" not in ann.submit("take", studio={"image": shown})
+    assert len(workspace.store.narratives(ann.told["collection"])) == 1
+
+
+def test_the_picture_that_comes_next_is_named_ahead_and_stays_unclaimed(ann, workspace):
+    collection = ann.told["collection"]
+    ahead = ann.told["next"]
+    assert ahead and ahead != ann.told["image"]["path"]
+    following = ann.ask("skip", reason="dark")
+    assert following["image"]["path"] == ahead
+    assert workspace.store.next_image(collection, workspace.store.annotator("bob"))
+
+
+def test_all_skipped_says_so_and_every_image_can_be_reached_again(ann, workspace):
+    ids = [image.id for image in workspace.store.images(ann.told["collection"])]
+    for _ in ids:
+        told = ann.ask("skip", image=ann.told["image"]["id"], reason="dark")
+    assert told["counts"] == {"described": 0, "skipped": 3, "left": 0, "total": 3}
+    assert told["empty"]["text"] == "You described 0 of 3 images and skipped 3."
+    assert ann.ask("again")["image"]["id"] == ids[0]
+    assert [ann.ask("next")["image"]["id"] for _ in ids[1:]] == ids[1:]
+    assert "the last image" in ann.ask("next")["problem"]
+    ann.ask("again")
+    assert ann.submit("first")["image"]["id"] == ids[1]  # on through them, not "All done"
+    assert ann.submit("second")["counts"] == {"described": 2, "skipped": 1, "left": 0, "total": 3}
+    told = ann.ask("unskip")
+    assert told["image"]["id"] == ids[2]
+    assert told["counts"] == {"described": 2, "skipped": 0, "left": 1, "total": 3}
+
+
+def test_not_now_comes_back_behind_the_others(ann, workspace):
+    ids = [image.id for image in workspace.store.images(ann.told["collection"])]
+    told = ann.ask("skip", reason="later")
+    assert told["image"]["id"] == ids[1] and told["counts"]["left"] == 3
+    assert Person(workspace).ask("open")["image"]["id"] == ids[1]  # a reload, too
+    assert ann.submit("second")["image"]["id"] == ids[2]
+    assert ann.submit("third")["image"]["id"] == ids[0]
+    assert ann.submit("first")["counts"] == {"described": 3, "skipped": 0, "left": 0, "total": 3}
+
+
+def test_next_looks_on_without_skipping(ann, workspace):
+    ids = [image.id for image in workspace.store.images(ann.told["collection"])]
+    told = ann.ask("next")
+    assert told["image"]["id"] == ids[1] and told["counts"]["left"] == 3
+    assert told["counts"]["skipped"] == 0
+    assert ann.ask("next")["image"]["id"] == ids[2]
+    assert ann.ask("next")["image"]["id"] == ids[0]  # what was passed is left, and comes again

@@ -239,3 +239,10 @@ def test_what_is_odd_is_told_beside_it_and_filtered_by(workspace, own):
 def test_many_problems_are_cut_short():
     html = listing.outcome_html(Outcome("done", [f"line {n}" for n in range(50)], 0.5))
     assert html.count("<li>") == 21 and "and 30 more" in html and 'value="0.500"' in html
+
+
+def test_whoever_is_filtered_by_stays_a_choice_when_their_last_narrative_is_gone(workspace, own):
+    (only,) = told(workspace, own, 1)
+    workspace.store.trash.put_narrative(only, 7)
+    choices = data.people(workspace, data.find(workspace, own), 0)
+    assert [value for _, value in choices] == ["", "0"]

@@ -63,8 +63,13 @@ def test_one_mends_and_deletes_ones_own_and_nobody_elses(workspace):
     ):
         with pytest.raises(ValueError, match="not yours"):
             action()
-    assert "Deleted" in mine.take_back(workspace, "ann", hers.id)
-    assert len(told_by(workspace, "ann")) == 1
+    said, entry = mine.take_back(workspace, "ann", hers.id)
+    assert said.startswith("Deleted") and len(told_by(workspace, "ann")) == 1
+    with pytest.raises(ValueError, match="not yours"):
+        mine.bring_back(workspace, "bob", entry)
+    assert "is back" in mine.bring_back(workspace, "ann", entry)
+    assert len(told_by(workspace, "ann")) == 2
+    mine.take_back(workspace, "ann", hers.id)
     html = mine.rows_html(workspace, told_by(workspace, "ann"), None)
     assert "<i class='verdict unreviewed'>" in html
 

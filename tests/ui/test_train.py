@@ -115,6 +115,22 @@ def test_an_unchanged_collection_keeps_its_snapshot(workspace, still):
     assert "Demo-scenes-1" in jobs.read_command(run).line
 
 
+def test_the_preview_names_the_snapshot_that_the_run_uses(workspace, still):
+    names = []
+    for number in range(3):
+        wished = plan(workspace, name=f"run-{number}")
+        ((_, previewed),) = wished.collections
+        names.append(previewed.name)
+        run = start(wished, f"token {number}")
+        assert f"{previewed.name} " in jobs.read_command(run).line
+        assert "data_tools.snapshot" not in plan(workspace, name="after").lines()
+        if number == 1:
+            (one, *_) = workspace.store.narratives(workspace.store.collections()[0].id)
+            workspace.store.trash.put_narrative(one.id, 7)
+            assert "data_tools.snapshot" in plan(workspace, name="changed").lines()
+    assert names == ["Demo-scenes-1", "Demo-scenes-1", "Demo-scenes-2"]
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [

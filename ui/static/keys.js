@@ -3,9 +3,9 @@
 const actions = {
   toggle: () => (state === "recording" ? finish() : start()),
   submit, replay, clear,
-  undo: () => undo(false),
-  redo: () => undo(true),
+  undo, redo: () => redo(), pointing: undoPointing,
   previous: async () => { await keep(); go("previous"); },
+  next: async () => { await keep(); go("next"); },
   skip: () => { find(".reasons").hidden = !find(".reasons").hidden; },
   help: () => { find(".help").hidden = !find(".help").hidden; },
   text: () => caption.focus(),
@@ -14,7 +14,7 @@ const actions = {
   nearer: () => zoom(1.25), farther: () => zoom(0.8), whole: () => setView(1, 0, 0),
   propose, back: stepBack, rules: showRules,
 };
-const letters = { r: "replay", u: "undo", c: "clear", s: "skip", p: "previous", t: "text", a: "again", w: "propose" };
+const letters = { r: "replay", u: "pointing", c: "clear", s: "skip", p: "previous", n: "next", t: "text", a: "again", w: "propose" };
 const signs = { "+": "nearer", "=": "nearer", "-": "farther", 0: "whole" };
 const ways = { 1: "speak", 2: "type", 3: "trace" };
 const arrows = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] };
@@ -58,8 +58,11 @@ find(".note .close").addEventListener("click", () => note());
 
 async function skip(reason) {
   find(".reasons").hidden = true;
-  if (["recording", "review"].includes(state)) discard();
-  if (await go("skip", { reason })) say("none", "skipped");
+  const isLater = reason === "later"; // then an open take waits with its image
+  if (state === "recording") await stop();
+  if (isLater) await keep();
+  else if (state === "review") discard();
+  if (await go("skip", { reason })) say("none", isLater ? "put off: it comes again" : "skipped");
 }
 
 function escape() {
@@ -93,6 +96,11 @@ function onKey(event) { // a key nobody wants is left to the browser
 function actionOf({ code, key, ctrlKey, metaKey, altKey, shiftKey }, isText, button) {
   if (state === "empty") return null;
   if (key === "Enter" && (ctrlKey || metaKey)) return submit;
+  if ((ctrlKey || metaKey) && !altKey && ["z", "y"].includes(key.toLowerCase())) {
+    const isRedo = shiftKey || key.toLowerCase() === "y", isOfText = isText && !caption.readOnly;
+    if (isOfText) return isRedo ? () => redo(true) : undoText; // in the text field they belong to the text
+    return isRedo ? actions.redo : undo;
+  }
   if (ctrlKey || metaKey) return null;
   if (key === "Escape") return escape;
   if (altKey || !isText) {

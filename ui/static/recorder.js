@@ -9,7 +9,7 @@ const RESTING = 0.1; // seconds; a pointer that has been still for longer is not
 const round = (value, digits) => Math.round(value * 10 ** digits) / 10 ** digits;
 
 let task = { collections: [], image: null };
-let state = "empty"; // empty, idle, recording, review, sending
+let state = "empty"; // empty, loading (the picture is not shown yet), idle, recording, review, sending
 let mode = localStorage.getItem("loctex-mode") ?? "type"; // speak, type, trace: the way in
 let take = newTake();
 let cleared = null; // the take that "Bring it back" brings back
@@ -19,9 +19,10 @@ const pointer = { x: 0, y: 0, isInside: false, isNewStroke: true };
 
 function newTake() {
   return {
-    id: newTakeId(), mode, strokes: [], undone: [], typing: Object.assign(new Typing(), { isPhrased: mode === "trace" }),
+    id: newTakeId(), image: task.image, mode, strokes: [], undone: [], typing: Object.assign(new Typing(), { isPhrased: mode === "trace" }),
     origin: 0, elapsed: 0, version: 0, savedVersion: 0,
-    voice: null, heard: null, aligned: null, isCorrected: false, past: [], future: [],
+    voice: null, heard: null, aligned: null, isCorrected: false,
+    steps: [], // what was typed and corrected, the latest last: undo.js
   };
 }
 
@@ -45,7 +46,9 @@ function setState(next) {
   find(".toggle span").textContent = { recording: "Stop", review: "Continue" }[state] ?? "Start";
   find("[data-do=submit]").disabled = !["recording", "review"].includes(state);
   find("[data-do=clear]").disabled = find("[data-do=submit]").disabled;
-  find("[data-do=previous]").disabled = state !== "idle" && state !== "review";
+  find("[data-do=previous]").disabled = !["loading", "idle", "review"].includes(state);
+  find("[data-do=next]").disabled = find("[data-do=previous]").disabled;
+  find(".controls .toggle").disabled = !["idle", "recording", "review"].includes(state);
   showWords();
   showWave();
   showPhrase();
@@ -55,6 +58,7 @@ function setState(next) {
 
 async function start() {
   if (state !== "idle" && state !== "review") return;
+  if (!isShown()) return note("The picture is not shown: nothing can be pointed at. Skip it.", "", null, "bad");
   if (take.mode === "trace" && !take.typing.text.trim()) {
     caption.focus();
     return note("Type the caption first; its phrases then advance while you point.");
@@ -96,7 +100,7 @@ function addPoint(clientX, clientY, time) {
   if (!pointer.isInside || state !== "recording") return;
   if (pointer.isNewStroke) take.strokes.push([]);
   pointer.isNewStroke = false;
-  take.undone = [];
+  forget("points");
   take.version++;
   take.strokes.at(-1).push([round(x, 5), round(y, 5), round(Math.max(time, lastTime()), 3)]);
 }
@@ -141,7 +145,9 @@ caption.addEventListener("input", (event) => { if (composing === null) onText(ev
 function onText(event, began) {
   const now = clock(event.timeStamp);
   if (take.heard) take.heard = null;
+  const before = snapshot();
   take.typing.edit(caption.value, caption.selectionEnd, now, began ?? now);
+  noteText(before);
   take.version++;
   addResting();
   showWords();
@@ -159,7 +165,8 @@ function showWords() {
   });
   chips.scrollLeft = chips.scrollWidth;
   fitCaption();
-  find("[data-do=undo]").disabled = !take.strokes.length || state === "sending";
+  find("[data-do=undo]").disabled = !canUndo();
+  find("[data-do=redo]").disabled = !canRedo();
   draw();
 }
 

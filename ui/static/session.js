@@ -4,19 +4,19 @@ const SAVING = 1000; // milliseconds: with the way to the server, at most two se
 const paces = [performance.now()]; // when the page was opened, and each take submitted
 
 function record() { // the public Localized Narratives line; Python sets whose it is and of what
-  const { dataset_id, image_id } = task.image;
+  const { id, dataset_id, image_id } = take.image;
   return {
     dataset_id, image_id, annotator_id: 0, caption: take.typing.text.trim(),
     timed_caption: take.typing.words().map(({ text, start, end }) => (
       { utterance: text, start_time: round(start, 3), end_time: round(end, 3) })),
     traces: take.strokes.map((stroke) => stroke.map(([x, y, t]) => ({ x, y, t }))),
-    studio: { mode: take.mode, isVoiced: Boolean(take.voice), heard: take.heard, isCorrected: take.isCorrected },
+    studio: { image: id, mode: take.mode, isVoiced: Boolean(take.voice), heard: take.heard, isCorrected: take.isCorrected },
   };
 }
 
 function message() {
   return {
-    take_id: take.id, collection: task.collection, image: task.image.id, annotator: task.annotator,
+    take_id: take.id, collection: task.collection, image: take.image.id, annotator: task.annotator,
     record: record(),
   };
 }
@@ -127,6 +127,7 @@ function clear() {
   reset();
   say("none", "");
   note("Take cleared.", "Bring it back", () => {
+    if (cleared.take.image.id !== task.image?.id) return;
     take = Object.assign(cleared.take, { elapsed: cleared.elapsed, savedVersion: -1 });
     review();
   });
@@ -158,22 +159,6 @@ function review() {
   rest();
 }
 
-function undo(isRedo) { // of a word's times, then of a stroke
-  if (!["recording", "review"].includes(state)) return;
-  const [was, is] = isRedo ? [take.future, take.past] : [take.past, take.future];
-  const [from, to] = isRedo ? [take.undone, take.strokes] : [take.strokes, take.undone];
-  if (was.length && was.at(-1).length === take.typing.times.length) {
-    is.push(take.typing.times);
-    take.typing.times = was.pop();
-  } else if (from.length) {
-    to.push(from.pop());
-    pointer.isNewStroke = true;
-  } else return;
-  take.version++;
-  showWords();
-  showWave();
-}
-
 function setMode(next) {
   if (state !== "idle") return;
   if (next === mode) return rest(); // Space then starts, and does not press the button again
@@ -190,12 +175,9 @@ function setMode(next) {
 
 function show(answer) { // {collections, collection, progress: [done, total], image, draft, annotator, empty}
   task = answer;
-  const select = find(".collection");
-  select.replaceChildren(...task.collections.map(({ id, name }) => new Option(name, id)));
-  select.value = task.collection;
-  select.hidden = !task.collections.length;
+  showCollections();
   const [done, total] = task.progress ?? [0, 0];
-  find(".count").textContent = total ? done + " of " + total + " narrated" : "";
+  find(".count").textContent = total ? countText(task.counts) : "";
   find(".count").title = pace(total - done);
   find(".pace").textContent = pace(total - done);
   find(".bar .progress").hidden = !total;
@@ -207,10 +189,51 @@ function show(answer) { // {collections, collection, progress: [done, total], im
   reset();
   if (!task.image) return showEmpty();
   root.style.setProperty("--ratio", task.image.width / task.image.height);
-  photo.alt = task.image.name;
-  photo.src = window.gradio_config.root + window.gradio_config.api_prefix + "/file=" + task.image.path;
+  showPhoto();
+}
+
+// ------------------------------------------------------------------ the picture
+
+const address = (path) => (
+  new URL(window.gradio_config.root + window.gradio_config.api_prefix + "/file=" + path, document.baseURI).href);
+const ahead = new Image(); // of the next task, so that it is here when it is asked for
+
+function isShown() { // is the picture of the task on the screen, whole
+  return Boolean(task.image) && photo.src === address(task.image.path) && photo.complete && photo.naturalWidth > 0;
+}
+
+async function showPhoto() { // nothing can be recorded until the picture of the task is shown
+  const { image } = task;
+  photo.alt = image.name;
+  if (!isShown()) {
+    setState("loading");
+    photo.src = address(image.path);
+    await photo.decode().catch(() => {}); // another picture was asked for, or this one is broken
+    if (task.image !== image || state !== "loading") return;
+    if (!isShown()) return showBroken();
+    setState("idle");
+    rest();
+  }
+  if (task.next) ahead.src = address(task.next);
   if (task.draft) recover(task.draft);
   requestAnimationFrame(draw);
+}
+
+function showBroken() {
+  setState("idle"); // "Start" says why it does not; an unsent take can still be submitted
+  if (task.draft) recover(task.draft);
+  note("The picture of this image cannot be loaded. Skip it.", "", null, "bad");
+}
+
+function showCollections() {
+  const select = find(".collection");
+  select.replaceChildren(...task.collections.map(({ id, name }) => new Option(name, id)));
+  select.value = task.collection;
+  select.hidden = !task.collections.length;
+}
+
+function countText({ described, skipped, left }) { // "3 described, 1 skipped, 13 left"
+  return described + " described, " + (skipped ? skipped + " skipped, " : "") + left + " left";
 }
 
 function pace(num) { // "40 s each, 12 min left"
@@ -241,10 +264,6 @@ async function recoverVoice(draft) { // -> Voice of what this browser has, and t
   }
   return voice;
 }
-
-photo.addEventListener("error", () => {
-  if (task.image) note("The picture of this image cannot be loaded. Skip it.", "", null, "bad");
-});
 
 async function recover(known) {
   const { image } = task, draft = await newest(known);
@@ -294,6 +313,23 @@ async function choose(action, button) {
   button.disabled = false;
 }
 
+async function refreshCollections() { // a take is open: only the list of what there is grows
+  const answer = await link.ask("collections");
+  if (!answer.known) return;
+  task.collections = answer.known;
+  showCollections();
+}
+
+document.addEventListener("click", async (event) => { // "Describe them", in another tab
+  const id = Number(event.target.closest?.("[data-collection]")?.dataset.collection);
+  if (!id || !element.isConnected) return;
+  isAsking = true; // the tab that opens asks for nothing else meanwhile
+  if (state === "recording") await stop();
+  await keep();
+  await go("choose", { collection: id });
+  isAsking = false;
+});
+
 find(".collection").addEventListener("change", async (event) => {
   await keep();
   go("choose", { collection: Number(event.target.value) });
@@ -304,7 +340,8 @@ let isAsking = false;
 
 new IntersectionObserver(async ([entry]) => {
   const isFree = () => element.isConnected && ["empty", "idle"].includes(state);
-  if (!entry.isIntersecting || isAsking || !isFree()) return;
+  if (!entry.isIntersecting || isAsking) return;
+  if (!isFree()) return refreshCollections();
   isAsking = true;
   const drafts = (await shelf.all()).map(({ take_id, image, collection, annotator }) => (
     { take_id, image, collection, annotator }));

@@ -54,7 +54,7 @@ class Typing {
 
   retime(index, start, end) { // of the word with this index; null: it has none
     const [from, to] = this.pieces()[index];
-    this.times.fill(start === null ? null : [start, end], from, to);
+    this.times = [...this.times].fill(start === null ? null : [start, end], from, to); // undo has the old one
   }
 
   pieces() { return this.isPhrased ? phrasesOf(this.text) : piecesOf(this.text); }

@@ -83,8 +83,7 @@ lane.addEventListener("pointerdown", (event) => {
   const box = event.target.getBoundingClientRect(), edge = Math.min(8, box.width / 3);
   const part = event.clientX < box.left + edge ? -1 : event.clientX > box.right - edge ? 1 : 0;
   const { start, end } = take.typing.words()[index];
-  dragged = { index, part, x: event.clientX, start, end };
-  remember();
+  dragged = { index, part, x: event.clientX, start, end, before: snapshot() };
   event.target.focus();
   event.target.setPointerCapture(event.pointerId);
   event.preventDefault();
@@ -95,13 +94,19 @@ lane.addEventListener("pointermove", (event) => {
   const moved = (event.clientX - x) / lane.clientWidth * take.elapsed;
   retime(index, part <= 0 ? start + moved : start, part >= 0 ? end + moved : end);
 });
-for (const name of ["pointerup", "pointercancel"]) lane.addEventListener(name, () => { dragged = null; });
+for (const name of ["pointerup", "pointercancel"]) {
+  lane.addEventListener(name, () => {
+    if (dragged) noteTimes(dragged.before);
+    dragged = null;
+  });
+}
 lane.addEventListener("keydown", (event) => { // arrows move a word, with Shift its end
   const index = [...lane.children].indexOf(event.target), step = { ArrowLeft: -0.02, ArrowRight: 0.02 }[event.key];
   if (index < 0 || !step) return;
   const { start, end } = take.typing.words()[index];
-  if (!event.repeat) remember();
+  const before = snapshot();
   retime(index, event.shiftKey ? start : start + step, end + step);
+  noteTimes(before, event.repeat);
   event.preventDefault();
   event.stopPropagation();
 });
@@ -112,11 +117,6 @@ find(".line").addEventListener("pointerdown", (event) => {
   position = Math.min(take.elapsed, (event.clientX - box.left) / box.width * take.elapsed);
   draw();
 });
-
-function remember() { // the words' times before a change, for undo
-  take.past.push(structuredClone(take.typing.times));
-  take.future = [];
-}
 
 // ------------------------------------------------------------------ when the words were said
 
