@@ -95,6 +95,12 @@ class Database:
         with self.reading() as connection:
             return connection.execute(query).all()
 
+    def one(self, query: Select) -> Row:
+        """The first row of a query that always has one, as counts do."""
+        row = self.first(query)
+        assert row is not None
+        return row
+
     def first(self, query: Select) -> Row | None:
         with self.reading() as connection:
             return connection.execute(query.limit(1)).first()

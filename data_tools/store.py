@@ -122,8 +122,8 @@ class Store:
         reviewed = select(func.coalesce(func.max(r.created), 0.0)).select_from(
             db.reviews.join(db.narratives)
         )
-        images, narratives, words, added = self._database.first(counts)
-        (judged,) = self._database.first(reviewed.where(here))
+        images, narratives, words, added = self._database.one(counts)
+        (judged,) = self._database.one(reviewed.where(here))
         return Content(images, narratives, int(words), max(added, judged))
 
     def set_rules(self, collection_id: int, *, overlap: int, needs_review: bool) -> None:
@@ -258,8 +258,7 @@ class Store:
         """How many images want people, and the annotator neither narrated nor skipped them."""
         query = images_of(collection_id).where(db.images.c.is_wanted, ~is_done_by(annotator_id))
         count = select(func.count()).select_from(query.order_by(None).subquery())
-        row = self._database.first(count)
-        return row[0] if row else 0
+        return self._database.one(count)[0]
 
     def progress(self, collection_id: int, annotator_id: int) -> Progress:
         """How many images of a collection the annotator described, skipped, and has left."""
@@ -270,7 +269,7 @@ class Store:
             for condition in (described, skipped & ~described, is_left)
         ]
         images = images_of(collection_id).order_by(None).with_only_columns(*counts, func.count())
-        return Progress(*self._database.first(images))
+        return Progress(*self._database.one(images))
 
     def is_done(self, image_row_id: int, annotator_id: int) -> bool:
         """Did the annotator narrate or skip the image?"""

@@ -92,8 +92,10 @@ class Trash:
 
     def _empty(self, which: ColumnElement[bool]) -> int:
         rows = self._database.write(lambda c: _take_out(c, which))
-        voices = Voices(self._images_folder.with_name(FOLDER)) if rows else None
+        if not rows:
+            return 0
 
+        voices = Voices(self._images_folder.with_name(FOLDER))
         for row in rows:
             contents = json.loads(row.contents)
             for voice in voices_of(contents["bodies"]):
@@ -197,7 +199,9 @@ def _insert(
         "contents": json.dumps(contents),
         "deleted": time.time(),
     }
-    return connection.execute(insert(db.trash).values(values)).inserted_primary_key[0]
+    key = connection.execute(insert(db.trash).values(values)).inserted_primary_key
+    assert key is not None  # each of our tables has one
+    return key[0]
 
 
 def _restore(connection: Connection, entry_id: int) -> TrashEntry:

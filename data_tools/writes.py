@@ -108,7 +108,8 @@ def delete_image(connection: Connection, image_row_id: int) -> tuple[str | None,
     bodies = select(db.bodies.c.record).join(db.narratives).where(n.image_row_id == image_row_id)
     voices = [json.loads(record).get("voice_recording") for record in connection.scalars(bodies)]
     connection.execute(delete(db.images).where(i.id == image_row_id))
-    return None if is_needed(connection, file) else file, [voice for voice in voices if voice]
+    is_spare = file is not None and not is_needed(connection, file)
+    return file if is_spare else None, [voice for voice in voices if voice]
 
 
 def is_needed(connection: Connection, file: str) -> bool:
