@@ -20,8 +20,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_tools.download import RESERVE, USUAL, Item, Patience
-from data_tools.public_files import download
+from data_tools.exchange.download import RESERVE, USUAL, Item, Patience
+from data_tools.exchange.public_files import download
 
 VOC = "http://host.robots.ox.ac.uk/pascal/VOC/voc2007"
 COCO = "http://images.cocodataset.org"

@@ -33,15 +33,14 @@ from typing import Any, BinaryIO
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, Table, func, insert, select, text
 
-from data_tools import arrived
-from data_tools.address import address, note_address
-from data_tools.database import Database, StoreError, migrations
-from data_tools.folders import whole_folder
-from data_tools.manifest import NAME, Hashed, Manifest
 from data_tools.processes import stop_tidily
-from loctex import jobs
-from loctex.drafts import draft_file, is_draft
-from loctex.runs import write_whole
+from data_tools.restoring import arrived
+from data_tools.restoring.manifest import NAME, Hashed, Manifest
+from data_tools.store.address import address, note_address
+from data_tools.store.database import Database, StoreError, migrations
+from loctex.jobs import queue as jobs
+from loctex.records.drafts import draft_file, is_draft
+from loctex.records.files import whole_folder, write_whole
 
 TABLES = "tables/"  # in the file: NAME.jsonl of each table
 MARK = "format.json"  # the first thing in the file: from here on there is a manifest at its end

@@ -3,19 +3,20 @@
     python -m data_tools.coco simulate INSTANCES --images DIR --to DIR [--captions CAPTIONS.json]
     python -m data_tools.coco captions CAPTIONS --images DIR --to DIR
 
-INSTANCES is a COCO file, a folder of Pascal VOC's XML, or a JSON of boxes (data_tools/instances.py
-says how they look); several may be given. `simulate` writes DIR/narratives.jsonl, a few sentences
-for each image with a simulated voice and pointer, and DIR/regions.jsonl, the exact masks or boxes
-of what is named. With --captions people's own captions are spoken too, and pointed at where a word
-can mean only one thing. `captions` writes captions without words and traces, for the contrastive
-loss alone; CAPTIONS is a COCO file, or JSON Lines with "image_id" and "captions".
+INSTANCES is a COCO file, a folder of Pascal VOC's XML, or a JSON of boxes
+(loctex/records/annotations.py says how they look); several may be given. `simulate` writes
+DIR/narratives.jsonl, a few sentences for each image with a simulated voice and pointer, and
+DIR/regions.jsonl, the exact masks or boxes of what is named. With --captions people's own captions
+are spoken too, and pointed at where a word can mean only one thing. `captions` writes captions
+without words and traces, for the contrastive loss alone; CAPTIONS is a COCO file, or JSON Lines
+with "image_id" and "captions".
 
 The pictures stay where they are: name the same folder as --images of `python -m
 data_tools.snapshot`. dataset_id says what is simulated and keeps the split, coco_train_simulated,
 if the file's name says it, or the labels do.
 
-Nobody pointed here: data_tools/narrator.py does, about as badly as people, of whose points 55 % lie
-inside the box of what they name (published). Ours, on the shared data:
+Nobody pointed here: data_tools/simulation/narrator.py does, about as badly as people, of whose
+points 55 % lie inside the box of what they name (published). Ours, on the shared data:
 
     coco             55 %: 31 % in boxes below .02 of the image, 77 % above .3
     animalpose_voc   71 %, because its boxes are large; 55 % with --set offset=0.85
@@ -42,18 +43,23 @@ import numpy as np
 from pycocotools import mask as rle
 from tqdm import tqdm
 
-from data_tools import captions as texts
-from data_tools import instances
-from data_tools.folders import whole_folder
-from data_tools.instance_captions import Wording, gather, unmarked
-from data_tools.instances import Instance, Labels
-from data_tools.narrator import PHOTOGRAPHS, NarratorSettings, box_region, mask_region, narrate
-from data_tools.narrator import phrases as cut
-from data_tools.nouns import mentions
 from data_tools.pictures import find_picture
 from data_tools.processes import stop_tidily
-from loctex.narrative import Narrative
-from loctex.runs import write_whole
+from data_tools.simulation import captions as texts
+from data_tools.simulation.instance_captions import Wording, gather, unmarked
+from data_tools.simulation.narrator import (
+    PHOTOGRAPHS,
+    NarratorSettings,
+    box_region,
+    mask_region,
+    narrate,
+)
+from data_tools.simulation.narrator import phrases as cut
+from data_tools.simulation.nouns import mentions
+from loctex.records import annotations as instances
+from loctex.records.annotations import Instance, Labels
+from loctex.records.files import whole_folder, write_whole
+from loctex.records.narrative import Narrative
 
 ANNOTATOR = 0  # nobody: simulated
 REGIONS = "regions.jsonl"
@@ -303,7 +309,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="NAME=NUMBER",
-        help="settings of data_tools/narrator.py, as radius=1.6",
+        help="settings of data_tools/simulation/narrator.py, as radius=1.6",
     )
     telling.set_defaults(command=_simulate)
     writing = commands.add_parser("captions", help="captions as they are, without traces")

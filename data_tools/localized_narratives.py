@@ -15,11 +15,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_tools.checking import check
-from data_tools.exporting import export_collection
-from data_tools.importing import import_file
+from data_tools.exchange.checking import check
+from data_tools.exchange.importing import import_file
+from data_tools.exchange.public_files import NAMES, download, narrative_items, picture_items
+from data_tools.freezing.exporting import export_collection
 from data_tools.processes import stop_tidily
-from data_tools.public_files import NAMES, download, narrative_items, picture_items
 from data_tools.store import Store
 
 # --- the command line

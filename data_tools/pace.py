@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from data_tools import regions as region_lines
-from loctex.narrative import Narrative, read_jsonl
-from loctex.words import overlaps, spans
+from data_tools.exchange import regions as region_lines
+from loctex.records.narrative import Narrative, read_jsonl
+from loctex.records.words import overlaps, spans
 
 PAUSE = 0.2  # seconds between two words; a longer one is a pause
 REST = 0.1  # seconds between two points; after a longer one the pointer had stood still

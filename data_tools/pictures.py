@@ -1,29 +1,16 @@
 """The picture of a record: where it lies, and how a snapshot keeps it."""
 
 import io
-import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from loctex.snapshot import FORMATS
+from loctex.records.annotations import is_plain_name, picture_name
+from loctex.records.images import FORMATS
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
-
-
-def is_plain_name(image_id: str) -> bool:
-    """Can a file in a folder be named so, and not lie elsewhere?"""
-    if image_id in ("", "..") or Path(image_id).name != image_id:
-        return False
-    return not {"\\", "\0"} & set(image_id) and len(image_id.encode(errors="replace")) <= 200
-
-
-def picture_name(dataset_id: str, image_id: str, suffix: str) -> str:
-    """What a picture's file is called: %012d.jpg for COCO, else id + extension."""
-    is_coco = re.match(r"(ms)?coco", dataset_id, re.IGNORECASE) and re.fullmatch(r"\d+", image_id)
-    return f"{int(image_id):012d}{suffix}" if is_coco else image_id + suffix
 
 
 def find_picture(folder: Path, dataset_id: str, image_id: str) -> Path | None:

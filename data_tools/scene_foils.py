@@ -19,12 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.scene_captions import RELATIONS
-from data_tools.scene_pictures import COLORS
 from data_tools.scenes import NAMES
-from loctex.narrative import Narrative
-from loctex.runs import write_whole
-from loctex.snapshot import Region, Snapshot, Split
+from data_tools.simulation.scene_captions import RELATIONS
+from data_tools.simulation.scene_pictures import COLORS
+from loctex.records.files import write_whole
+from loctex.records.items import Region, Split
+from loctex.records.narrative import Narrative
+from loctex.records.snapshot import Snapshot
 
 EXCLUSIVE = "; ".join(
     (  # words of scenes that exclude each other, for `data.exclusive_words`

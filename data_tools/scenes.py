@@ -6,8 +6,9 @@ writes DIR/narratives.jsonl (Localized Narratives lines), DIR/regions.jsonl (exa
 each naming, by caption characters) and DIR/images/. Two to four shapes lie on a textured ground; a
 caption names each with its color and shape and says where they are; every word of it is true.
 
-Nobody narrated these: data_tools/narrator.py simulates it, about as noisily as people do. While a
-thing is named, 59 % of the points lie inside its box (people, by a published figure: 55 %).
+Nobody narrated these: data_tools/simulation/narrator.py simulates it, about as noisily as
+people do. While a thing is named, 59 % of the points lie inside its box
+(people, by a published figure: 55 %).
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ import numpy as np
 from pycocotools import mask as rle
 from tqdm import tqdm
 
-from data_tools.narrator import Phrase, box_region, mask_region, narrate
-from data_tools.scene_captions import Wording
-from data_tools.scene_pictures import (
+from data_tools.simulation.narrator import Phrase, box_region, mask_region, narrate
+from data_tools.simulation.scene_captions import Wording
+from data_tools.simulation.scene_pictures import (
     COLORS,
     GROUNDS,
     PATTERNS,
@@ -36,8 +37,8 @@ from data_tools.scene_pictures import (
     places,
     texture,
 )
-from loctex.narrative import Narrative, write_jsonl
-from loctex.runs import write_whole
+from loctex.records.files import write_whole
+from loctex.records.narrative import Narrative, write_jsonl
 
 DATASET = "scenes"
 ANNOTATOR = 0  # nobody: simulated

@@ -17,9 +17,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_tools.freeze import freeze
+from data_tools.exchange.sources import Collection, Files, Source
+from data_tools.freezing.freeze import freeze
 from data_tools.processes import stop_tidily
-from data_tools.sources import Collection, Files, Source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from data_tools.people import Holdings
+from data_tools.speech.voices import FOLDER, Voices
 from data_tools.store import Store
-from data_tools.voices import FOLDER, Voices
-from loctex.runs import Run
+from data_tools.store.people import Holdings
+from loctex.jobs.run import Run
 
 
 @dataclass(frozen=True)

@@ -8,153 +8,18 @@ are those of METHOD section 3; fractions, not percent. The trainer and the app c
 
 import argparse
 import json
-import math
 import sys
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import simplejpeg
-import torch
-from tqdm import tqdm
-from transformers import PreTrainedTokenizerFast
-
-from loctex import checkpoint, cli, distributed, metrics, tokenizer
-from loctex import model as models
-from loctex.model import LocTexModel
-from loctex.predictor import normalise, square, token_maps
-from loctex.reranking import Reranker
-from loctex.runs import write_whole
-from loctex.snapshot import Item, Snapshot, Split
-from loctex.word_classes import word_class
-from loctex.word_scores import Pair, by_word, score_words
-
-BATCH = 64  # images encoded at once
-RERANK = 16  # candidates that the matching head orders
-
-
-@dataclass
-class Scores:
-    """metrics: name -> fraction. words: one row per scored word, for tables and the atlas:
-    {"word", "start", "end" (caption characters), "x", "y" (where it is, in fractions)} and
-    "pointing_trace", or "pointing_region" for a region's words."""
-
-    metrics: dict[str, float]
-    num_images: int
-    num_narratives: int
-    num_words: int
-    words: list[dict] = field(repr=False)
-
-
-@torch.inference_mode()
-def score(
-    model: LocTexModel,
-    words_of: PreTrainedTokenizerFast,
-    split: Split,
-    *,
-    limit: int | None = None,
-    rerank: int = RERANK,
-    has_progress: bool = False,
-) -> Scores:
-    """All measures over the first `limit` images of a split; the model keeps its mode.
-
-    rerank: candidates that the matching head orders anew, where the model has one; 0: none.
-    """
-    was_training = model.training
-    model.eval()
-    count = min(len(split), limit or len(split))
-    embeddings: dict[str, list[np.ndarray]] = defaultdict(list)
-    columns: dict[str, list[np.ndarray]] = defaultdict(list)
-    rows: list[dict] = []
-    image_of: list[int] = []
-    reranker = Reranker(model) if model.config.has_matching and rerank else None
-    starts = range(0, count, BATCH)
-    for start in tqdm(starts, unit="batch", disable=not has_progress):
-        items = [split[i] for i in range(start, min(start + BATCH, count))]
-        image_of += [start + i for i, item in enumerate(items) for _ in item.narratives]
-        for pair in encode(model, words_of, items, embeddings, reranker):
-            score_words(pair, model.config.word_margin, columns, rows)
-    model.train(was_training)
-    if not image_of:
-        raise ValueError(f"split {split.name!r} has no narrative to score")
-    similarity = np.concatenate(embeddings["image"]) @ np.concatenate(embeddings["text"]).T
-    values = {
-        name: float(np.nanmean(np.concatenate(parts)))
-        for name, parts in columns.items()
-        if not np.isnan(np.concatenate(parts)).all()
-    }
-    values |= metrics.retrieval(similarity, np.array(image_of))
-    if reranker:
-        values |= reranker.retrieval(similarity, np.array(image_of), rerank)
-    num_words = sum("pointing_trace" in row for row in rows)
-    return Scores(values, count, len(image_of), num_words, rows)
-
-
-def encode(
-    model: LocTexModel,
-    words_of: PreTrainedTokenizerFast,
-    items: Sequence[Item],
-    embeddings: dict[str, list[np.ndarray]],
-    reranker: Reranker | None = None,
-) -> Iterator[Pair]:
-    """Encodes images and their captions; yields each pair, and adds the embeddings."""
-    size = model.config.image_size
-    pixels = np.stack([square(simplejpeg.decode_jpeg(item.image), size) for item in items])
-    image = model.encode_image(normalise(torch.from_numpy(pixels).to(model.device)))
-    embeddings["image"].append(image.embedding.float().cpu().numpy())
-    if reranker:
-        reranker.add(image=image)
-    pairs = [(i, k) for i, item in enumerate(items) for k in range(len(item.narratives))]
-    for first in range(0, len(pairs), BATCH):
-        part = pairs[first : first + BATCH]
-        narratives = [items[i].narratives[k] for i, k in part]
-        captions = [narrative.caption for narrative in narratives]
-        tokens, offsets = tokenizer.encode(words_of, captions, model.config.max_tokens)
-        text = model.encode_text(torch.from_numpy(tokens).to(model.device))
-        embeddings["text"].append(text.embedding.float().cpu().numpy())
-        if reranker:
-            reranker.add(text=text)
-        image_part = image.take([i for i, _ in part])
-        maps = {"": token_maps(model, image_part, text)}
-        if model.config.localized:
-            finer = model.attend(image_part, text)[:-1]
-            for (h, w), attention in zip(image.grids[:-1], finer, strict=True):
-                maps[f"_{h}x{w}"] = attention.float().cpu().numpy().reshape(len(part), -1, h, w)
-            contrastive = model.attend_contrastive(image_part, text).float().cpu().numpy()
-            maps["_contrastive"] = contrastive.reshape(maps[""].shape)
-        if model.config.has_matching:
-            gradcam = model.grad_cam(image_part, text).float().cpu().numpy()
-            maps["_gradcam"] = gradcam.reshape(maps[""].shape)
-        for row, (i, k) in enumerate(part):
-            chosen = {name: part[row] for name, part in maps.items()}
-            yield Pair(narratives[row], items[i].regions[k], offsets[row], chosen)
-
-
-def summary(values: dict[str, float]) -> float:
-    """The one number by which the best checkpoint is kept: the mean of R@1 and pointing (ours)."""
-    recall = (values["image_to_text_r1"] + values["text_to_image_r1"]) / 2
-    pointing = values.get("pointing_region", values.get("pointing_trace"))
-    return recall if pointing is None else (recall + pointing) / 2
-
-
-def table(scores: Scores, num_words: int = 20) -> str:
-    """The measures as people read them, and the words that say most often what is where."""
-    lines = [
-        f"{scores.num_images} images, {scores.num_narratives} narratives, "
-        f"{scores.num_words} words with a trace"
-    ]
-    lines += [f"{name:32s} {value:8.3f}" for name, value in sorted(scores.metrics.items())]
-    found = {w: row for w, row in by_word(scores.words).items() if word_class(w) != "other"}
-    if found:
-        lines.append(f"{'':20s}{'words':>7s}{'at the trace':>14s}{'regions':>9s}{'in it':>7s}")
-    for word, row in list(found.items())[:num_words]:
-        lines.append(
-            f"{word:20.20s}{row.get('count', 0):7d}{row.get('pointing_trace', math.nan):14.3f}"
-            f"{row.get('num_regions', 0):9d}{row.get('pointing_region', math.nan):7.3f}"
-        )
-    return "\n".join(lines).replace("nan", "  -")
+from loctex import cli, distributed
+from loctex.loading import tokenization
+from loctex.model import build
+from loctex.records import checkpoint_files
+from loctex.records.files import write_whole
+from loctex.records.snapshot import Snapshot
+from loctex.scoring.score import RERANK, score, table
+from loctex.scoring.word_scores import by_word
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -181,9 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         device = distributed.choose_device(given.device)
-        folder = checkpoint.find(given.run, given.checkpoint)
+        folder = checkpoint_files.find(given.run, given.checkpoint)
         snapshot = Snapshot.open(given.data)
-        model, words_of = models.load(folder, device=device), tokenizer.load(folder)
+        model, words_of = build.load(folder, device=device), tokenization.load(folder)
         split = snapshot.split(given.split)
         scores = score(model, words_of, split, rerank=given.rerank, has_progress=True)
     except (ValueError, FileNotFoundError) as error:

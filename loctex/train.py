@@ -20,9 +20,12 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from loctex import checkpoint, provenance, settings
-from loctex.runs import Run, write_whole
-from loctex.settings import Settings, changed
+from loctex import settings
+from loctex.jobs import provenance
+from loctex.jobs.run import Run
+from loctex.records import checkpoint_files
+from loctex.records.files import write_whole
+from loctex.settings import Settings, changed, presets
 
 MADE_WITH = ("train.optimizer", "train.ema", "loss.queue")  # and the model's settings
 
@@ -38,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--data", action="append", metavar="SNAPSHOT[=WEIGHT]", help="a snapshot; several mix"
     )
-    parser.add_argument("--preset", choices=sorted(settings.PRESETS), help="settings to start from")
+    parser.add_argument("--preset", choices=sorted(presets.PRESETS), help="settings to start from")
     parser.add_argument("--settings", type=Path, help="a YAML file of settings")
     parser.add_argument(
         "--resume",
@@ -66,7 +69,7 @@ def work(wanted: Settings, run: Run, resumed: str | None, is_first: bool) -> Non
     """Trains in a run that is ours; only now torch is imported, for that takes seconds."""
     import torch
 
-    from loctex import estimate, loop
+    from loctex.training import estimate, loop
 
     if is_first:
         provenance.record(run, wanted.data.snapshots)
@@ -84,9 +87,9 @@ def work(wanted: Settings, run: Run, resumed: str | None, is_first: bool) -> Non
 
 def wanted_settings(given: argparse.Namespace, run: Run, resumed: str | None) -> Settings:
     """Preset, then file, then command line; a resumed run starts from its own settings."""
-    base = settings.PRESETS[given.preset] if given.preset else Settings()
+    base = presets.PRESETS[given.preset] if given.preset else Settings()
     if resumed:
-        checkpoint.find(run.path, resumed)  # says the way out where there is none
+        checkpoint_files.find(run.path, resumed)  # says the way out where there is none
         base = before = settings.load(run.settings_file)
     elif run.result_file.exists() or has_checkpoint(run):
         raise ValueError(f"{run.path} holds a run already; name another, or add --resume")
@@ -107,7 +110,7 @@ def wanted_settings(given: argparse.Namespace, run: Run, resumed: str | None) ->
 
 def has_checkpoint(run: Run) -> bool:
     """Also where the link to it was lost, as by a copy that leaves links out."""
-    return (run.path / "last").exists() or bool(checkpoint.folders(run.path))
+    return (run.path / "last").exists() or bool(checkpoint_files.folders(run.path))
 
 
 def check_resumed(before: Settings, wanted: Settings) -> None:

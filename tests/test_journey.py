@@ -6,13 +6,14 @@ import numpy as np
 
 from data_tools.snapshot import main as freeze
 from data_tools.store import Store
-from loctex import snapshot as snapshots
-from loctex.loop import train
-from loctex.narrative import Narrative
-from loctex.predictor import Predictor
-from loctex.runs import Run
+from loctex.jobs.run import Run
+from loctex.records import images
+from loctex.records import snapshot as snapshots
+from loctex.records.narrative import Narrative
+from loctex.scoring.predictor import Predictor
+from loctex.training.loop import train
 from tests.loctex.small import small
-from ui.payload import payload
+from ui.viewing.payload import payload
 
 
 def test_what_a_person_said_becomes_a_model_that_points(scenes, tmp_path):
@@ -49,7 +50,7 @@ def test_what_a_person_said_becomes_a_model_that_points(scenes, tmp_path):
     # 7-8: seen, beside what the person did.
     item = opened.split("val")[0]
     predictor = Predictor.load(run.path)
-    image = snapshots.decode_image(item.image)
+    image = images.decode_image(item.image)
     predictor.set_image(image)
     narrative = item.narratives[0]
     seen = predictor.attend(narrative.caption, narrative.words)

@@ -12,18 +12,21 @@ import torch
 from safetensors import safe_open
 
 from data_tools import backup
-from loctex import jobs, settings
-from loctex.checkpoint import load_state
-from loctex.command import Command
-from loctex.config import LocTexConfig
-from loctex.loop import train as run_training
-from loctex.predictor import Predictor
-from loctex.runs import Run
-from loctex.settings import PRESETS, Settings
-from loctex.snapshot import Snapshot, decode_image
+from loctex import settings
+from loctex.jobs import queue as jobs
+from loctex.jobs.command import Command
+from loctex.jobs.run import Run
+from loctex.model.config import LocTexConfig
+from loctex.records.images import decode_image
+from loctex.records.snapshot import Snapshot
+from loctex.scoring.predictor import Predictor
+from loctex.settings import Settings
+from loctex.settings.presets import PRESETS
 from loctex.train import main as train
+from loctex.training.checkpoint import load_state
+from loctex.training.loop import train as run_training
 from tests.loctex.small import small
-from ui import evaluations
+from ui.evaluate import questions
 from ui.workspace import Workspace
 
 OLD = Path(__file__).parent / "old"
@@ -95,13 +98,13 @@ def test_an_old_workspace_opens_with_all_that_it_held(root: Path) -> None:
     }
 
     runs = {run.name: run for run in workspace.runs()}
-    (job,) = jobs.all_runs(evaluations.root(workspace))
+    (job,) = jobs.all_runs(questions.root(workspace))
     assert {name: run.state for name, run in runs.items()} == {"done": "done", "queued": "waiting"}
     assert runs["done"].metrics() == SCORES["metrics"] and len(SCORES["metrics"]) > 4
     assert json.loads(runs["done"].result_file.read_bytes()) == SCORES["result"]
     assert settings.load(runs["done"].settings_file).train.steps == 6
     assert jobs.read_command(runs["queued"]).token == "queued"
-    assert set(KEYS["evaluation"]) <= set(evaluations.result(job))
+    assert set(KEYS["evaluation"]) <= set(questions.result(job))
     assert_same_answers(runs["done"], workspace.store.images(collection.id)[0].path)
     workspace.store.close()
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools import archives, coco, public_files
-from loctex.narrative import read_jsonl, write_jsonl
+from data_tools import archives, coco
+from data_tools.exchange import public_files
+from loctex.records.narrative import read_jsonl, write_jsonl
 from tests.loctex.transfer.shapes import write
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +43,7 @@ def test_every_command_of_the_file_is_one_of_ours() -> None:
     assert len(given) >= 7
     for module, options in given.items():
         source = (ROOT / (module.replace(".", "/") + ".py")).read_text()
-        known = source + (ROOT / "loctex/sections.py").read_text()
+        known = source + (ROOT / "loctex/settings/sections.py").read_text()
         for option in options:
             assert option in source or option.split(".")[-1] in known, f"{module} {option}"
 

@@ -12,7 +12,7 @@ from ui.assets import PLAYER_SCRIPTS, static
 
 class Recorder(gr.HTML):
     """A photograph on which a person points and types; its value and its prop `answer` are JSON
-    strings, a question to Python and the answer (ui/annotate.py). Events: ask, data."""
+    strings, a question to Python and the answer (ui/annotate/tab.py). Events: ask, data."""
 
     def __init__(self, value: str | None = None, **kwargs: Any) -> None:
         parts = (
@@ -115,8 +115,8 @@ class _Json(gr.HTML):
 
 
 class Curves(_Json):
-    """The charts of a run, or of several. Its value is `ui.curves.chart(...)` or
-    `ui.compare.chart(...)`; plotly's own script draws it in place, so that a zoom survives."""
+    """The charts of a run, or of several. Its value is `ui.train.curves.chart(...)` or
+    `ui.train.compare.chart(...)`; plotly's own script draws it in place, and a zoom survives."""
 
     def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
         script = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
@@ -148,7 +148,7 @@ class Film(_Json):
 
 
 class RunTable(_Json):
-    """All runs, to sort, filter, star, open and choose. Its value is `ui.compare.table(...)`;
+    """All runs, to sort, filter, star, open and choose. Its value is `ui.train.compare.table(...)`;
     events: pick (runs), star (run, star), open (run)."""
 
     def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:

@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from loctex import cli, trace, words
-from loctex.runs import write_whole
-from loctex.word_classes import word_class
+from loctex import cli
+from loctex.records import checkpoint_files, trace, words
+from loctex.records.files import write_whole
+from loctex.records.word_classes import word_class
 from ui.assets import PLAYER_SCRIPTS, static
-from ui.colors import VIRIDIS, word_color
-from ui.look import Looked
+from ui.viewing.colors import VIRIDIS, word_color
+from ui.viewing.look import Looked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -294,11 +295,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _looked(given: argparse.Namespace) -> list[Looked]:
-    from loctex import checkpoint
-    from loctex.snapshot import Snapshot, decode_image
-    from ui.models import Models
+    from loctex.records.images import decode_image
+    from loctex.records.snapshot import Snapshot
+    from ui.viewing.models import Models
 
-    folder, models = str(checkpoint.find(given.run, given.checkpoint)), Models(given.device)
+    folder, models = str(checkpoint_files.find(given.run, given.checkpoint)), Models(given.device)
     if not given.item:
         pairs = zip(given.image, given.caption, strict=True)
         told = [(decode_image(image), caption, None) for image, caption in pairs]

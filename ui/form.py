@@ -167,7 +167,7 @@ def _input(name: str, value: Any) -> Component:
         "min_width": 190,
         "interactive": True,
     }
-    if name == "model.init":  # ui.start.starts_from offers what there is
+    if name == "model.init":  # ui.train.start.starts_from offers what there is
         return gr.Dropdown([value], allow_custom_value=True, **common | {"min_width": 260})
     if item.metadata["choices"]:
         return gr.Dropdown(list(item.metadata["choices"]), **common)

@@ -8,12 +8,19 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from ui import annotate, data, evaluate, export, inspect, mine, review, team, train
-from ui.access import Page
+from ui.annotate import tab as annotate
 from ui.components import static
-from ui.limits import LimitedBodies
-from ui.logins import SlowLogins
-from ui.uploads import LimitedUploads
+from ui.data import tab as data
+from ui.evaluate import tab as evaluate
+from ui.export import tab as export
+from ui.guard.access import Page
+from ui.guard.limits import LimitedBodies
+from ui.guard.logins import SlowLogins
+from ui.guard.uploads import LimitedUploads
+from ui.inspect import tab as inspect
+from ui.review import mine, team
+from ui.review import tab as review
+from ui.train import tab as train
 from ui.workspace import Workspace
 
 _THEME = gr.themes.Default(

@@ -12,8 +12,8 @@ from pathlib import Path
 import argon2
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from loctex.runs import write_whole
-from ui import logins
+from loctex.records.files import write_whole
+from ui.guard import logins
 
 log = logging.getLogger("studio")
 ROLES = ("annotator", "reviewer", "admin")  # each may also do what those before it may

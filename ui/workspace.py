@@ -6,11 +6,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from data_tools.address import address, note_address
+from data_tools.speech.voices import Voices
 from data_tools.store import Store
-from data_tools.voices import Voices
-from loctex.drafts import sweep
-from loctex.runs import BusyError, Run, locked
+from data_tools.store.address import address, note_address
+from loctex.jobs.run import Run
+from loctex.records.drafts import sweep
+from loctex.records.files import BusyError, locked
 from ui.users import ROLES, role_of
 
 

@@ -30,12 +30,12 @@ from torchvision.models.detection import FasterRCNN
 from tqdm import tqdm
 
 from loctex import cli, distributed
-from loctex.runs import Run, write_whole
-from loctex.transfer import features, instances, precision
+from loctex.jobs.run import Run
+from loctex.records.files import write_whole
+from loctex.transfer import encoders, instances, precision
+from loctex.transfer.detection_training import Schedule, autocast, train
 from loctex.transfer.instances import Instances
 from loctex.transfer.labels import listing
-from loctex.transfer.schedule import Schedule
-from loctex.transfer.train_detector import autocast, train
 
 PLAN, WEIGHTS, SUBSET = "plan.json", "model.safetensors", "subset.json"
 
@@ -93,7 +93,7 @@ def table(result: dict) -> str:
 def work(given: argparse.Namespace, run: Run) -> dict | None:
     """Trains and scores; the result, None where it was stopped or is another process's to write."""
     device = distributed.start(given.device)
-    encoder = features.from_name(given.init, given.seed)
+    encoder = encoders.from_name(given.init, given.seed)
     part, val = read(given)
     is_first = distributed.rank() == 0
     if is_first:

@@ -15,8 +15,8 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from loctex.backbones import Backbone
-from loctex.transfer.features import Encoder
+from loctex.model.backbones import Backbone
+from loctex.transfer.encoders import Encoder
 
 FINEST = 4  # stride of the first map of the pyramid, in pixels
 

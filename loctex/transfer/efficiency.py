@@ -23,13 +23,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from loctex import checkpoint, cli, distributed
-from loctex.runs import write_whole
-from loctex.transfer import chart, features, linear, sources
-from loctex.transfer import task as tasks
-from loctex.transfer.features import Encoder
-from loctex.transfer.labels import Labels
-from loctex.transfer.task import Task
+from loctex import cli, distributed
+from loctex.records import checkpoint_files
+from loctex.records.files import write_whole
+from loctex.transfer import chart, encoders, label_files, labels, linear
+from loctex.transfer.encoders import Encoder
+from loctex.transfer.labels import Labels, Task
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 SEEDS = 5
@@ -139,7 +138,7 @@ def evaluate(
     """
     found = []
     for encoder in encoders:
-        train, test, task = tasks.encode(
+        train, test, task = labels.encode(
             encoder,
             task,
             cache,
@@ -234,20 +233,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser().parse_args(arguments)
     try:
         device = distributed.choose_device(given.device)
-        folder = checkpoint.find(given.run, given.checkpoint)
-        sets = sources.read(given.labels, given.images, given.test)
-        task = tasks.make(*sets, least=1)
+        folder = checkpoint_files.find(given.run, given.checkpoint)
+        sets = label_files.read(given.labels, given.images, given.test)
+        task = labels.make(*sets, least=1)
         if given.seeds < 1:
             raise ValueError("--seeds must be 1 or more")
         result = evaluate(
             [
-                features.from_random(given.run, given.checkpoint),
-                features.from_run(given.run, given.checkpoint),
-                *(features.from_name(name) for name in given.also),
+                encoders.from_random(given.run, given.checkpoint),
+                encoders.from_run(given.run, given.checkpoint),
+                *(encoders.from_name(name) for name in given.also),
             ],
             task,
             given.run / "transfer" / "features",
-            "accuracy" if all(sources.is_single(labels) for labels in sets) else "map",
+            "accuracy" if all(label_files.is_single(labels) for labels in sets) else "map",
             counts=given.counts,
             num_seeds=given.seeds,
             skip_damaged=given.skip_damaged,

@@ -23,7 +23,7 @@ import torch
 from pycocotools import mask as rle
 from torch import Tensor
 
-from loctex.snapshot import decode_image
+from loctex.records.images import decode_image
 from loctex.transfer.labels import listing
 
 THREADS = 4  # that decode where every image is looked at

@@ -5,11 +5,14 @@ changes nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
+import torch
 
-from loctex.transfer.images import Picture
+from loctex.transfer import encoders
+from loctex.transfer.encoders import Encoder, Picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,3 +69,103 @@ def listing(problems: Sequence[str], most: int = 5) -> str:
     """The first few of a list of problems, and how many more there are."""
     rest = f" and {len(problems) - most} more" if len(problems) > most else ""
     return "; ".join(problems[:most]) + rest
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """left_out: "class NAME" or "image NAME" -> why it does not count."""
+
+    train: Labels
+    test: Labels
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def problems(self, most: int = 10) -> list[str]:
+        """What is left out, as lines to print: the first few, and how many more."""
+        lines = texts(self.left_out)
+        rest = [f"and {len(lines) - most} more"] if len(lines) > most else []
+        return [f"left out: {line}" for line in lines[:most] + rest]
+
+    def without_unusable(self, least: int) -> "Task":
+        """Without the classes that have fewer than `least` images to train on, or none to test on.
+
+        Each is named in left_out; ValueError where no class is left.
+        """
+        found = {
+            f"class {name}": _unusable(self.train.values[:, k], self.test.values[:, k], least)
+            for k, name in enumerate(self.train.classes)
+        }
+        keep = [k for k, why in enumerate(found.values()) if why is None]
+        left_out = {name: why for name, why in found.items() if why is not None}
+        if not keep:
+            raise ValueError(f"no class can be scored: {listing(texts(left_out))}")
+        train, test = self.train.with_classes(keep), self.test.with_classes(keep)
+        return Task(train, test, self.left_out | left_out)
+
+    def without_images(self, problems: dict[str, str]) -> "Task":
+        """Without the images that `problems` names."""
+        train, test = (
+            labels.take(
+                i for i, name in enumerate(labels.images) if f"image {name}" not in problems
+            )
+            for labels in (self.train, self.test)
+        )
+        return Task(train, test, self.left_out | problems)
+
+
+def make(train: Labels, test: Labels, least: int) -> Task:
+    """A task of two tables over the same classes; ValueError where they share an image."""
+    check_disjoint(train, test)
+    return Task(train, test).without_unusable(least)
+
+
+def encode(
+    encoder: Encoder,
+    task: Task,
+    cache: Path,
+    *,
+    least: int,
+    skip_damaged: bool = False,
+    device: torch.device | str = "cpu",
+    has_progress: bool = False,
+) -> tuple[np.ndarray, np.ndarray, Task]:
+    """The (N, C) float64 features of the training and the test images, and the task they are of.
+
+    ValueError names unreadable images, unless `skip_damaged` takes them out of the task. A picture
+    to train on whose very file is also tested on is taken out, and named.
+    """
+    pictures = (*task.train.pictures, *task.test.pictures)
+    found = encoders.extract(encoder, pictures, cache, device=device, has_progress=has_progress)
+    names = (*task.train.images, *task.test.images)
+    if found.problems and not skip_damaged:
+        first = listing([f"{names[i]}: {why}" for i, why in found.problems.items()])
+        raise ValueError(
+            f"{len(found.problems)} image(s) cannot be read: {first}; mend them, or leave them "
+            "out with --skip-damaged"
+        )
+    tested = dict(zip(found.contents[len(task.train) :], task.test.images, strict=True))
+    twins = {
+        i: f"to train on, is the same picture as {tested[mark]} to test on"
+        for i, mark in enumerate(found.contents[: len(task.train)])
+        if mark is not None and mark in tested
+    }
+    problems = found.problems | twins
+    if problems:
+        named = {f"image {names[i]}": why for i, why in problems.items()}
+        task = task.without_images(named).without_unusable(least)
+    rows = found.rows[[i for i in range(len(names)) if i not in problems]].astype(np.float64)
+    return rows[: len(task.train)], rows[len(task.train) :], task
+
+
+def texts(problems: dict[str, str]) -> list[str]:
+    return [f"{what}: {why}" for what, why in problems.items()]
+
+
+def _unusable(shown: np.ndarray, truth: np.ndarray, least: int) -> str | None:
+    """Why a class cannot be scored; None where it can."""
+    for kind, count in (("positive", (shown > 0).sum()), ("negative", (shown < 0).sum())):
+        if count < least:
+            return f"{count} {kind} image(s) to train on, {least} needed"
+    for kind, has in (("positive", (truth > 0).any()), ("negative", (truth < 0).any())):
+        if not has:
+            return f"no {kind} image to test on"
+    return None

@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from loctex import checkpoint, cli, distributed
-from loctex.runs import write_whole
-from loctex.transfer import features, linear, voc
-from loctex.transfer import task as tasks
-from loctex.transfer.features import Encoder
-from loctex.transfer.task import Task
+from loctex import cli, distributed
+from loctex.records import checkpoint_files
+from loctex.records.files import write_whole
+from loctex.transfer import encoders, labels, linear, voc
+from loctex.transfer.encoders import Encoder
+from loctex.transfer.labels import Task
 
 PROTOCOLS = ("svm", "knn", "low-shot")
 
@@ -45,7 +45,7 @@ def read(devkit: Path, train: str | None, test: str | None, difficult: str = "ig
     first, second = voc.read(folder, train, test)
     if difficult == "negative":
         first = replace(first, values=np.where(first.values == 0, -1, first.values))
-    return tasks.make(first, second, linear.FOLDS)
+    return labels.make(first, second, linear.FOLDS)
 
 
 def score(
@@ -83,7 +83,7 @@ def evaluate(
     rows = []
     for encoder in encoders:
         start = time.monotonic()
-        train, test, task = tasks.encode(
+        train, test, task = labels.encode(
             encoder,
             task,
             cache,
@@ -168,13 +168,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser().parse_args(arguments)
     try:
         device = distributed.choose_device(given.device)
-        folder = checkpoint.find(given.run, given.checkpoint)
+        folder = checkpoint_files.find(given.run, given.checkpoint)
         task = read(given.voc, given.train, given.test, given.difficult)
         rows, task = evaluate(
             [
-                features.from_random(given.run, given.checkpoint, given.seed),
-                features.from_run(given.run, given.checkpoint),
-                *(features.from_name(name) for name in given.also),
+                encoders.from_random(given.run, given.checkpoint, given.seed),
+                encoders.from_run(given.run, given.checkpoint),
+                *(encoders.from_name(name) for name in given.also),
             ],
             task,
             given.run / "transfer" / "features",

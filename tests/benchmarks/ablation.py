@@ -16,10 +16,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_tools import scene_foils
-from loctex import checkpoint, evaluate, foils, loop, settings, tokenizer
-from loctex import model as models
-from loctex.runs import Run, write_whole
-from loctex.snapshot import Snapshot
+from loctex import settings
+from loctex.jobs.run import Run
+from loctex.loading import tokenization
+from loctex.model import build
+from loctex.records import checkpoint_files
+from loctex.records.files import write_whole
+from loctex.records.snapshot import Snapshot
+from loctex.scoring import false_captions, score
+from loctex.settings import presets
+from loctex.training import loop
 
 EXCLUSIVE = {"exclusive_words": scene_foils.EXCLUSIVE}
 MATCH = {"matching_weight": 1.0, "fusion_localization_weight": 1.0}
@@ -74,17 +80,17 @@ def wanted(name: str, given: argparse.Namespace) -> settings.Settings:
             "evaluate_every": 0,
         },
     }
-    return settings.with_values(settings.with_values(settings.TINY, base), RUNS[name])
+    return settings.with_values(settings.with_values(presets.TINY, base), RUNS[name])
 
 
 def scored(run: Run, data: Path) -> dict[str, float]:
     """All measures of a finished run on the unseen scenes, computed once."""
     file = run.path / "ablation.json"
     if not file.exists():
-        folder, split = checkpoint.find(run.path, "last"), Snapshot.open(data).split("val")
-        model, words = models.load(folder), tokenizer.load(folder)
-        values = evaluate.score(model, words, split).metrics
-        values |= foils.score(model, words, split, scene_foils.foils(split))
+        folder, split = checkpoint_files.find(run.path, "last"), Snapshot.open(data).split("val")
+        model, words = build.load(folder), tokenization.load(folder)
+        values = score.score(model, words, split).metrics
+        values |= false_captions.score(model, words, split, scene_foils.foils(split))
         write_whole(file, json.dumps(values, indent=1))
     return json.loads(file.read_text())
 

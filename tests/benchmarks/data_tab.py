@@ -18,9 +18,10 @@ import cv2
 import gradio as gr
 import numpy as np
 
-from data_tools.search import EVERYTHING
+from data_tools.store.search import EVERYTHING
 from tests.data_tools.test_search import fill
-from ui import data, listing
+from ui.data import listing
+from ui.data import tab as data
 from ui.workspace import Workspace
 
 IMAGES = 48  # 640 x 480: four pages

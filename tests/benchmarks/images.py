@@ -17,11 +17,10 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from loctex import augment
-from loctex.augment import MEAN, STD
-from loctex.decoding import decode_into
+from loctex.loading import augment
+from loctex.loading.augment import MEAN, STD
+from loctex.records.images import decode_image, decode_into
 from loctex.settings import DataSettings
-from loctex.snapshot import decode_image
 from tests.benchmarks import made, turns
 
 PEER = v2.Compose(

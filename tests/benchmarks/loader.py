@@ -19,10 +19,13 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from loctex import tokenizer
-from loctex.dataset import Collate, Mixture, batches
+from loctex.loading import tokenization
+from loctex.loading.batches import batches
+from loctex.loading.collate import Collate
+from loctex.loading.mixture import Mixture
+from loctex.records.items import Split
+from loctex.records.snapshot import Snapshot
 from loctex.settings import DataSettings
-from loctex.snapshot import Snapshot, Split
 from tests.benchmarks import made, turns
 from tests.benchmarks.images import PEER
 
@@ -32,7 +35,7 @@ WORKERS = 2
 class Usual(Dataset):
     """What most people write."""
 
-    def __init__(self, split: Split, words: tokenizer.PreTrainedTokenizerFast) -> None:
+    def __init__(self, split: Split, words: tokenization.PreTrainedTokenizerFast) -> None:
         self.split = split
         self.words = words
 
@@ -63,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = DataSettings(threads=WORKERS)
     with tempfile.TemporaryDirectory() as folder:
         split = Snapshot.open(made.snapshot(Path(folder), given.count)).split("train")
-        words = tokenizer.train(split.captions(), 1000, settings.max_tokens)
+        words = tokenization.train(split.captions(), 1000, settings.max_tokens)
         usual = Usual(split, words)
         loader = DataLoader(
             usual,

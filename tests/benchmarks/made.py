@@ -6,8 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from data_tools.exchange.sources import Files
 from data_tools.snapshot import freeze
-from data_tools.sources import Files
 
 WORDS = "a the person dog red is in front of standing table window behind looks".split()
 

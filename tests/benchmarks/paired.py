@@ -14,10 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from loctex import checkpoint, evaluate, tokenizer
-from loctex import model as models
-from loctex.snapshot import Snapshot, Split
-from loctex.word_scores import score_words
+from loctex.loading import tokenization
+from loctex.model import build
+from loctex.records import checkpoint_files
+from loctex.records.items import Split
+from loctex.records.snapshot import Snapshot
+from loctex.scoring import score
+from loctex.scoring.word_scores import score_words
 
 MEASURES = ("pointing_region", "pointing_trace", "energy", "auc", "lbm_0", "lbm_1")
 
@@ -25,12 +28,12 @@ MEASURES = ("pointing_region", "pointing_trace", "energy", "auc", "lbm_0", "lbm_
 @torch.inference_mode()
 def by_image(run: Path, name: str, split: Split) -> dict[str, list[np.ndarray]]:
     """Measure -> for each image the scores of its words (of its narratives for LBM)."""
-    folder = checkpoint.find(run, name)
-    model, words_of = models.load(folder).eval(), tokenizer.load(folder)
+    folder = checkpoint_files.find(run, name)
+    model, words_of = build.load(folder).eval(), tokenization.load(folder)
     scores: dict[str, list[np.ndarray]] = {measure: [] for measure in MEASURES}
     for item in split:
         columns: dict[str, list[np.ndarray]] = defaultdict(list)
-        for pair in evaluate.encode(model, words_of, [item], defaultdict(list)):
+        for pair in score.encode(model, words_of, [item], defaultdict(list)):
             score_words(pair, model.config.word_margin, columns, [])
         for measure, parts in scores.items():
             parts.append(np.concatenate(columns[measure] or [np.empty(0)]))

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from loctex import settings
-from loctex.dataset import Batch
-from loctex.settings import Settings
+from loctex.loading.collate import Batch
+from loctex.settings import Settings, presets
 from tests.benchmarks import step, turns
 
 MATCH = {"matching_weight": 1.0}
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = step.device_of(given)
     size, count = given.batch or (16 if given.cpu else 256), given.turns or (5 if given.cpu else 20)
     names = ["plain", *given.parts]
-    base = settings.PRESETS[given.preset]
+    base = presets.PRESETS[given.preset]
     calls, costs = [], []
     for name in names:
         wanted = settings.with_values(base, PARTS.get(name, {}))

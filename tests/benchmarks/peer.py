@@ -12,8 +12,10 @@ from collections.abc import Sequence
 import open_clip
 import torch
 
-from loctex import settings, step
-from loctex.dataset import Batch
+from loctex import settings
+from loctex.loading.collate import Batch
+from loctex.settings import presets
+from loctex.training import step
 from tests.benchmarks import turns
 from tests.benchmarks.step import Trainer, device_of, finished, made_batch, parser
 
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = device_of(given)
     size, count = given.batch or (16 if given.cpu else 256), given.turns or (3 if given.cpu else 20)
     values = {"train": {"compile": given.compile}}
-    ours = Trainer(settings.with_values(settings.PRESETS[given.preset], values), device)
+    ours = Trainer(settings.with_values(presets.PRESETS[given.preset], values), device)
     batch: Batch = made_batch(size, ours.wanted, ours.model.grids()[0]).to(device)
     peer = Peer(batch.tokens.shape[1], batch.image.shape[1], device)
     images = step.pixels(batch).contiguous()

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from loctex.snapshot import Snapshot, Split
+from loctex.records.items import Split
+from loctex.records.snapshot import Snapshot
 from tests.benchmarks import made, turns
 
 READS = 500  # a turn

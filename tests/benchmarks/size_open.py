@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from loctex.snapshot import Snapshot
+from loctex.records.snapshot import Snapshot
 
 if __name__ == "__main__":
     began = time.monotonic()

@@ -20,12 +20,16 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from loctex import model as models
-from loctex import optimizer as optimizers
-from loctex import settings, setup, step, tokenizer
-from loctex.dataset import Batch, Collate, Mixture, batches
-from loctex.settings import Settings
-from loctex.snapshot import Snapshot
+from loctex import settings
+from loctex.loading import tokenization
+from loctex.loading.batches import batches
+from loctex.loading.collate import Batch, Collate
+from loctex.loading.mixture import Mixture
+from loctex.model import build
+from loctex.records.snapshot import Snapshot
+from loctex.settings import Settings, presets
+from loctex.training import optimizer as optimizers
+from loctex.training import prepare, step
 from tests.benchmarks import made, turns
 
 VOCABULARY = 10_000
@@ -59,10 +63,10 @@ class Trainer:
     def __init__(self, wanted: Settings, device: torch.device, is_plain: bool = False) -> None:
         torch.manual_seed(0)
         self.wanted = wanted
-        self.model = models.build(wanted, VOCABULARY, 0).to(device).train()
+        self.model = build.build(wanted, VOCABULARY, 0).to(device).train()
         if not is_plain:
-            self.model = setup.place(self.model, wanted.train, device)
-        self.trained = setup.wrap(self.model, wanted.train, device)
+            self.model = prepare.place(self.model, wanted.train, device)
+        self.trained = prepare.wrap(self.model, wanted.train, device)
         self.optimizer = optimizers.make(self.model, wanted.train)
         optimizers.set_learning_rates(self.optimizer, wanted.train, 1)
 
@@ -96,7 +100,7 @@ def loader_fed(trainer: Trainer, cached: Batch, device: torch.device, steps: int
     grid = trainer.model.grids()[0]
     with tempfile.TemporaryDirectory() as folder:
         split = Snapshot.open(made.snapshot(Path(folder), 4 * size)).split("train")
-        words = tokenizer.train(split.captions(), VOCABULARY, data.max_tokens)
+        words = tokenization.train(split.captions(), VOCABULARY, data.max_tokens)
         collate = Collate(tokenizer=words, settings=data, grid=grid, is_pinned=True)
         source = batches(Mixture([split], [1.0], 0), collate, data, batch_size=size, start=0)
         said = next(source).to(device)  # as long captions in both
@@ -125,7 +129,7 @@ def operations(trainer: Trainer, batch: Batch) -> int:
 
 def pair_of_trainers(given: argparse.Namespace, device: torch.device) -> tuple[Trainer, Trainer]:
     """Plain and ours."""
-    base = settings.PRESETS[given.preset]
+    base = presets.PRESETS[given.preset]
     plain = settings.with_values(base, {"train": {"precision": "fp32"}})
     more = {"train": {"compile": given.compile}, "data": {"threads": given.threads}}
     ours = settings.with_values(base, more)
@@ -141,7 +145,7 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--cpu", action="store_true", help="on the processor, batches of 16")
     parser.add_argument("--compile", action="store_true", help="ours by torch.compile")
     parser.add_argument("--batch", type=int, help="pairs [256; 16 on the processor]")
-    parser.add_argument("--preset", choices=sorted(settings.PRESETS), default="r50")
+    parser.add_argument("--preset", choices=sorted(presets.PRESETS), default="r50")
     parser.add_argument("--turns", type=int, help="[20; 3 on the processor]")
     parser.add_argument("--threads", type=int, default=8, help="decoding threads [8]")
     return parser

@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from data_tools.search import Filter, matching
 from data_tools.store import Store
+from data_tools.store.search import Filter, matching
 from tests.data_tools.samples import narrative, picture
 from tests.data_tools.test_search import fill
 

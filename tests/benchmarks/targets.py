@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import torch
 
-from loctex import trace
-from loctex.narrative import Narrative
-from loctex.words import windows
+from loctex.records import trace
+from loctex.records.narrative import Narrative
+from loctex.records.words import windows
 from tests.benchmarks import made, turns
 
 GRID = (14, 14)

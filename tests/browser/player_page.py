@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 
-from loctex import trace
-from loctex.narrative import Narrative, Word
-from loctex.words import estimate
-from ui.payload import payload
+from loctex.records import trace
+from loctex.records.narrative import Narrative, Word
+from loctex.records.words import estimate
+from ui.viewing.payload import payload
 
 
 def answer(caption: str, maps: np.ndarray) -> SimpleNamespace:

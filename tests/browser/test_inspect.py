@@ -9,8 +9,10 @@ import torch
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from loctex import checkpoint, model, tokenizer
-from loctex.snapshot import Snapshot
+from loctex.loading import tokenization
+from loctex.model import build
+from loctex.records.snapshot import Snapshot
+from loctex.training import checkpoint
 from tests.browser.conftest import Studio
 from tests.loctex.small import small
 
@@ -23,9 +25,9 @@ def trained(snapshot, tmp_path_factory):
     root = tmp_path_factory.mktemp("inspect") / "workspace"
     shutil.copytree(snapshot, root / "snapshots" / "scenes")
     settings = small(snapshot)
-    words = tokenizer.train(Snapshot.open(snapshot).split("train").captions(), 300, 96)
+    words = tokenization.train(Snapshot.open(snapshot).split("train").captions(), 300, 96)
     torch.manual_seed(0)
-    built = model.build(settings, len(words), words.pad_token_id)
+    built = build.build(settings, len(words), words.pad_token_id)
     run = root / "runs" / "small"
     checkpoint.save(run, 1, model=built, tokenizer=words, state={}, is_best=True)
     running = Studio(root)

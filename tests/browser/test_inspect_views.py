@@ -9,14 +9,16 @@ import pytest
 import torch
 from playwright.sync_api import Page, expect
 
-from loctex import checkpoint, model, tokenizer
-from loctex.atlas import Making
-from loctex.snapshot import Snapshot
+from loctex.loading import tokenization
+from loctex.model import build
+from loctex.records.snapshot import Snapshot
+from loctex.scoring.atlas_job import Making
+from loctex.training import checkpoint
 from tests.browser.conftest import Studio
 from tests.browser.player_page import answer, photo, random_maps, told
 from tests.loctex.small import small
 from ui.figure import player
-from ui.payload import payload
+from ui.viewing.payload import payload
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +26,10 @@ def studio(snapshot, tmp_path_factory):
     """Two small untrained models of 40 scenes; the first has scored the split val."""
     root = tmp_path_factory.mktemp("views") / "workspace"
     shutil.copytree(snapshot, root / "snapshots" / "scenes")
-    words = tokenizer.train(Snapshot.open(snapshot).split("train").captions(), 300, 96)
+    words = tokenization.train(Snapshot.open(snapshot).split("train").captions(), 300, 96)
     for seed, name in ((0, "first"), (1, "second")):
         torch.manual_seed(seed)
-        built = model.build(
+        built = build.build(
             small(snapshot, model__attention_scales=2), len(words), words.pad_token_id
         )
         checkpoint.save(

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Error, Page, Playwright
 
+from data_tools.speech.voices import RATE
 from data_tools.store import Store
-from data_tools.voices import RATE
 from tests.browser.conftest import CHROMIUM, Studio
 from tests.browser.test_annotate import picture, wait_for
 from tests.browser.test_voice import choose, voice_of

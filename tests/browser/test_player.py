@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.browser.player_page import random_maps
-from ui.colors import VIRIDIS, word_color
+from ui.viewing.colors import VIRIDIS, word_color
 
 ROOT = Path(__file__).parents[2]
 

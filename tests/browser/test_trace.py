@@ -3,7 +3,7 @@
 import numpy as np
 from playwright.sync_api import expect
 
-from loctex.narrative import Narrative
+from loctex.records.narrative import Narrative
 from tests.browser.test_annotate import circle, only, open_collection, saved, start, wait_for
 from tests.browser.test_voice import choose
 from tests.ui.test_annotate import RECORD

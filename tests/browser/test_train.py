@@ -15,16 +15,18 @@ import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from data_tools.freeze import freeze
-from data_tools.importing import import_file
-from data_tools.sources import Collection
-from loctex import jobs
-from loctex.command import Command
-from loctex.runs import Run, is_locked
-from loctex.settings import PRESETS, dump, with_values
+from data_tools.exchange.importing import import_file
+from data_tools.exchange.sources import Collection
+from data_tools.freezing.freeze import freeze
+from loctex.jobs import queue as jobs
+from loctex.jobs.command import Command
+from loctex.jobs.run import Run
+from loctex.records.files import is_locked
+from loctex.settings import dump, with_values
+from loctex.settings.presets import PRESETS
 
 PATIENCE = 120_000  # milliseconds; importing torch on a busy machine takes its time
-HOLD = "import sys\nfrom loctex.runs import Run\nwith Run(sys.argv[1]).hold(): sys.stdin.read()"
+HOLD = "import sys\nfrom loctex.jobs.run import Run\nwith Run(sys.argv[1]).hold(): sys.stdin.read()"
 RANGE = "(plot) => plot._fullLayout.xaxis.range.map(Math.round)"
 SMALL = {"train-batch-size": 8, "data-image-size": 64, "train-log-every": 1}
 

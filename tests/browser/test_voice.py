@@ -11,8 +11,8 @@ from playwright.sync_api import Page, expect
 from scipy.signal import resample_poly
 
 from data_tools.localized_narratives import export_collection
-from data_tools.voices import RATE
-from loctex.narrative import Narrative, read_jsonl
+from data_tools.speech.voices import RATE
+from loctex.records.narrative import Narrative, read_jsonl
 from tests.browser.conftest import Studio
 from tests.browser.test_annotate import circle, only, open_collection, saved, start, wait_for
 from tests.data_tools.espeak import speak

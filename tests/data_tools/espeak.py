@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.signal import resample_poly
 
-from data_tools.voices import RATE
+from data_tools.speech.voices import RATE
 
 _WORD, _SYNCHRONOUS, _UTF8 = 1, 2, 1
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_tools.sources import Files
-from loctex.narrative import Narrative, write_jsonl
-from loctex.snapshot import Snapshot
+from data_tools.exchange.sources import Files
+from loctex.records.narrative import Narrative, write_jsonl
+from loctex.records.snapshot import Snapshot
 
 
 def picture(color: int = 0, size: tuple[int, int] = (40, 30), kind: str = ".jpg") -> bytes:

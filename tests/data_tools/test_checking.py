@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools import checking, lines
-from data_tools.checking import check
+from data_tools.exchange import checking, lines
+from data_tools.exchange.checking import check
 from data_tools.localized_narratives import main
 from tests.data_tools.samples import narrative, picture
 

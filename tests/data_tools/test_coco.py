@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
-from data_tools import captions, coco, instances, nouns, pace, snapshot
-from data_tools.instance_captions import RELATIONS, Wording, area, gather, unmarked
-from data_tools.instances import Instance, Labels
-from data_tools.narrator import PHOTOGRAPHS, phrases
-from loctex.narrative import read_jsonl
-from loctex.snapshot import Snapshot
+from data_tools import coco, pace, snapshot
+from data_tools.simulation import captions, nouns
+from data_tools.simulation.instance_captions import RELATIONS, Wording, area, gather, unmarked
+from data_tools.simulation.narrator import PHOTOGRAPHS, phrases
+from loctex.records import annotations
+from loctex.records.annotations import Instance, Labels
+from loctex.records.narrative import read_jsonl
+from loctex.records.snapshot import Snapshot
 from tests.data_tools.samples import picture
 
 WAYS = {words: way for way, options in RELATIONS.items() for words in options}
@@ -233,7 +235,7 @@ def test_the_published_share_of_points_is_inside_on_real_photographs(shared_data
     inside = {}
     for name, settings in sources:
         hits = inside.setdefault((name.split("/")[0], settings.offset), [])
-        for labels in list(instances.read(shared_data / name))[:700]:
+        for labels in list(annotations.read(shared_data / name))[:700]:
             narratives, regions = coco.simulate(labels, (), 0, settings)
             hits += [pace.inside(narrative, regions) for narrative in narratives]
     shares = {name: np.concatenate(hits).mean() for name, hits in inside.items()}
@@ -249,7 +251,7 @@ def test_photographs_are_told_at_the_pace_of_people(shared_data):
     """The numbers in narrator.py; within a quarter of people's, but for the pauses."""
     people = list(read_jsonl(shared_data / "vidln/vidln_as_ln.jsonl"))
     people = pace.measure([n for n in people if n.caption.startswith("In the background")])
-    labeled = instances.read(shared_data / "coco/instances_val.json")
+    labeled = annotations.read(shared_data / "coco/instances_val.json")
     told = pace.measure([n for one in labeled for n in coco.simulate(one, (), 0)[0]])
     for name in (
         "seconds a word, 50 %",
@@ -278,7 +280,7 @@ def test_boxes_of_pascal_voc_count_pixels_from_one_and_name_their_split(tmp_path
         "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part></object></annotation>"
     )
     (main / "val.txt").write_text("2007_000001\n")
-    (labels,) = instances.read(folder)
+    (labels,) = annotations.read(folder)
     assert labels.dataset_id == "voc_val_simulated" and labels.image_id == "2007_000001"
     (thing,) = labels.instances
     assert (thing.name, thing.box) == ("dog", (0, 0.5, 0.5, 1))
@@ -286,13 +288,13 @@ def test_boxes_of_pascal_voc_count_pixels_from_one_and_name_their_split(tmp_path
     (tmp_path / "labels.json").write_text(
         json.dumps({"a1": {"size": [200, 100], "split": "test", "objects": objects}})
     )
-    (same,) = instances.read(tmp_path / "labels.json", "farm")
+    (same,) = annotations.read(tmp_path / "labels.json", "farm")
     assert same.dataset_id == "farm_test_simulated" and same.instances[0].box == thing.box
 
 
 def test_the_real_files_are_read_whole(shared_data):
     def count(name):
-        labels = list(instances.read(shared_data / name))
+        labels = list(annotations.read(shared_data / name))
         return len(labels), sum(len(one.instances) for one in labels)
 
     assert count("coco/instances_train.json") == (417, 3350)

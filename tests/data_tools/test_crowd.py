@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from sqlalchemy import insert
 
-from data_tools import tables
-from data_tools.store import Store
+from data_tools.store import Store, tables
 from tests.browser.conftest import Studio
 from tests.data_tools.samples import picture
 from tests.ui.client import Client, Event, built, named

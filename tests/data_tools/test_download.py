@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from data_tools import download, localized_narratives, public_files
-from data_tools.download import Item, Patience, check_room, fetch
+from data_tools import localized_narratives
+from data_tools.exchange import download, public_files
+from data_tools.exchange.download import Item, Patience, check_room, fetch
 from tests.data_tools.samples import narrative, picture
 
 HASTY = Patience(tries=4, wait=0.01, longest=0.05, stall=1.5, slowest=2000)

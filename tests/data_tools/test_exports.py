@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from data_tools.localized_narratives import export_collection, import_file
+from data_tools.quality.wording import reworded
+from data_tools.speech.voices import RATE
 from data_tools.store import Store
-from data_tools.voices import RATE
-from data_tools.wording import reworded
 from tests.data_tools import localized_narratives_reader as independent
 from tests.data_tools.samples import narrative, picture
-from ui import mine
-from ui.annotate import answer
+from ui.annotate.tab import answer
+from ui.review import mine
 from ui.workspace import Workspace
 
 WORDS = "Ein  kleiner “Hund” läuft — naïve 犬 rechts, 7 m weit.".split()

@@ -9,16 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools import regions as region_lines
-from data_tools import splits
-from data_tools.freeze import freeze
-from data_tools.importing import import_file
+from data_tools.exchange import regions as region_lines
+from data_tools.exchange.importing import import_file
+from data_tools.exchange.sources import Collection, Files
+from data_tools.freezing import splits
+from data_tools.freezing.freeze import freeze
 from data_tools.pictures import find_picture, shrink
 from data_tools.snapshot import main
-from data_tools.sources import Collection, Files
 from data_tools.store import Store
-from loctex.narrative import read_jsonl, write_jsonl
-from loctex.snapshot import Snapshot, decode_image
+from loctex.records import annotations
+from loctex.records.images import decode_image
+from loctex.records.narrative import read_jsonl, write_jsonl
+from loctex.records.snapshot import Snapshot
 from tests.data_tools.samples import album, items, narrative, picture
 
 
@@ -193,7 +195,7 @@ def test_a_region_goes_to_the_narrative_it_names():
     ],
 )
 def test_a_dataset_may_name_its_split(dataset_id, split):
-    assert splits.official(dataset_id) == split
+    assert annotations.official(dataset_id) == split
 
 
 @settings(deadline=None)

@@ -5,13 +5,14 @@ import re
 
 import pytest
 
-from data_tools import exporting, importing
-from data_tools.checking import check
-from data_tools.importing import Report, import_file
+from data_tools.exchange import importing
+from data_tools.exchange.checking import check
+from data_tools.exchange.importing import Report, import_file
+from data_tools.freezing import exporting
 from data_tools.localized_narratives import export_collection, main
 from data_tools.store import Store, StoreError
-from loctex.narrative import write_jsonl
-from loctex.snapshot import Snapshot
+from loctex.records.narrative import write_jsonl
+from loctex.records.snapshot import Snapshot
 from tests.data_tools.samples import narrative, picture
 
 

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from data_tools.narrator import (
+from data_tools.scenes import scene
+from data_tools.simulation.narrator import (
     NarratorSettings,
     Phrase,
     Visit,
@@ -15,7 +16,6 @@ from data_tools.narrator import (
     point,
     speak,
 )
-from data_tools.scenes import scene
 
 SENTENCE = "In this image I can see a red circle to the left of a big blue square.".split()
 STILL = NarratorSettings(radius=0, offset=0, drift=0, lead_spread=0)

@@ -5,10 +5,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools import near_duplicates
+from data_tools.freezing import near_duplicates
 from data_tools.snapshot import main
-from loctex.narrative import write_jsonl
-from loctex.snapshot import Snapshot, decode_image
+from loctex.records.images import decode_image
+from loctex.records.narrative import write_jsonl
+from loctex.records.snapshot import Snapshot
 from tests.data_tools.samples import narrative
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_tools.numbers import spelled
+from data_tools.speech.numbers import spelled
 
 
 @pytest.mark.parametrize(

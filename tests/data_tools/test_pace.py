@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_tools import pace
-from loctex.narrative import Narrative, Word, write_jsonl
+from loctex.records.narrative import Narrative, Word, write_jsonl
 
 CAPTION = "a dog and a red ball"
 WORDS = tuple(

@@ -12,7 +12,8 @@ from tests.data_tools.samples import album
 ROOT = Path(__file__).parents[2]
 FREEZE = """
 import os, sys
-from data_tools import freeze, processes, snapshot
+from data_tools import processes, snapshot
+from data_tools.freezing import freeze
 if __name__ == "__main__":
     freeze.FEW, number, steps = 0, int(sys.argv.pop(1)), []
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_tools import agreement
-from data_tools.quality import OF_RECORDS, flags, voice_flags
-from data_tools.wording import reworded
-from loctex.narrative import Narrative, Word, read_jsonl
+from data_tools.quality import agreement
+from data_tools.quality.flags import OF_RECORDS, flags, voice_flags
+from data_tools.quality.wording import reworded
+from loctex.records.narrative import Narrative, Word, read_jsonl
 
 
 def told(num_words: int = 10, seconds: float = 5.0, pointed: float = 1.0, **changes) -> Narrative:

@@ -4,10 +4,10 @@ import re
 import numpy as np
 
 from data_tools import scene_foils
-from data_tools.scene_captions import RELATIONS
 from data_tools.scene_foils import attribute_foil, relation_foil
-from data_tools.scene_pictures import COLORS
-from loctex.snapshot import Snapshot
+from data_tools.simulation.scene_captions import RELATIONS
+from data_tools.simulation.scene_pictures import COLORS
+from loctex.records.snapshot import Snapshot
 
 OPPOSITE = [("left", "right"), ("right", "left"), ("above", "below"), ("below", "above")]
 

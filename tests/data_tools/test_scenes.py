@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
-from data_tools import scene_pictures, scenes
-from data_tools.scene_captions import RELATIONS
-from loctex.narrative import read_jsonl
+from data_tools import scenes
+from data_tools.simulation import scene_pictures
+from data_tools.simulation.scene_captions import RELATIONS
+from loctex.records.narrative import read_jsonl
 
 NOUNS = {noun: shape for shape, nouns in scenes.NAMES.items() for noun in nouns}
 WAYS = {words: way for way, options in RELATIONS.items() for words in options}

@@ -7,10 +7,10 @@ import time
 import pytest
 from sqlalchemy import insert
 
-from data_tools import tables as db
-from data_tools.database import StoreError
-from data_tools.search import Filter
 from data_tools.store import Store
+from data_tools.store import tables as db
+from data_tools.store.database import StoreError
+from data_tools.store.search import Filter
 from tests.data_tools.samples import narrative, picture
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.freeze import freeze
-from data_tools.sources import Files
-from loctex.narrative import read_jsonl, write_jsonl
-from loctex.snapshot import Snapshot, decode_image
+from data_tools.exchange.sources import Files
+from data_tools.freezing.freeze import freeze
+from loctex.records.images import decode_image
+from loctex.records.narrative import read_jsonl, write_jsonl
+from loctex.records.snapshot import Snapshot
 from tests.data_tools.samples import album, items, narrative, picture
 
 
@@ -40,7 +41,7 @@ def test_shards_have_the_size_that_was_asked_for_and_hold_what_one_holds(tmp_pat
 def test_processes_write_what_threads_write(tmp_path, monkeypatch):
     files = album(tmp_path / "a", 150)
     alone = freeze(tmp_path / "1", [files], workers=1)
-    monkeypatch.setattr("data_tools.freeze.FEW", 0)
+    monkeypatch.setattr("data_tools.freezing.freeze.FEW", 0)
     assert freeze(tmp_path / "2", [files], workers=2)["shards"] == alone["shards"]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_tools.speech import align, language_model, match, spoken_form, transcribe
+from data_tools.speech.align import align, language_model, match, spoken_form, transcribe
 from tests.data_tools.espeak import speak
 
 SENTENCES = Path(__file__).with_name("sentences.txt").read_text().splitlines()

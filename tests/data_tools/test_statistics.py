@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from data_tools import statistics
-from data_tools.statistics import EDGES, Summary, middle
-from loctex.narrative import read_jsonl
+from data_tools.store import statistics
+from data_tools.store.statistics import EDGES, Summary, middle
+from loctex.records.narrative import read_jsonl
 from tests.data_tools.samples import narrative, picture
 
 

@@ -17,10 +17,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, event
 
-from data_tools.database import migrations
 from data_tools.store import FIRST_ANNOTATOR, Store, StoreError
-from data_tools.tables import metadata
-from loctex.narrative import read_jsonl
+from data_tools.store.database import migrations
+from data_tools.store.tables import metadata
+from loctex.records.narrative import read_jsonl
 from tests.data_tools.samples import narrative, picture
 
 ROOT = Path(__file__).parents[2]

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from data_tools import assignment
-from data_tools.sources import Collection as Frozen
-from data_tools.store import Store, StoreError
+from data_tools.exchange.sources import Collection as Frozen
+from data_tools.store import Store, StoreError, assignment
 from tests.data_tools.samples import narrative, picture
 
 

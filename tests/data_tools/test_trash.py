@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from data_tools import trash, withdrawal
-from data_tools.search import Filter
+from data_tools import withdrawal
+from data_tools.exchange.sources import Collection
 from data_tools.snapshot import freeze
-from data_tools.sources import Collection
-from data_tools.store import Store, StoreError
-from data_tools.voices import RATE, Voices
+from data_tools.speech.voices import RATE, Voices
+from data_tools.store import Store, StoreError, trash
+from data_tools.store.search import Filter
 from tests.data_tools.samples import narrative, picture
 
 
@@ -18,7 +18,7 @@ def everything(store: Store) -> dict[str, list[dict]]:
     """All rows of all tables but the trash itself and the claims, which expire anyway."""
     from sqlalchemy import select
 
-    from data_tools import tables as db
+    from data_tools.store import tables as db
 
     with store._database.reading() as connection:
         return {

@@ -7,9 +7,9 @@ import pytest
 import soundfile
 
 from data_tools.localized_narratives import export_collection, import_file
+from data_tools.speech.voices import LONGEST, RATE, Voices, read_voice
 from data_tools.store import Store
-from data_tools.voices import LONGEST, RATE, Voices, read_voice
-from loctex.narrative import Narrative, read_jsonl
+from loctex.records.narrative import Narrative, read_jsonl
 from tests.data_tools.samples import picture
 
 TAKE = "0123456789abcdef" * 2

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from data_tools import backup
-from data_tools.manifest import Manifest
+from data_tools.restoring.manifest import Manifest
 from data_tools.store import Store
-from loctex import checkpoint, jobs
-from loctex.command import Command, training
-from loctex.runs import Run
+from loctex.jobs import queue as jobs
+from loctex.jobs.command import Command, training
+from loctex.jobs.run import Run
+from loctex.records import checkpoint_files
 from tests.data_tools.test_backup import contents, filled
 from ui.workspace import Workspace
 
@@ -47,7 +48,7 @@ def add_run(root: Path, name: str, state: str) -> Run:
         return run
     for step in (2, 4):
         run.log(step, loss=1 / step)
-        checkpoint.link(run.path, "best" if step == 2 else "last", add_checkpoint(run, step))
+        checkpoint_files.link(run.path, "best" if step == 2 else "last", add_checkpoint(run, step))
     run.train_lock.write_text("1")
     run.log_file.write_text("$ python\n")
     if state == "stopped":
@@ -142,8 +143,8 @@ def test_runs_come_back_with_their_links_and_wait_for_a_click(root: Path, tmp_pa
     }
     assert jobs.queue(tmp_path / "to") == [] and not jobs.has_work(tmp_path / "to")
     for name in ("is done", "is stopped", "is failed", "is running"):
-        assert checkpoint.find(runs[name].path, "last").name == "step-00000004"
-        assert checkpoint.find(runs[name].path, "best").name == "step-00000002"
+        assert checkpoint_files.find(runs[name].path, "last").name == "step-00000004"
+        assert checkpoint_files.find(runs[name].path, "best").name == "step-00000002"
     jobs.resume(tmp_path / "to", runs["is waiting"])
     jobs.resume(tmp_path / "to", runs["is running"])
     words = {run.name: jobs.command_of(run).words for run in jobs.queue(tmp_path / "to")}
@@ -152,7 +153,7 @@ def test_runs_come_back_with_their_links_and_wait_for_a_click(root: Path, tmp_pa
         assert str(root) not in " ".join(words[name])
     assert words["is running"][-1] == "--resume" and "--resume" not in words["is waiting"]
     assert [row["step"] for row in runs["is running"].metrics()] == [2, 4]
-    assert len(checkpoint.folders(runs["is running"].path)) == 2
+    assert len(checkpoint_files.folders(runs["is running"].path)) == 2
 
 
 def test_launchers_and_users_are_put_in_place_on_request_only(
@@ -280,7 +281,9 @@ def test_a_backup_without_a_manifest_cannot_be_proven_whole(
     (done, queued) = jobs.all_runs(to)
     assert (done.state, queued.state) == ("done", "stopped")
     for name in ("best", "last"):
-        assert checkpoint.find(done.path, name) == (done.checkpoints / "step-00000006").resolve()
+        assert (
+            checkpoint_files.find(done.path, name) == (done.checkpoints / "step-00000006").resolve()
+        )
         assert (done.path / name).is_symlink()
     workspace = Workspace(to)
     assert [run.name for run in workspace.runs()] != []

@@ -5,11 +5,11 @@ import json
 import numpy as np
 
 from data_tools import withdrawal
+from data_tools.exchange.sources import Collection
 from data_tools.localized_narratives import export_collection
 from data_tools.snapshot import freeze
-from data_tools.sources import Collection
+from data_tools.speech.voices import RATE, Voices
 from data_tools.store import Store
-from data_tools.voices import RATE, Voices
 from tests.data_tools.samples import narrative, picture
 
 

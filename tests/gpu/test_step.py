@@ -8,11 +8,16 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from loctex import settings, step, tokenizer
-from loctex.dataset import Collate, Mixture, batches
-from loctex.loop import train
-from loctex.runs import Run
-from loctex.snapshot import Snapshot
+from loctex import settings
+from loctex.jobs.run import Run
+from loctex.loading import tokenization
+from loctex.loading.batches import batches
+from loctex.loading.collate import Collate
+from loctex.loading.mixture import Mixture
+from loctex.records.snapshot import Snapshot
+from loctex.settings import presets
+from loctex.training import step
+from loctex.training.loop import train
 from tests.benchmarks.step import Trainer, made_batch
 from tests.loctex.small import small
 
@@ -23,7 +28,7 @@ pytestmark = [
 
 
 def test_bf16_channels_last_gives_the_gradients_of_float32_on_the_cpu():
-    wanted = settings.with_values(settings.TINY, {"train": {"precision": "bf16"}})
+    wanted = settings.with_values(presets.TINY, {"train": {"precision": "bf16"}})
     device = torch.device("cuda")
     fast = Trainer(wanted, device)
     slow = Trainer(
@@ -47,7 +52,7 @@ def test_bf16_channels_last_gives_the_gradients_of_float32_on_the_cpu():
 def test_a_batch_is_pinned_as_a_whole_and_copied_without_waiting(snapshot):
     wanted = small(snapshot)
     split = Snapshot.open(snapshot).split("train")
-    words = tokenizer.train(split.captions(), 300, 64)
+    words = tokenization.train(split.captions(), 300, 64)
     collate = Collate(tokenizer=words, settings=wanted.data, grid=(4, 4), is_pinned=True)
     source = batches(Mixture([split], [1.0], 0), collate, wanted.data, batch_size=8, start=0)
     batch = next(source)
@@ -62,7 +67,7 @@ def test_a_batch_is_pinned_as_a_whole_and_copied_without_waiting(snapshot):
 
 
 def test_no_step_waits_for_the_gpu():
-    wanted, device = settings.PRESETS["tiny"], torch.device("cuda")
+    wanted, device = presets.PRESETS["tiny"], torch.device("cuda")
     trainer = Trainer(wanted, device)
     batch = made_batch(16, wanted, trainer.model.grids()[0]).to(device)
     trainer.step(batch)  # the first one plans its kernels

@@ -1,7 +1,7 @@
 """Settings of runs that take seconds."""
 
 from loctex import settings
-from loctex.settings import Settings
+from loctex.settings import Settings, presets
 
 # No 1x1 convolution with stride 2 may have fewer than 16 channels coming in: on the CPU oneDNN 3.13
 # then writes past its buffer on the way back (uxlfoundation/oneDNN issue 6035).
@@ -11,7 +11,7 @@ BACKBONE = {"layers": [1, 1, 1], "channels": [16, 16, 16], "stem_type": "deep", 
 def small(snapshot, **values) -> Settings:
     """8 steps of a model with 50K parameters; values as section__name=value."""
     base = settings.with_values(
-        settings.TINY,
+        presets.TINY,
         {
             "data": {
                 "snapshots": [str(snapshot)],

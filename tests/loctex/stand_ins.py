@@ -7,7 +7,7 @@ from types import ModuleType, SimpleNamespace
 TRAINER = """
 import os, sys, time
 from pathlib import Path
-from loctex.runs import Run
+from loctex.jobs.run import Run
 words = sys.argv[1:]
 run, steps = Run(words[words.index("--run") + 1]), int(words[words.index("--train.steps") + 1])
 with run.hold():

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 
-from loctex import streamed
-from loctex.dataset import Mixture, batches
+from loctex.loading.batches import batches
+from loctex.loading.mixture import Mixture
+from loctex.records import streamed
+from loctex.records.snapshot import Snapshot
 from loctex.settings import DataSettings
-from loctex.snapshot import Snapshot
 
 BATCH = 24  # images of both processes
 

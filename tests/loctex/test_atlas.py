@@ -8,13 +8,16 @@ import time
 import numpy as np
 import pytest
 
-from loctex import atlas, atlas_table, evaluate, metrics, model, tokenizer
-from loctex.atlas import Making
-from loctex.atlas_table import Atlas
-from loctex.loop import train
-from loctex.runs import Run, holder, is_locked
-from loctex.snapshot import Snapshot
-from loctex.word_classes import word_class
+from loctex.jobs.run import Run
+from loctex.loading import tokenization
+from loctex.model import build
+from loctex.records.files import holder, is_locked
+from loctex.records.snapshot import Snapshot
+from loctex.records.word_classes import word_class
+from loctex.scoring import atlas_job, atlas_table, metrics, score
+from loctex.scoring.atlas_job import Making
+from loctex.scoring.atlas_table import Atlas
+from loctex.training.loop import train
 from tests.loctex.small import small
 
 
@@ -28,17 +31,17 @@ def run(snapshot, tmp_path_factory):
 @pytest.fixture
 def making(run, snapshot, monkeypatch):
     """Of the training split, 32 images, 8 in a part; nothing is made yet."""
-    monkeypatch.setattr(atlas, "IMAGES_A_PART", 8)
+    monkeypatch.setattr(atlas_job, "IMAGES_A_PART", 8)
     yield Making(run / "best", snapshot, "train")
     shutil.rmtree(run / "atlas", ignore_errors=True)
 
 
 def test_its_numbers_are_evaluates(making, run, snapshot):
-    assert making.progress() == atlas.Progress("new", 0, 32)
+    assert making.progress() == atlas_job.Progress("new", 0, 32)
     assert making.make() and making.progress().state == "done"
     found = Atlas.open(making.table)
-    loaded, words_of = model.load(run / "best"), tokenizer.load(run / "best")
-    scores = evaluate.score(loaded, words_of, Snapshot.open(snapshot).split("train"))
+    loaded, words_of = build.load(run / "best"), tokenization.load(run / "best")
+    scores = score.score(loaded, words_of, Snapshot.open(snapshot).split("train"))
     hit, is_region = found.mark["hit"], found.mark["is_region"]
     assert hit[~is_region].mean() == pytest.approx(scores.metrics["pointing_trace"], abs=1e-4)
     assert hit[is_region].mean() == pytest.approx(scores.metrics["pointing_region"], abs=1e-4)
@@ -72,7 +75,7 @@ def test_a_mark_knows_its_word_its_class_and_where_it_is(making, snapshot):
 
 
 def test_a_stopped_one_goes_on_where_it_was(making, monkeypatch):
-    scored, original = [], atlas.scorer
+    scored, original = [], atlas_job.scorer
 
     def stops(folder, device=None):
         score = original(folder, device)
@@ -85,7 +88,7 @@ def test_a_stopped_one_goes_on_where_it_was(making, monkeypatch):
 
         return one
 
-    monkeypatch.setattr(atlas, "scorer", stops)
+    monkeypatch.setattr(atlas_job, "scorer", stops)
     assert making.make() is False
     progress = making.progress()
     assert (progress.state, progress.done, progress.total) == ("stopped", 16, 32)

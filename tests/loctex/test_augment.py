@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from loctex import augment, words
-from loctex.augment import Augmentation
+from loctex.loading import augment
+from loctex.loading.augment import Augmentation
+from loctex.records import words
 from loctex.settings import DataSettings
 
 

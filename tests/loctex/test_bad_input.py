@@ -7,11 +7,14 @@ import shutil
 import numpy as np
 import pytest
 
-from loctex import checkpoint, losses, settings, tokenizer
-from loctex import model as models
-from loctex.loop import train
-from loctex.runs import Run
+from loctex import settings
+from loctex.jobs.run import Run
+from loctex.loading import tokenization
+from loctex.model import build, losses
+from loctex.records import checkpoint_files
 from loctex.train import main
+from loctex.training import checkpoint
+from loctex.training.loop import train
 from tests.loctex.small import small
 
 
@@ -57,7 +60,7 @@ def test_a_cut_training_state_is_refused_and_the_weights_are_not(copy):
     file.write_bytes(file.read_bytes()[:5000])
     with pytest.raises(SystemExit, match=r"training\.pt is damaged.*resume from another"):
         main(["--run", str(copy), "--resume"])
-    assert models.load(checkpoint.find(copy, "last")).config.localized
+    assert build.load(checkpoint_files.find(copy, "last")).config.localized
 
 
 def test_weights_without_their_training_state_say_how_to_go_on(copy):
@@ -67,11 +70,11 @@ def test_weights_without_their_training_state_say_how_to_go_on(copy):
 
 
 def test_a_tokenizer_of_another_run_is_refused(copy):
-    other = tokenizer.train(["a much longer list of other words " * 3] * 3, 900, 64)
+    other = tokenization.train(["a much longer list of other words " * 3] * 3, 900, 64)
     other.add_tokens([f"word{i}" for i in range(300)])
     other.save_pretrained(copy / "last")
     with pytest.raises(ValueError, match="tokenizer has .* words, its model 3.*of two runs"):
-        tokenizer.load(copy / "last")
+        tokenization.load(copy / "last")
 
 
 def test_captions_in_letters_the_tokenizer_never_saw_train_and_are_scored(scenes, run, tmp_path):
@@ -114,7 +117,7 @@ def test_a_loss_that_is_not_finite_is_told_with_its_images_before_anything_is_sa
     with pytest.raises(FloatingPointError, match=r"at step 3, of the images \S+, .*and 2 more"):
         train(wanted, Run(tmp_path / "run"))
     assert len(calls) == 3  # a checkpoint each step looks each step
-    state = checkpoint.load_state(checkpoint.find(tmp_path / "run", "last"))
+    state = checkpoint.load_state(checkpoint_files.find(tmp_path / "run", "last"))
     assert state["step"] == 2
 
 

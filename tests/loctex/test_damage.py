@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from loctex import damage, jobs, provenance, watcher
-from loctex.command import Command
-from loctex.runs import Run, holder, parse_row
+from loctex.jobs import damage, provenance, watcher
+from loctex.jobs import queue as jobs
+from loctex.jobs.command import Command
+from loctex.jobs.run import Run, parse_row
+from loctex.records.files import holder
 from tests.loctex.torn import FILES, TEARS, tear
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from loctex import atlas, distributed, evaluate, foils, predictor, settings, train
-from loctex.loop import train as run_loop
-from loctex.runs import Run
+from loctex.jobs.run import Run
+from loctex.scoring import predictor as answers
+from loctex.training.loop import train as run_loop
 from loctex.transfer import coco, efficiency, voc07
 from tests.loctex.small import small
 from ui import figure
@@ -102,5 +103,5 @@ def test_commands_that_open_their_data_first_say_it_too(run, snapshot, scenes, t
 def test_auto_is_the_cpu_where_there_is_no_gpu(run, snapshot, tmp_path):
     evaluate.main([f"--run={run}", f"--data={snapshot}", "--device=auto", f"--to={tmp_path}/e"])
     atlas.main([f"--run={run}", f"--data={snapshot}", "--device=auto"])
-    assert predictor.Predictor.load(run).model.device == torch.device("cpu")
+    assert answers.Predictor.load(run).model.device == torch.device("cpu")
     assert (tmp_path / "e").exists()

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from loctex import augment, distortions, trace
-from loctex.augment import Augmentation
-from loctex.distortions import Distortion
+from loctex.loading import augment, distortions
+from loctex.loading.augment import Augmentation
+from loctex.loading.distortions import Distortion
+from loctex.records import trace
 from loctex.settings import DataSettings
 
 SIZE = 64

@@ -11,21 +11,22 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.folders import whole_folder
-from data_tools.importing import import_file
+from data_tools.exchange.importing import import_file
 from data_tools.store import Store
-from loctex import drafts, jobs
-from loctex.command import Command
-from loctex.drafts import draft_file, draft_of, is_draft, sweep
-from loctex.narrative import write_jsonl
-from loctex.runs import Run, write_whole
+from loctex.jobs import queue as jobs
+from loctex.jobs.command import Command
+from loctex.jobs.run import Run
+from loctex.records import drafts
+from loctex.records.drafts import draft_file, draft_of, is_draft, sweep
+from loctex.records.files import whole_folder, write_whole
+from loctex.records.narrative import write_jsonl
 from tests.data_tools.samples import narrative, picture
 
 ROOT = Path(__file__).parents[2]
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from loctex.drafts import draft_file, draft_folder
+from loctex.records.drafts import draft_file, draft_folder
 with draft_file(Path(sys.argv[1]) / "a.json") as file, draft_folder(Path(sys.argv[1]) / "b") as b:
     file.write_text("half")
     (b / "x").write_text("half")

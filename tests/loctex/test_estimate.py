@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from loctex import estimate, failures, settings
-from loctex import model as models
-from loctex.settings import PRESETS, with_values
-from loctex.snapshot import Snapshot
+from loctex import settings
+from loctex.jobs import failures
+from loctex.model import build
+from loctex.records.snapshot import Snapshot
+from loctex.settings import with_values
+from loctex.settings.presets import PRESETS
 from loctex.train import main
+from loctex.training import estimate
 from tests.loctex.small import small
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_parameters_are_those_of_the_model(snapshot):
     wanted = small(snapshot)
-    model = models.build(wanted, wanted.model.vocabulary, 0)
+    model = build.build(wanted, wanted.model.vocabulary, 0)
     found = estimate.count(wanted)
     assert found.parameters == sum(part.numel() for part in model.parameters())
 
@@ -73,7 +76,7 @@ def test_out_of_memory_names_the_batch_that_would_fit(
     def full(*_):
         raise error
 
-    monkeypatch.setattr("loctex.loop.train", full)
+    monkeypatch.setattr("loctex.training.loop.train", full)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 0)
@@ -91,7 +94,7 @@ def test_out_of_memory_names_the_batch_that_would_fit(
 
 TOO_LITTLE = """
 import resource, sys
-import loctex.loop  # with torch, before the limit
+import loctex.training.loop  # with torch, before the limit
 from loctex.train import main
 size = int(open("/proc/self/statm").read().split()[0]) * 4096
 resource.setrlimit(resource.RLIMIT_AS, (size + 350 * 2**20,) * 2)

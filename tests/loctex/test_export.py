@@ -14,9 +14,15 @@ import torch
 import torchvision
 from transformers import AutoImageProcessor, AutoTokenizer
 
-from loctex import card, checkpoint, export, onnx_parts, predictor, settings, terms, tokenizer
-from loctex import model as models
-from loctex.model import LocTexModel
+from loctex import settings
+from loctex.export import card, onnx_parts
+from loctex.export import formats as export
+from loctex.export.__main__ import main as export_command
+from loctex.loading import tokenization
+from loctex.model import build
+from loctex.model.model import LocTexModel
+from loctex.records import checkpoint_files, terms
+from loctex.scoring import predictor as answers
 from tests.loctex.small import BACKBONE, small
 from tests.loctex.weights import write_run, write_weights
 
@@ -38,7 +44,7 @@ def resnet50(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(run: Path) -> LocTexModel:
-    return models.load(checkpoint.find(run)).eval()
+    return build.load(checkpoint_files.find(run)).eval()
 
 
 @torch.no_grad()
@@ -101,13 +107,13 @@ def test_huggingface_holds_model_tokenizer_and_preprocessing(run, tmp_path):
 
     words = AutoTokenizer.from_pretrained(tmp_path / "out")
     caption = "A red circle left of a Blue square"
-    known = tokenizer.load(checkpoint.find(run))
-    assert words(caption)["input_ids"] == tokenizer.encode(known, [caption], 96)[0][0].tolist()
+    known = tokenization.load(checkpoint_files.find(run))
+    assert words(caption)["input_ids"] == tokenization.encode(known, [caption], 96)[0][0].tolist()
 
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     processor = AutoImageProcessor.from_pretrained(tmp_path / "out")
     pixels = processor(images=picture, return_tensors="pt")["pixel_values"]
-    wanted = predictor.normalise(torch.from_numpy(picture[None]))
+    wanted = answers.normalise(torch.from_numpy(picture[None]))
     assert torch.allclose(pixels, wanted, rtol=0, atol=1e-5)
 
 
@@ -122,7 +128,7 @@ def test_onnx_answers_as_the_predictor_does_at_any_batch_and_length(tmp_path, we
     found = dict(onnx_parts.answers(tmp_path / "out", images, tokens))
     with torch.no_grad():
         image, text = model.encode_image(images), model.encode_text(tokens)
-        maps = predictor.token_maps(model, image, text)
+        maps = answers.token_maps(model, image, text)
     assert np.allclose(found["attention_maps"], maps, rtol=0, atol=1e-5)
     assert found["attention_maps"].sum((2, 3)) == pytest.approx(1.0, abs=1e-5)
     assert np.allclose(found["text_embedding"], text.embedding, rtol=0, atol=1e-5)
@@ -200,7 +206,7 @@ def test_the_card_says_what_the_run_says(snapshot, tmp_path):
     }
     (run / "transfer/efficiency-mine-best").mkdir(parents=True)
     (run / "transfer/efficiency-mine-best/result.json").write_text(json.dumps(curve))
-    export.main([f"--run={run}", f"--to={tmp_path / 'out'}", "--format=timm"])
+    export_command([f"--run={run}", f"--to={tmp_path / 'out'}", "--format=timm"])
     text = (tmp_path / "out/README.md").read_text()
     manifest = json.loads((snapshot / "snapshot.json").read_text())
     assert text.startswith('---\nlibrary_name: "timm"\n')
@@ -219,7 +225,7 @@ def test_the_card_says_what_the_run_says(snapshot, tmp_path):
 
 
 def test_the_card_of_bare_weights_admits_what_it_does_not_know(run, tmp_path):
-    folder = checkpoint.find(run)
+    folder = checkpoint_files.find(run)
     text = card.write(folder, folder, load(run).config, "timm", {"image_features": 0.0})
     assert "Unknown: the run did not record it." in text
     assert "Unknown: the export was made from weights without a run." in text
@@ -286,8 +292,10 @@ def test_it_is_uploaded_only_when_asked(run, monkeypatch, tmp_path, capsys):
             uploads.append((repo_id, sorted(path.name for path in Path(folder_path).iterdir())))
 
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
-    export.main([f"--run={run}", f"--to={tmp_path / 'one'}", "--format=timm"])
+    export_command([f"--run={run}", f"--to={tmp_path / 'one'}", "--format=timm"])
     assert uploads == []
-    export.main([f"--run={run}", f"--to={tmp_path / 'two'}", "--format=timm", "--push=me/garden"])
+    export_command(
+        [f"--run={run}", f"--to={tmp_path / 'two'}", "--format=timm", "--push=me/garden"]
+    )
     assert uploads == [("me/garden", ["README.md", "model.safetensors"])]
     assert "uploaded to https://hub/me/garden" in capsys.readouterr().out

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from loctex import model as models
-from loctex.film import WORDS, choose
-from loctex.loop import train
-from loctex.runs import Run
-from loctex.snapshot import Snapshot
+from loctex.jobs.run import Run
+from loctex.model import build
+from loctex.records.snapshot import Snapshot
+from loctex.training.film import WORDS, choose
+from loctex.training.loop import train
 from tests.loctex.small import small
 
 
@@ -46,7 +46,7 @@ def test_filming_changes_nothing_that_is_learned_and_a_resume_films_the_same(sna
     train(wanted, runs[0])
     train(bare, runs[1])
     assert not runs[1].film_file.exists()
-    weights = [models.load(run.path / "last").state_dict() for run in runs[:2]]
+    weights = [build.load(run.path / "last").state_dict() for run in runs[:2]]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
     runs[2].request_stop()  # it ends at its first log, step 1

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from loctex import gpus
-from loctex.gpus import Gpu, User
+from loctex.jobs import gpus
+from loctex.jobs.gpus import Gpu, User
 from tests.loctex.stand_ins import nvml
 
 ONE = {"uuid": "GPU-1", "name": "H200", "total": 100, "free": 60, "use": 87}

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from loctex import command, failures, jobs, watcher
-from loctex.command import Command
-from loctex.runs import Run, holder, is_locked
+from loctex.jobs import command, failures, watcher
+from loctex.jobs import queue as jobs
+from loctex.jobs.command import Command
+from loctex.jobs.run import Run
+from loctex.records.files import holder, is_locked
 from tests.loctex.stand_ins import wait_for
 
 TRAINER = """
 import sys, time
 from pathlib import Path
-from loctex.runs import Run
+from loctex.jobs.run import Run
 run, steps = Run(sys.argv[1]), int(sys.argv[2])
 with run.hold():
     start = int((run.path / "last").read_text()) if "--resume" in sys.argv else 0
@@ -36,7 +38,7 @@ run.finish({"step": steps})
 """
 DEAF = """
 import signal, sys
-from loctex.runs import Run
+from loctex.jobs.run import Run
 signal.signal(signal.SIGTERM, signal.SIG_IGN if "deaf" in sys.argv else signal.SIG_DFL)
 with Run(sys.argv[1]).hold():
     print("ready", flush=True)
@@ -78,7 +80,7 @@ def test_a_watcher_starts_at_once_and_ends_when_nothing_waits(tmp_path: Path) ->
     )
     assert time.monotonic() - start < 1
     code = (
-        "import sys, loctex.jobs, loctex.watcher; "
+        "import sys, loctex.jobs, loctex.jobs.watcher; "
         "print({'torch', 'numpy', 'yaml'} & set(sys.modules))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
@@ -231,8 +233,9 @@ def test_a_killed_watcher_leaves_the_run_running_and_the_next_one_moves_the_queu
 
 def test_the_queue_moves_on_when_the_app_that_filled_it_is_killed(workspace: Path) -> None:
     app = (
-        "import sys\nfrom pathlib import Path\nfrom loctex import jobs\nfrom loctex.runs "
-        "import Run\nfor n in '12':\n r = Run(Path(sys.argv[1]) / 'runs' / n)\n"
+        "import sys\nfrom pathlib import Path\nfrom loctex.jobs import queue as jobs\n"
+        "from loctex.jobs.run import Run\n"
+        "for n in '12':\n r = Run(Path(sys.argv[1]) / 'runs' / n)\n"
         " jobs.submit(Path(sys.argv[1]), r, jobs.Command((sys.executable, '-c', sys.argv[2], "
         "str(r.path), '3')))\nprint('in', flush=True)\ninput()"
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from loctex import losses
+from loctex.model import losses
 
 
 def slow_contrastive(image, text, scale, keys=None):

@@ -4,16 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from loctex import checkpoint, jobs, settings
-from loctex.command import Command
-from loctex.loop import train
-from loctex.runs import Run
+from loctex import settings
+from loctex.jobs import queue as jobs
+from loctex.jobs.command import Command
+from loctex.jobs.run import Run
+from loctex.records import checkpoint_files
 from loctex.train import main
+from loctex.training.loop import train
 from tests.loctex.small import small
 
 
 def steps(run: Run) -> list[int]:
-    return [checkpoint.step_of(folder) for folder in checkpoint.folders(run.path)]
+    return [checkpoint_files.step_of(folder) for folder in checkpoint_files.folders(run.path)]
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +37,9 @@ def without_links(run: Run) -> None:
 
 def test_without_links_a_run_is_found_resumed_and_nothing_of_it_deleted(trained: Run) -> None:
     without_links(trained)
-    assert checkpoint.find(trained.path, "last").name == "step-00000004"
+    assert checkpoint_files.find(trained.path, "last").name == "step-00000004"
     with pytest.raises(ValueError, match="best is lost; name the checkpoint: step-00000001"):
-        checkpoint.find(trained.path, "best")
+        checkpoint_files.find(trained.path, "best")
     with pytest.raises(ValueError, match="holds a run already; name another, or add --resume"):
         start_anew(trained)
     before = trained.metrics()
@@ -79,10 +81,10 @@ def test_links_are_mended_to_what_a_trainer_would_have_kept(tmp_path: Path) -> N
     for step in (2, 4):
         (run.checkpoints / f"step-{step:08d}").mkdir(parents=True)
         (run.checkpoints / f"step-{step:08d}" / "config.json").write_text("{}")
-    checkpoint.mend_links(tmp_path)
+    checkpoint_files.mend_links(tmp_path)
     names = {name: (tmp_path / name).resolve().name for name in ("last", "best")}
     assert names == {"last": "step-00000004", "best": "step-00000002"}
-    checkpoint.mend_links(tmp_path / "nothing")
+    checkpoint_files.mend_links(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
 
 
@@ -90,4 +92,4 @@ def test_a_run_with_its_links_keeps_last_and_best_alone(snapshot: Path, tmp_path
     run = Run(tmp_path / "run")
     train(small(snapshot, train__steps=6, train__checkpoint_every=1, train__film_every=0), run)
     linked = {(run.path / name).resolve().name for name in ("last", "best")}
-    assert {folder.name for folder in checkpoint.folders(run.path)} == linked
+    assert {folder.name for folder in checkpoint_files.folders(run.path)} == linked

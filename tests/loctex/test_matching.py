@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from loctex import losses, matching, settings, step
-from loctex import model as models
-from loctex.dataset import Batch
-from loctex.loop import train
-from loctex.runs import Run
+from loctex import settings
+from loctex.jobs.run import Run
+from loctex.loading.collate import Batch
+from loctex.model import build, losses
+from loctex.model import fusion_losses as matching
+from loctex.training import step
+from loctex.training.loop import train
 from tests.loctex.small import BACKBONE, small
 from tests.loctex.test_step import ROOT, assert_close, environment, gradients
 from tests.loctex.test_step import batch as plain_batch
@@ -44,7 +46,7 @@ def model_for(**values):
     wanted = small("none", train__precision="fp32", **(ALL | values))
     changed = settings.with_values(wanted, {"model": {"backbone_options": options}})
     torch.manual_seed(0)
-    return models.build(changed, 300, 0).train(), wanted
+    return build.build(changed, 300, 0).train(), wanted
 
 
 def run(model, wanted, part=None):
@@ -66,11 +68,11 @@ def test_every_trainable_parameter_gets_a_gradient_and_every_part_is_reported():
 
 
 def test_parts_without_weight_are_not_even_built():
-    plain = models.build(small("none"), 300, 0)
+    plain = build.build(small("none"), 300, 0)
     assert plain.fusion is None and not any("fusion" in n for n, _ in plain.named_parameters())
     output = plain(torch.rand(2, 3, 64, 64), torch.randint(4, 300, (2, 5)))
     assert output.last is None and output.hidden is None
-    only = models.build(small("none", loss__masked_words_weight=1.0), 300, 0)
+    only = build.build(small("none", loss__masked_words_weight=1.0), 300, 0)
     assert only.fusion.matching is None and only.fusion.guess is not None
 
 
@@ -233,7 +235,7 @@ def test_a_vision_transformer_and_another_width_work_too():
         **ALL,
     )
     torch.manual_seed(0)
-    model = models.build(wanted, 300, 0).train()
+    model = build.build(wanted, 300, 0).train()
     parts, found = run(model, wanted)
     assert model.fusion.cell.weight.shape == (48, 192) and model.fusion.inspected == 1
     assert set(found) == {n for n, p in model.named_parameters() if p.requires_grad}
@@ -241,10 +243,10 @@ def test_a_vision_transformer_and_another_width_work_too():
 
 
 def test_a_plain_run_grows_a_fusion_encoder_from_its_text_encoders_last_layers(tmp_path):
-    plain = models.build(small("none", model__text_layers=3), 300, 0)
+    plain = build.build(small("none", model__text_layers=3), 300, 0)
     plain.save_pretrained(tmp_path)
     wanted = small("none", model__fusion_init="text", model__text_layers=3, **ALL)
-    grown = models.with_fusion(models.load(tmp_path, models.overrides(wanted)), wanted)
+    grown = build.with_fusion(build.load(tmp_path, build.overrides(wanted)), wanted)
     for name, value in plain.state_dict().items():
         assert torch.equal(value, grown.state_dict()[name]), name
     for number in range(2):
@@ -252,10 +254,10 @@ def test_a_plain_run_grows_a_fusion_encoder_from_its_text_encoders_last_layers(t
         assert torch.equal(own.intermediate.dense.weight, source.intermediate.dense.weight)
         assert torch.equal(own.attention.self.query.weight, source.attention.self.query.weight)
     grown.save_pretrained(tmp_path / "grown")
-    again = models.with_fusion(models.load(tmp_path / "grown", models.overrides(wanted)), wanted)
+    again = build.with_fusion(build.load(tmp_path / "grown", build.overrides(wanted)), wanted)
     for name, value in grown.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
-    back = models.with_fusion(again, small("none", model__text_layers=3))
+    back = build.with_fusion(again, small("none", model__text_layers=3))
     assert back.fusion is None
 
 
@@ -333,7 +335,7 @@ def test_settings_that_do_not_go_together_are_refused(values, words):
 def test_a_fusion_encoder_of_another_width_cannot_copy_the_text_encoder():
     wanted = small("none", model__fusion_init="text", model__fusion_width=48, **ALL)
     with pytest.raises(ValueError, match="as wide as the text encoder"):
-        models.build(wanted, 300, 0)
+        build.build(wanted, 300, 0)
 
 
 def test_a_run_with_every_part_stopped_and_resumed_equals_undisturbed(snapshot, tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 from sklearn.metrics import roc_auc_score
 
-from loctex import metrics
+from loctex.scoring import metrics
 
 sizes = st.tuples(st.integers(1, 12), st.integers(1, 12))
 

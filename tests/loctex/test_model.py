@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from loctex import model as models
-from loctex import tokenizer
-from loctex.model import cosines
+from loctex.loading import tokenization
+from loctex.model import build
+from loctex.model.model import cosines
 from tests.loctex.small import small
 
 CAPTIONS = ["A red circle is left of a blue square.", "Two green rings on sand"] * 3
@@ -13,12 +13,12 @@ CAPTIONS = ["A red circle is left of a blue square.", "Two green rings on sand"]
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return models.build(small("none"), vocab_size=300, pad_token_id=0).eval()
+    return build.build(small("none"), vocab_size=300, pad_token_id=0).eval()
 
 
 def test_a_saved_model_comes_back_bit_for_bit(model, tmp_path):
     model.save_pretrained(tmp_path)
-    again = models.load(tmp_path)
+    again = build.load(tmp_path)
     assert sorted(again.state_dict()) == sorted(model.state_dict())
     for name, value in model.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
@@ -30,7 +30,7 @@ def test_a_saved_model_comes_back_bit_for_bit(model, tmp_path):
 def test_weights_that_do_not_fit_the_config_are_refused(model, tmp_path):
     model.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="do not fit"):
-        models.load(tmp_path, {"text_layers": 3})
+        build.load(tmp_path, {"text_layers": 3})
 
 
 def test_a_cut_weights_file_is_refused(model, tmp_path):
@@ -38,17 +38,17 @@ def test_a_cut_weights_file_is_refused(model, tmp_path):
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(ValueError, match="damaged"):
-        models.load(tmp_path)
+        build.load(tmp_path)
 
 
 def test_a_folder_without_a_model_says_the_way_out(tmp_path):
     with pytest.raises(ValueError, match="config.json is missing.*name a run"):
-        models.load(tmp_path)
+        build.load(tmp_path)
 
 
 def test_an_unknown_backbone_is_refused_with_names_that_exist():
     with pytest.raises(ValueError, match="resnet50"):
-        models.build(small("none", model__backbone="resnet5"), 300, 0)
+        build.build(small("none", model__backbone="resnet5"), 300, 0)
 
 
 def test_padding_changes_neither_embedding_nor_attention(model):
@@ -79,7 +79,7 @@ def test_the_contrastive_map_commutes_with_pooling(model):
 
 def test_two_scales_attend_on_both_grids_finest_first():
     torch.manual_seed(0)
-    model = models.build(small("none", model__attention_scales=2), 300, 0).eval()
+    model = build.build(small("none", model__attention_scales=2), 300, 0).eval()
     image = model.encode_image(torch.rand(2, 3, 64, 64))
     text = model.encode_text(torch.randint(4, 300, (2, 5)))
     assert model.grids() == image.grids == [(8, 8), (4, 4)]
@@ -87,17 +87,17 @@ def test_two_scales_attend_on_both_grids_finest_first():
 
 
 def test_without_localization_the_attention_is_frozen():
-    model = models.build(small("none", loss__localization_weight=0), 300, 0)
+    model = build.build(small("none", loss__localization_weight=0), 300, 0)
     assert not any(p.requires_grad for p in model.attention.parameters())
     assert all(p.requires_grad for p in model.backbone.parameters())
 
 
 def test_the_tokenizer_comes_back_and_its_offsets_name_the_characters(tmp_path):
-    words = tokenizer.train(CAPTIONS, 400, 16)
+    words = tokenization.train(CAPTIONS, 400, 16)
     words.save_pretrained(tmp_path)
-    again = tokenizer.load(tmp_path)
+    again = tokenization.load(tmp_path)
     for text in (*CAPTIONS[:2], "naïve 🙂 שלום the RED"):
-        (tokens, offsets), (same, _) = (tokenizer.encode(t, [text], 64) for t in (words, again))
+        (tokens, offsets), (same, _) = (tokenization.encode(t, [text], 64) for t in (words, again))
         np.testing.assert_array_equal(tokens, same)
         pieces = "".join(text[a:b] for a, b in offsets[0][1:-1])
         covered = {i for a, b in offsets[0] for i in range(a, b)}
@@ -107,23 +107,23 @@ def test_the_tokenizer_comes_back_and_its_offsets_name_the_characters(tmp_path):
 
 
 def test_what_is_remembered_equals_what_is_read_anew_and_the_oldest_is_forgotten():
-    words = tokenizer.train(CAPTIONS, 400, 16)
+    words = tokenization.train(CAPTIONS, 400, 16)
     captions = [f"{caption} {number} éß" for number, caption in enumerate(CAPTIONS[:6] * 4)]
-    remembers = tokenizer.Encoder(words, 16, size=10)
+    remembers = tokenization.Encoder(words, 16, size=10)
     for part in (captions[:4], captions, captions[2:9] * 2, captions[::-1]):
         for fast, slow in zip(
-            tokenizer.padded(remembers.rows(part), words.pad_token_id),
-            tokenizer.encode(words, part, 16),
+            tokenization.padded(remembers.rows(part), words.pad_token_id),
+            tokenization.encode(words, part, 16),
             strict=True,
         ):
             np.testing.assert_array_equal(fast, slow)
         assert len(remembers._known) <= 10
-    assert tokenizer.read(words, [], 16) == []
+    assert tokenization.read(words, [], 16) == []
 
 
 def test_a_long_caption_is_cut_and_keeps_its_end():
-    words = tokenizer.train(CAPTIONS, 400, 8)
-    tokens, offsets = tokenizer.encode(words, ["red " * 400], 8)
+    words = tokenization.train(CAPTIONS, 400, 8)
+    tokens, offsets = tokenization.encode(words, ["red " * 400], 8)
     assert tokens.shape == (1, 8) and tokens[0, -1] == words.eos_token_id
     assert offsets[0, -1].tolist() == [0, 0]
 
@@ -149,7 +149,7 @@ def test_the_text_encoder_on_parts_of_similar_length_gives_the_same(model):
 )
 def test_other_families_of_backbones_answer_with_channels_first(name, options, grid):
     values = {"model__backbone": name, "model__backbone_options": options}
-    model = models.build(small("none", **values), 300, 0).eval()
+    model = build.build(small("none", **values), 300, 0).eval()
     assert model.grids() == [grid]
     output = model(torch.rand(2, 3, 64, 64), torch.randint(4, 300, (2, 5)))
     assert output.image.shape == (2, 16) and output.cosine[0].shape == (2, 5, grid[0] * grid[1])

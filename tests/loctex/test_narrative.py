@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loctex.narrative import Narrative, NarrativeError, Word, read_jsonl, write_jsonl
+from loctex.records.narrative import Narrative, NarrativeError, Word, read_jsonl, write_jsonl
 
 
 def record(**changes):

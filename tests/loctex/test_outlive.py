@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from loctex import failures, jobs, provenance, settings
-from loctex import model as models
-from loctex.command import Command, training
-from loctex.runs import Run, holder, is_locked
-from loctex.settings import Settings
+from loctex import settings
+from loctex.jobs import failures, provenance
+from loctex.jobs import queue as jobs
+from loctex.jobs.command import Command, training
+from loctex.jobs.run import Run
+from loctex.model import build
+from loctex.records.files import holder, is_locked
+from loctex.settings import Settings, presets
 from tests.loctex.small import small
 from tests.loctex.stand_ins import wait_for
 
@@ -48,7 +51,7 @@ def wanted(snapshot: Path, **values) -> Settings:
 def submit(workspace: Path, name: str, chosen: Settings, **more) -> Run:
     run = Run(workspace / "runs" / name)
     snapshots = chosen.data.snapshots
-    changes = settings.changed(chosen, settings.PRESETS["tiny"])
+    changes = settings.changed(chosen, presets.PRESETS["tiny"])
     del changes["data.snapshots"]
     words = training(run.path, snapshots, "tiny", changes)
     command = Command(words, snapshots=provenance.hashes(snapshots), **more)
@@ -65,7 +68,7 @@ def learned(run: Run) -> tuple[dict[str, torch.Tensor], list, list]:
         {k: v for k, v in row.items() if k not in ("time", "pairs_per_second", "data_wait")}
         for row in run.metrics()
     ]
-    return models.load(run.path / "last").state_dict(), rows, run.film()[1]
+    return build.load(run.path / "last").state_dict(), rows, run.film()[1]
 
 
 def assert_same(one: Run, two: Run) -> None:

@@ -5,16 +5,18 @@ import numpy as np
 import pytest
 import torch
 
-from loctex import evaluate, predictor, tokenizer
-from loctex import model as models
-from loctex.decoding import decode_into
-from loctex.loop import train
-from loctex.losses import ATTENTION
-from loctex.narrative import Word
-from loctex.predictor import Predictor
-from loctex.runs import Run
-from loctex.settings import PRESETS
-from loctex.snapshot import Snapshot, decode_image
+from loctex import evaluate, predictor
+from loctex.jobs.run import Run
+from loctex.loading import tokenization
+from loctex.model import build
+from loctex.model.losses import ATTENTION
+from loctex.records.images import decode_image, decode_into
+from loctex.records.narrative import Word
+from loctex.records.snapshot import Snapshot
+from loctex.scoring import predictor as answers
+from loctex.scoring.predictor import Predictor
+from loctex.settings.presets import PRESETS
+from loctex.training.loop import train
 from tests.loctex.small import small
 
 
@@ -125,7 +127,8 @@ def test_the_command_writes_the_same_numbers(run, item, tmp_path):
 
 def test_evaluation_scores_what_the_predictor_shows(run, snapshot, item, tmp_path):
     """One item, by the command and by hand from the predictor's maps: equal to 1e-4."""
-    from loctex import metrics, trace, words
+    from loctex.records import trace, words
+    from loctex.scoring import metrics
 
     split = Snapshot.open(snapshot).split("val")
     one = Predictor.load(run)
@@ -197,7 +200,7 @@ def test_the_training_decoder_and_the_predictor_see_the_same_square(item):
     image = decode_image(item.image)
     out = np.empty((64, 64, 3), dtype=np.uint8)
     decode_into(item.image, (0, 0, 1, 1), out)
-    assert np.abs(out.astype(int) - predictor.square(image, 64)).mean() < 1.0
+    assert np.abs(out.astype(int) - answers.square(image, 64)).mean() < 1.0
 
 
 def test_recorded_words_that_differ_from_the_caption_still_answer(run, item):
@@ -266,18 +269,18 @@ def test_the_training_path_and_the_inspecting_path_give_the_same_attention(run, 
     order = np.argsort([len(c) for c in captions])
     captions = [captions[i] for i in order]
     size = one.model.config.image_size
-    pixels = torch.from_numpy(np.stack([predictor.square(image, size) for image in images]))
-    tokens, offsets = tokenizer.encode(one.tokenizer, captions, one.model.config.max_tokens)
+    pixels = torch.from_numpy(np.stack([answers.square(image, size) for image in images]))
+    tokens, offsets = tokenization.encode(one.tokenizer, captions, one.model.config.max_tokens)
     lengths = (tokens != one.tokenizer.pad_token_id).sum(axis=1)
     assert (np.diff(lengths) >= 0).all() and lengths[0] < lengths[-1]
     with torch.inference_mode():
-        output = one.model(predictor.normalise(pixels), torch.from_numpy(tokens), lengths.tolist())
+        output = one.model(answers.normalise(pixels), torch.from_numpy(tokens), lengths.tolist())
         form, head = ATTENTION[one.model.config.localization], one.model.attention[-1]
         fast = form(output.cosine[-1], head.scale).numpy().reshape(4, -1, 4, 4)
     for k, caption in enumerate(captions):
         one.set_image(images[k])
         seen = one.attend(caption)
-        expected = predictor.word_maps(fast[k], offsets[k], seen.spans)
+        expected = answers.word_maps(fast[k], offsets[k], seen.spans)
         assert np.abs(seen.maps - expected).max() <= 1e-5
         assert abs(seen.score - float(output.image[k] @ output.text[k])) <= 1e-5
 
@@ -288,8 +291,8 @@ def test_the_training_path_and_the_inspecting_path_give_the_same_attention(run, 
 def test_a_new_caption_is_answered_in_time(snapshot, preset, limit):
     """On two cores; the fastest of 9, as other work may share them."""
     captions = Snapshot.open(snapshot).split("train").captions()
-    words_of = tokenizer.train(captions, 500, PRESETS[preset].data.max_tokens)
-    built = models.build(PRESETS[preset], len(words_of), words_of.pad_token_id)
+    words_of = tokenization.train(captions, 500, PRESETS[preset].data.max_tokens)
+    built = build.build(PRESETS[preset], len(words_of), words_of.pad_token_id)
     one = Predictor(built, words_of)
     one.set_image(np.zeros((480, 640, 3), np.uint8))
     caption = "In this image we can see a red circle and a blue square beside two green stars. "

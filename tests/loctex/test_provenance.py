@@ -7,9 +7,10 @@ import subprocess
 import pytest
 import torch
 
-from loctex import provenance, settings
-from loctex.runs import Run
-from loctex.snapshot import Snapshot
+from loctex import settings
+from loctex.jobs import provenance
+from loctex.jobs.run import Run
+from loctex.records.snapshot import Snapshot
 from loctex.train import main
 from tests.loctex.small import small
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from loctex import failures, jobs, watcher
-from loctex.command import Command, with_option, wrap
-from loctex.runs import Run, holder, is_locked
+from loctex.jobs import failures, watcher
+from loctex.jobs import queue as jobs
+from loctex.jobs.command import Command, with_option, wrap
+from loctex.jobs.run import Run
+from loctex.records.files import holder, is_locked
 from tests.loctex.stand_ins import TRAINER, wait_for
 
 ENDLESS = "100000"

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from loctex import evaluate, foils, metrics, tokenizer
-from loctex import model as models
-from loctex.changed_words import Exchange
-from loctex.loop import train
-from loctex.reranking import Reranker
-from loctex.runs import Run
-from loctex.snapshot import Snapshot
+from loctex.jobs.run import Run
+from loctex.loading import tokenization
+from loctex.loading.changed_words import Exchange
+from loctex.model import build
+from loctex.records.snapshot import Snapshot
+from loctex.scoring import false_captions, metrics, score
+from loctex.scoring.reranking import Reranker
+from loctex.training.loop import train
 from tests.loctex.small import small
 
 
@@ -20,7 +21,7 @@ from tests.loctex.small import small
 def matching_model():
     torch.manual_seed(0)
     wanted = small("none", loss__matching_weight=1.0, train__precision="fp32")
-    return models.build(wanted, 300, 0).eval()
+    return build.build(wanted, 300, 0).eval()
 
 
 @torch.inference_mode()
@@ -73,12 +74,12 @@ def trained(snapshot, run, **values):
     values |= {"loss__matching_weight": 1.0, "loss__changed_captions": True, "train__steps": 2}
     train(small(snapshot, **values), Run(run))
     split = Snapshot.open(snapshot).split("val")
-    return models.load(run / "last"), tokenizer.load(run / "last"), split
+    return build.load(run / "last"), tokenization.load(run / "last"), split
 
 
 def test_evaluation_reports_both_rankings_and_grad_cam(snapshot, tmp_path):
     model, words, split = trained(snapshot, tmp_path / "run", loss__soft_mask_weight=1.0)
-    scores = evaluate.score(model, words, split).metrics
+    scores = score.score(model, words, split).metrics
     names = {
         "image_to_text_r1",
         "image_to_text_r1_reranked",
@@ -87,7 +88,7 @@ def test_evaluation_reports_both_rankings_and_grad_cam(snapshot, tmp_path):
         "energy_gradcam",
     }
     assert names <= set(scores)
-    none = evaluate.score(model, words, split, rerank=0).metrics
+    none = score.score(model, words, split, rerank=0).metrics
     assert set(scores) - set(none) == {name for name in scores if "_reranked" in name}
     rows = [
         {
@@ -98,28 +99,28 @@ def test_evaluation_reports_both_rankings_and_grad_cam(snapshot, tmp_path):
             "foil": "a blue circle",
         }
     ]
-    found = foils.score(model, words, split, rows)
+    found = false_captions.score(model, words, split, rows)
     assert found["color_count"] == 1 and found["color_accuracy"] in (0, 0.5, 1)
     other = rows[0] | {"dataset_id": split[1].dataset_id, "image_id": split[1].image_id}
     other |= {"kind": "other"}
-    both = foils.score(model, words, split, [*rows, other])  # each sees the other's image
-    alone = [foils.score(model, words, split, [row]) for row in (rows[0], other)]
+    both = false_captions.score(model, words, split, [*rows, other])  # each sees the other's image
+    alone = [false_captions.score(model, words, split, [row]) for row in (rows[0], other)]
     assert both["color_choice_matching"] == alone[0]["color_choice_matching"]
     assert both["color_choice_blind"] == alone[1]["other_choice_matching"]
     assert both["other_choice_blind"] == alone[0]["color_choice_matching"]
-    same = foils.score(model, words, split, [rows[0] | {"foil": "a red circle"}])
+    same = false_captions.score(model, words, split, [rows[0] | {"foil": "a red circle"}])
     assert same["color_choice_matching"] == same["color_choice_contrastive"] == 0.5
     assert "color_word_found" not in found
     with pytest.raises(ValueError, match="none of the images"):
-        foils.score(model, words, split, [rows[0] | {"image_id": "elsewhere"}])
+        false_captions.score(model, words, split, [rows[0] | {"image_id": "elsewhere"}])
 
 
 def test_a_file_of_foils_names_the_line_that_does_not_fit(tmp_path):
     file = tmp_path / "foils.jsonl"
-    good = dict.fromkeys(foils.KEYS, "x")
+    good = dict.fromkeys(false_captions.KEYS, "x")
     file.write_text(json.dumps(good) + "\n" + json.dumps({"caption": "x"}) + "\n")
     with pytest.raises(ValueError, match=":2: needs dataset_id"):
-        foils.read(file)
+        false_captions.read(file)
 
 
 def test_a_word_gives_way_to_one_seen_between_the_same_neighbors():
@@ -175,14 +176,16 @@ def test_the_word_doubted_most_is_looked_for_among_those_that_can_be_asked_about
     true = (np.array([0.2, 0.92, 0.91]), np.array([(2, 5), (6, 12), (16, 20)]))
     sets = "red blue; circle star; left right"
     expected = pytest.approx((1, 1 / 3, 1, 0, 2 / 3))
-    assert foils._words(row, true, (doubts, offsets), sets) == expected
-    assert foils._words(row, true, (doubts, offsets), "") == expected  # "a", "is": stop words
+    assert false_captions._words(row, true, (doubts, offsets), sets) == expected
+    assert (
+        false_captions._words(row, true, (doubts, offsets), "") == expected
+    )  # "a", "is": stop words
     doubts[4] = 0.97
-    found = foils._words(row, true, (doubts, offsets), sets)
+    found = false_captions._words(row, true, (doubts, offsets), sets)
     assert found == pytest.approx((0, 1 / 3, 1, 1 / 2, 2 / 3))
     other = row | {"foil": "A big blue circle is left of it."}
-    assert np.isnan(foils._words(other, true, (doubts, offsets), sets)).all()
-    assert np.isnan(foils._words(row, true, (doubts, offsets), "left right")).all()
+    assert np.isnan(false_captions._words(other, true, (doubts, offsets), sets)).all()
+    assert np.isnan(false_captions._words(row, true, (doubts, offsets), "left right")).all()
 
 
 def test_foils_say_how_often_the_changed_word_is_the_one_in_doubt(snapshot, tmp_path):
@@ -197,6 +200,6 @@ def test_foils_say_how_often_the_changed_word_is_the_one_in_doubt(snapshot, tmp_
         }
         for color in ("blue", "green")
     ]
-    found = foils.score(model, words, split, rows)
+    found = false_captions.score(model, words, split, rows)
     assert found["color_word_found"] in (0, 0.5, 1) and found["color_word_chance"] == 0.5
-    assert {f"color_{name}" for name in foils.WORDS} <= set(found)
+    assert {f"color_{name}" for name in false_captions.WORDS} <= set(found)

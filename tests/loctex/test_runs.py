@@ -10,18 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from loctex.runs import BusyError, Run, is_locked, write_whole
+from loctex.jobs.run import Run
+from loctex.records.files import BusyError, is_locked, write_whole
 
 HOLD = """
 import sys
-from loctex.runs import Run
+from loctex.jobs.run import Run
 with Run(sys.argv[1]).hold():
     print("held", flush=True)
     sys.stdin.read()
 """
 HOLD_AND_START = """
 import subprocess, sys
-from loctex.runs import Run
+from loctex.jobs.run import Run
 with Run(sys.argv[1]).hold():
     child = subprocess.Popen(["sleep", "600"], close_fds=False)
     print(child.pid, flush=True)
@@ -29,7 +30,7 @@ with Run(sys.argv[1]).hold():
 """
 HOLD_AND_FORK = """
 import multiprocessing, os, sys, time
-from loctex.runs import Run
+from loctex.jobs.run import Run
 with Run(sys.argv[1]).hold():
     child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
     child.start()
@@ -124,7 +125,7 @@ def test_a_child_that_outlives_the_trainer_does_not_keep_its_lock(
 
 def test_asking_a_thousand_times_never_makes_a_trainer_fail(tmp_path: Path) -> None:
     run = Run(tmp_path / "first")
-    asking = "import sys\nfrom loctex.runs import Run\nwhile True: Run(sys.argv[1]).is_live()"
+    asking = "import sys\nfrom loctex.jobs.run import Run\nwhile True: Run(sys.argv[1]).is_live()"
     process = start(asking, run)
     for _ in range(1000):
         with run.hold():

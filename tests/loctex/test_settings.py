@@ -3,7 +3,8 @@ import argparse
 import pytest
 
 from loctex import settings
-from loctex.settings import PRESETS, Settings
+from loctex.settings import Settings
+from loctex.settings.presets import PRESETS
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))

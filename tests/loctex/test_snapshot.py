@@ -17,7 +17,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as rle
 
-from loctex.snapshot import ROW, Region, Snapshot, decode_image
+from loctex.records.images import decode_image
+from loctex.records.items import ROW, Region
+from loctex.records.snapshot import Snapshot
 
 ROOT = Path(__file__).parents[2]
 
@@ -103,7 +105,7 @@ OPEN = """
 import socket, sys
 def refuse(*_): raise SystemExit("went to the network")
 socket.socket.connect = refuse
-from loctex.snapshot import Snapshot
+from loctex.records.snapshot import Snapshot
 assert "datasets" not in sys.modules
 print(len(Snapshot.open(sys.argv[1]).split("train")))
 """

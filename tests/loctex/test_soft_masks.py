@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from loctex.config import LocTexConfig
-from loctex.fusion import FusionEncoder
-from loctex.soft_masks import draw_word, grad_cam, soft_mask, word_map
+from loctex.model.config import LocTexConfig
+from loctex.model.fusion import FusionEncoder
+from loctex.model.soft_masks import draw_word, grad_cam, soft_mask, word_map
 
 GRID = (3, 4)
 

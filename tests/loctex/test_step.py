@@ -10,12 +10,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from loctex import losses, settings, step
-from loctex import model as models
-from loctex import optimizer as optimizers
-from loctex.dataset import Batch
-from loctex.momentum import MomentumEncoders
-from loctex.runs import Run, locked
+from loctex import settings
+from loctex.jobs.run import Run
+from loctex.loading.collate import Batch
+from loctex.model import build, losses
+from loctex.model.momentum import MomentumEncoders
+from loctex.records.files import locked
+from loctex.training import optimizer as optimizers
+from loctex.training import step
 from tests.loctex.small import BACKBONE, small
 from tests.loctex.test_train import assert_same_run
 
@@ -47,7 +49,7 @@ def group_norm_model(wanted):
     changed = small(
         "none", model__backbone_options=options, loss__localization=wanted.loss.localization
     )
-    return models.build(changed, 300, 0).train()
+    return build.build(changed, 300, 0).train()
 
 
 def gradients(model) -> dict[str, torch.Tensor]:
@@ -87,7 +89,7 @@ def test_four_chunks_equal_one_batch_for_r50_with_batch_norm_in_eval_mode():
         "model__backbone_options": {},
         "train__precision": "fp32",
     }
-    model = models.build(small("none", **values), 300, 0).train()
+    model = build.build(small("none", **values), 300, 0).train()
     model.backbone.eval()
     part = batch(grid=2)
     _, whole = run_step(model, small("none", **values), part=part)
@@ -115,7 +117,7 @@ def test_no_step_reads_from_the_device(values):
     """On a GPU each such reading would wait for all that was launched before."""
     wanted = small("none", train__clip=1.0, **values)
     torch.manual_seed(0)
-    model = models.build(wanted, 300, 0).train()  # with the fused attention of a GPU
+    model = build.build(wanted, 300, 0).train()  # with the fused attention of a GPU
     optimizer = optimizers.make(model, wanted.train)
     optimizers.set_learning_rates(optimizer, wanted.train, 1)
     momentum = MomentumEncoders(model, size=8, decay=0.9) if wanted.loss.queue else None
@@ -128,7 +130,7 @@ def test_no_step_reads_from_the_device(values):
 def test_each_scale_has_its_weight_and_a_transformers_scales_share_a_grid():
     wanted = small("none", model__attention_scales=2, train__precision="fp32")
     torch.manual_seed(0)
-    model = models.build(wanted, 300, 0).eval()
+    model = build.build(wanted, 300, 0).eval()
     part = batch(grid=8)
     with torch.no_grad():
         output = step.forward(model, part, wanted, (0, 1, 0, 0))
@@ -149,7 +151,7 @@ def test_each_scale_has_its_weight_and_a_transformers_scales_share_a_grid():
         model__backbone_options=options,
         train__precision="fp32",
     )
-    model = models.build(vit, 300, 0)
+    model = build.build(vit, 300, 0)
     parts, _ = run_step(model, vit, part=batch(grid=4))
     assert model.grids() == [(4, 4), (4, 4)] and torch.isfinite(parts["loss"])
 
@@ -158,7 +160,7 @@ def test_dropout_is_replayed_in_the_second_pass():
     """With dropout, pass 2 must see what pass 1 saw: the carried gradient is that of the loss."""
     wanted = small("none", model__text_dropout=0.5, train__accumulate=2, train__precision="fp32")
     torch.manual_seed(0)
-    model = models.build(wanted, 300, 0).train()
+    model = build.build(wanted, 300, 0).train()
     chunk = batch().split(2)[0]
     first = step.forward(model, chunk, wanted, (0, 1, 0, 0))
     second = step.forward(model, chunk, wanted, (0, 1, 0, 0))
@@ -170,7 +172,7 @@ def test_dropout_is_replayed_in_the_second_pass():
 def test_running_statistics_advance_once_a_step_by_the_mean_of_the_chunks():
     wanted = small("none", train__accumulate=2, train__precision="fp32")
     torch.manual_seed(0)
-    model = models.build(wanted, 300, 0).train()
+    model = build.build(wanted, 300, 0).train()
     norm = next(m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
     seen = []
     handle = norm.register_forward_pre_hook(lambda m, x: seen.append(x[0].detach().mean((0, 2, 3))))
@@ -221,7 +223,8 @@ WORKER = """
 import json, sys, torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
-from loctex import distributed, step
+from loctex import distributed
+from loctex.training import step
 from tests.loctex import test_step as t
 from tests.loctex.small import small
 device = distributed.start("cpu")

@@ -15,13 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_tools.freeze import freeze
-from loctex import checkpoint, settings, streamed
-from loctex.dataset import Mixture, batches
-from loctex.runs import Run
+from data_tools.freezing.freeze import freeze
+from loctex import settings
+from loctex.jobs.run import Run
+from loctex.loading.batches import batches
+from loctex.loading.mixture import Mixture
+from loctex.records import checkpoint_files, streamed
+from loctex.records.snapshot import Snapshot
+from loctex.records.streamed import StreamedSplit, shares
 from loctex.settings import DataSettings
-from loctex.snapshot import Snapshot
-from loctex.streamed import StreamedSplit, shares
+from loctex.training import checkpoint
 from tests.data_tools.samples import album
 from tests.loctex.small import small
 from tests.loctex.streaming import BATCH, stream
@@ -35,7 +38,7 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """560 / 70 / 70 images, in 4 / 1 / 1 shards of row groups of 16."""
     folder = tmp_path_factory.mktemp("streamed")
     with pytest.MonkeyPatch.context() as patch:
-        for place in ("data_tools.freeze", "data_tools.shards"):
+        for place in ("data_tools.freezing.freeze", "data_tools.freezing.shards"):
             patch.setattr(f"{place}.ROWS_PER_GROUP", 16)
         manifest = freeze(folder / "s", [album(folder / "a", 700)], shard_bytes=110_000)
     assert [len(manifest["shards"][name]) for name in ("train", "val", "test")] == [4, 1, 1]
@@ -230,7 +233,7 @@ def test_two_trainers_stopped_in_mid_epoch_learn_from_s3_the_same_bits_as_undist
         time.sleep(0.02)
     halved.request_stop()
     assert stopped.wait() == 0 and not halved.result_file.exists()
-    assert 1 < checkpoint.load_state(checkpoint.find(halved.path, "last"))["step"] < 24
+    assert 1 < checkpoint.load_state(checkpoint_files.find(halved.path, "last"))["step"] < 24
     assert torchrun(halved, "--resume").wait() == 0
     assert json.loads(halved.result_file.read_text())["step"] == 24
     assert_same_run(whole.path, halved.path)

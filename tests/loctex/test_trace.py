@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loctex import augment, trace
-from loctex.augment import Augmentation
-from loctex.narrative import read_jsonl
-from loctex.words import windows
+from loctex.loading import augment
+from loctex.loading.augment import Augmentation
+from loctex.records import trace
+from loctex.records.narrative import read_jsonl
+from loctex.records.words import windows
 
 FLIP = augment.affine(Augmentation(is_flipped=True))
 

@@ -11,22 +11,24 @@ import numpy as np
 import pytest
 import torch
 
-from loctex import checkpoint, losses, settings
-from loctex import model as models
-from loctex import optimizer as optimizers
-from loctex.dataset import Mixture
-from loctex.loop import train
-from loctex.runs import Run
-from loctex.setup import check_sizes, open_snapshots
-from loctex.snapshot import Snapshot
+from loctex import settings
+from loctex.jobs.run import Run
+from loctex.loading.mixture import Mixture
+from loctex.model import build, losses
+from loctex.records import checkpoint_files
+from loctex.records.snapshot import Snapshot
 from loctex.train import main
+from loctex.training import checkpoint
+from loctex.training import optimizer as optimizers
+from loctex.training.loop import train
+from loctex.training.prepare import check_sizes, open_snapshots
 from tests.loctex.small import small
 
 ROOT = Path(__file__).parents[2]
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    return models.load(run / "last").state_dict()
+    return build.load(run / "last").state_dict()
 
 
 def assert_same_run(one: Path, two: Path) -> None:
@@ -139,7 +141,7 @@ def test_sigterm_writes_a_checkpoint_and_ends_well(snapshot, tmp_path):
         wait_for(run.metrics, process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(120) == 0, (tmp_path / "printed.txt").read_text()
-    state = checkpoint.load_state(checkpoint.find(run.path, "last"))
+    state = checkpoint.load_state(checkpoint_files.find(run.path, "last"))
     assert 0 < state["step"] < 5000
     assert not run.result_file.exists()
 
@@ -192,7 +194,7 @@ def test_it_starts_from_an_earlier_run_with_its_tokenizer(snapshot, tmp_path):
         train__text_learning_rate=0,
     )
     train(wanted, Run(tmp_path / "second"))
-    before, after = models.load(tmp_path / "first/best"), models.load(tmp_path / "second/last")
+    before, after = build.load(tmp_path / "first/best"), build.load(tmp_path / "second/last")
     for name, value in before.named_parameters():
         assert torch.equal(value, dict(after.named_parameters())[name]), name
     texts = [
@@ -214,10 +216,10 @@ def test_both_forms_of_the_localization_loss_learn(snapshot, tmp_path):
 def test_without_localization_nothing_is_logged_of_it_and_the_maps_do_not_move(snapshot, tmp_path):
     train(small(snapshot, loss__localization_weight=0), Run(tmp_path / "run"))
     assert all("loss_localization" not in row for row in Run(tmp_path / "run").metrics())
-    saved = models.load(tmp_path / "run/last")
+    saved = build.load(tmp_path / "run/last")
     assert not saved.config.localized
     torch.manual_seed(small(snapshot).train.seed)
-    fresh = models.build(small(snapshot), saved.config.vocab_size, saved.config.pad_token_id)
+    fresh = build.build(small(snapshot), saved.config.vocab_size, saved.config.pad_token_id)
     assert torch.equal(saved.attention[0].cell.weight, fresh.attention[0].cell.weight)
 
 
@@ -268,7 +270,7 @@ def test_a_loss_that_is_not_finite_leaves_the_weights_and_stops_at_the_next_log(
 
 
 def test_an_update_that_is_not_finite_is_left_out(snapshot):
-    model = models.build(small(snapshot), 300, 0)
+    model = build.build(small(snapshot), 300, 0)
     optimizer = optimizers.make(model, small(snapshot).train)
     optimizers.set_learning_rates(optimizer, small(snapshot).train, 1)
     before = {name: value.clone() for name, value in model.named_parameters()}
@@ -283,7 +285,7 @@ def test_an_update_that_is_not_finite_is_left_out(snapshot):
 
 
 def test_a_scale_beyond_its_limits_is_taken_back_and_learns_again(snapshot):
-    model = models.build(small(snapshot), 300, 0)
+    model = build.build(small(snapshot), 300, 0)
     optimizer = optimizers.make(model, small(snapshot, train__optimizer="sgd").train)
     optimizers.set_learning_rates(optimizer, small(snapshot).train, 1)
     with torch.no_grad():
@@ -297,7 +299,7 @@ def test_a_scale_beyond_its_limits_is_taken_back_and_learns_again(snapshot):
 
 
 def test_temperatures_learn_at_the_rate_of_the_text_side(snapshot):
-    model = models.build(small(snapshot), 300, 0)
+    model = build.build(small(snapshot), 300, 0)
     options = small(snapshot, train__learning_rate=0.2, train__text_learning_rate=1e-3).train
     rates = {
         p: g["highest"] for g in optimizers.make(model, options).param_groups for p in g["params"]

@@ -5,11 +5,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loctex import augment, tokenizer, words
-from loctex.dataset import Collate, Mixture
+from loctex.loading import augment, tokenization
+from loctex.loading.collate import Collate
+from loctex.loading.mixture import Mixture
+from loctex.loading.word_masking import hide_words
+from loctex.records import words
+from loctex.records.snapshot import Snapshot
 from loctex.settings import DataSettings
-from loctex.snapshot import Snapshot
-from loctex.word_masking import hide_words
 
 MASK, FIRST = 3, 4
 
@@ -56,8 +58,8 @@ def test_a_caption_without_words_hides_nothing():
 
 def test_tokens_know_their_word_and_stop_words_can_be_left_out():
     caption = "The left-hand cat's toy, on a (red) mat."
-    vocabulary = tokenizer.train([caption] * 3, 300, 64)
-    _, offsets = tokenizer.encode(vocabulary, [caption], 64)
+    vocabulary = tokenization.train([caption] * 3, 300, 64)
+    _, offsets = tokenization.encode(vocabulary, [caption], 64)
     numbers = words.numbers(caption, offsets[0])
     named = {}
     for number, (a, b) in zip(numbers, offsets[0], strict=True):
@@ -72,7 +74,7 @@ def test_tokens_know_their_word_and_stop_words_can_be_left_out():
 def batch(snapshot, **values):
     split = Snapshot.open(snapshot).split("train")
     wanted = replace(DataSettings(image_size=64, max_tokens=96), **values)
-    vocabulary = tokenizer.train(split.captions(), 300, 96)
+    vocabulary = tokenization.train(split.captions(), 300, 96)
     mixture = Mixture([split], [1.0], 0)
     examples = mixture.examples(mixture.order(0)[:8], augment.uniforms(0, 0, 0, 8), wanted)
     collate = Collate(tokenizer=vocabulary, settings=wanted, grid=(4, 4), hides_words=True)

@@ -3,8 +3,8 @@ import warnings
 import numpy as np
 import pytest
 
-from loctex import words
-from loctex.narrative import Word, read_jsonl
+from loctex.records import words
+from loctex.records.narrative import Word, read_jsonl
 
 
 def test_utterances_of_several_words_and_without_length_find_their_characters():

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import torch
 
-from loctex import checkpoint, settings, tokenizer
-from loctex import model as models
-from loctex.model import LocTexModel
+from loctex import settings
+from loctex.loading import tokenization
+from loctex.model import build
+from loctex.model.model import LocTexModel
 from loctex.settings import Settings
+from loctex.training import checkpoint
 from tests.loctex.small import small
 
 
@@ -18,9 +20,9 @@ def write_run(run: Path, seed: int = 0, snapshot: Path | str = "scenes", **value
 
 def write_weights(run: Path, wanted: Settings, seed: int = 0) -> Path:
     """A run of these settings with one checkpoint of random weights; its path."""
-    words = tokenizer.train(["a red circle left of a blue square"] * 3, 300, 32)
+    words = tokenization.train(["a red circle left of a blue square"] * 3, 300, 32)
     torch.manual_seed(seed)
-    model = models.build(wanted, len(words), words.pad_token_id)
+    model = build.build(wanted, len(words), words.pad_token_id)
     enliven(model)
     run.mkdir(parents=True)
     settings_text = settings.dump(wanted)

@@ -22,16 +22,20 @@ from transformers import PretrainedConfig
 
 from data_tools import backup, localized_narratives, scenes
 from data_tools import snapshot as freezing
-from loctex import jobs, loop, settings, watcher
-from loctex.checkpoint import load_state
-from loctex.command import CPU, Command, training
-from loctex.config import LocTexConfig
-from loctex.predictor import Predictor
-from loctex.runs import Run
-from loctex.settings import PRESETS, Settings, changed
-from loctex.snapshot import decode_image
+from loctex import settings
+from loctex.jobs import queue as jobs
+from loctex.jobs import watcher
+from loctex.jobs.command import CPU, Command, training
+from loctex.jobs.run import Run
+from loctex.model.config import LocTexConfig
+from loctex.records.images import decode_image
+from loctex.scoring.predictor import Predictor
+from loctex.settings import Settings, changed
+from loctex.settings.presets import PRESETS
+from loctex.training import loop
+from loctex.training.checkpoint import load_state
 from tests.loctex.small import small
-from ui import evaluations
+from ui.evaluate import questions
 from ui.workspace import Workspace
 
 ROOT = Path("/tmp/old-workspace")
@@ -122,10 +126,10 @@ def submit(name: str, chosen: Settings) -> Run:
 def add_evaluation(snapshot: Path) -> None:
     workspace = Workspace(ROOT)
     model = str(ROOT / "runs" / "done" / "best")
-    question = evaluations.Question(evaluations.SPLIT, model, snapshot=str(snapshot), split="val")
-    job, command = evaluations.command(workspace, question)
-    jobs.submit(evaluations.root(workspace), job, command)
-    watcher.watch(evaluations.root(workspace))
+    question = questions.Question(questions.SPLIT, model, snapshot=str(snapshot), split="val")
+    job, command = questions.command(workspace, question)
+    jobs.submit(questions.root(workspace), job, command)
+    watcher.watch(questions.root(workspace))
     assert job.state == "done", job.log_tail()
     workspace.store.close()
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from data_tools.speech.voices import read_voice
 from data_tools.store import FIRST_ANNOTATOR, StoreError
-from data_tools.voices import read_voice
 from tests.data_tools.espeak import speak
 from tests.data_tools.samples import picture
 from tests.data_tools.whisper import tiny_whisper
-from ui import annotate
-from ui.annotate import answer
-from ui.exchange import NUM_PARTS
+from ui.annotate import tab as annotate
+from ui.annotate.tab import answer
+from ui.data.exchange import NUM_PARTS
 from ui.workspace import Workspace
 
 RECORD = {
@@ -81,7 +81,7 @@ def test_an_empty_workspace_is_told_how_to_begin(tmp_path):
 
 
 def test_the_demo_comes_in_parts_and_is_then_open(tmp_path, monkeypatch):
-    monkeypatch.setattr("ui.exchange.SCENES_A_PART", 2)
+    monkeypatch.setattr("ui.data.exchange.SCENES_A_PART", 2)
     person = Person(Workspace(tmp_path))
     shares = []
     while (told := person.ask("demo")).get("share"):

@@ -4,13 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from loctex import jobs, provenance, settings
-from loctex.command import Command
-from loctex.runs import Run
+from loctex import settings
+from loctex.jobs import provenance
+from loctex.jobs import queue as jobs
+from loctex.jobs.command import Command
+from loctex.jobs.run import Run
+from loctex.settings import presets
 from tests.loctex.torn import FILES, TEARS, copy, tear
-from ui import compare, devices, film, forecast, models, run_view, start
-from ui.run_page import RunPage
-from ui.train import Dashboard, newest
+from ui.train import compare, devices, forecast, run_facts, start
+from ui.train import film_frames as film
+from ui.train.run_page import RunPage
+from ui.train.tab import Dashboard, newest
+from ui.viewing import models
 from ui.workspace import Workspace
 
 
@@ -19,7 +24,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stopped run with all its files and two checkpoints; none of them was trained."""
     run = Run(tmp_path_factory.mktemp("template") / "run")
     run.path.mkdir()
-    run.settings_file.write_text(settings.dump(settings.TINY))
+    run.settings_file.write_text(settings.dump(presets.TINY))
     run.command_file.write_text(Command(("true", "--preset", "tiny"), submitted=5.0).to_json())
     run.starts_file.touch()
     provenance.record(run, [])
@@ -73,7 +78,7 @@ def test_every_page_shows_the_good_run_whatever_is_torn_in_others(
         assert f"<h2>{name}</h2>" in now["status"] and now["actions"][0] == name
         assert dashboard.curves(name)["run"] == name
         assert film.film(workspace.run(name))["run"] == name
-    assert "step 4" in str(run_view.checkpoints(workspace.run("good")))
+    assert "step 4" in str(run_facts.checkpoints(workspace.run("good")))
 
     table = compare.table(runs, [])
     assert len(table["rows"]) == len(names)
@@ -84,7 +89,7 @@ def test_every_page_shows_the_good_run_whatever_is_torn_in_others(
     assert len(labels) == 2 * len(names)
     assert len(start.starts_from(workspace)) == len(names) + 2
     assert devices.found(runs)[2] is not None
-    assert forecast.pace(settings.TINY, runs, has_gpu=False).is_same
+    assert forecast.pace(presets.TINY, runs, has_gpu=False).is_same
     assert start.next_name(workspace, "good") == "good-1"
 
 
@@ -126,7 +131,7 @@ def test_checkpoints_of_any_name_are_no_error(workspace: Workspace) -> None:
         (run.checkpoints / name / "config.json").write_text("{}")
     (run.path / "last").unlink()
     (run.path / "last").symlink_to("last")  # a link in a circle
-    assert [value for _, value in run_view.checkpoints(run)] == ["step-00000008", "step-00000004"]
+    assert [value for _, value in run_facts.checkpoints(run)] == ["step-00000008", "step-00000004"]
     labels = [label for label, _ in models.checkpoints(workspace)]
     assert labels == ["good · best", "good · step 8"]
 

@@ -3,11 +3,12 @@
 import json
 
 from loctex import settings
-from loctex.runs import Run
-from loctex.settings import PRESETS, with_values
-from ui import compare
-from ui.curves import History
-from ui.film import film, moments
+from loctex.jobs.run import Run
+from loctex.settings import with_values
+from loctex.settings.presets import PRESETS
+from ui.train import compare
+from ui.train.curves import History
+from ui.train.film_frames import film, moments
 
 
 def run_of(path, **train) -> Run:

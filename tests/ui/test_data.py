@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from data_tools.search import Filter
-from loctex.narrative import read_jsonl
+from data_tools.store.search import Filter
+from loctex.records.narrative import read_jsonl
 from tests.data_tools.samples import items, narrative, picture
-from ui import data, exchange, listing
-from ui.exchange import Outcome
+from ui.data import exchange, listing
+from ui.data import tab as data
+from ui.data.exchange import Outcome
 from ui.workspace import Workspace
 
 

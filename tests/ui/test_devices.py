@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from loctex import gpus
-from loctex.runs import Run
+from loctex.jobs import gpus
+from loctex.jobs.run import Run
 from tests.loctex.stand_ins import nvml
-from ui import devices
-from ui.devices import Launcher
+from ui.train import devices
+from ui.train.devices import Launcher
 
 SIZES = {"name": "H200", "total": 141_000_000_000, "free": 100_000_000_000}
 

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from loctex import export as exporting
-from loctex.command import Command
-from loctex.runs import Run
-from loctex.watcher import Job
-from ui import evaluate, evaluations, export_view, exports
-from ui import evaluation_view as view
-from ui.evaluations import LABELS, SPLIT, Question
+from loctex.export import formats as exporting
+from loctex.jobs.command import Command
+from loctex.jobs.run import Run
+from loctex.jobs.watcher import Job
+from ui.evaluate import evaluation_view as view
+from ui.evaluate import questions
+from ui.evaluate import tab as evaluate
+from ui.evaluate.questions import LABELS, SPLIT, Question
+from ui.export import export_view, exports
 from ui.workspace import Workspace
 
 FOUND = {
@@ -48,7 +50,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def words(workspace: Workspace, question: Question) -> list[str]:
-    return list(evaluations.command(workspace, question)[1].words[1:])
+    return list(questions.command(workspace, question)[1].words[1:])
 
 
 def test_a_question_about_labels_is_the_command_a_person_would_type(workspace, tmp_path) -> None:
@@ -60,7 +62,7 @@ def test_a_question_about_labels_is_the_command_a_person_would_type(workspace, t
         labels=f" {tmp_path / 'insects'} ",
         seeds=3,
     )
-    job, command = evaluations.command(workspace, asked)
+    job, command = questions.command(workspace, asked)
     assert job.name == "mine-on-insects-1" and command.grace == 0
     assert list(command.words[1:]) == [
         "-m",
@@ -96,15 +98,15 @@ def test_a_question_about_a_split_and_what_is_missing_in_one(workspace, tmp_path
         (Question(LABELS, model, labels=str(tmp_path), images="/gone"), "nothing at /gone"),
     ):
         with pytest.raises(ValueError, match=message):
-            evaluations.command(workspace, question)
+            questions.command(workspace, question)
 
 
 def test_the_chart_has_error_bars_and_shows_the_model_in_question_first() -> None:
-    panel = evaluations.chart(Run("mine-1"), FOUND)["panels"][0]
+    panel = questions.chart(Run("mine-1"), FOUND)["panels"][0]
     assert [line["name"] for line in panel["lines"]] == ["<mine>", "random initialization"]
     assert panel["lines"][0]["error"] == [0.025, 0] and panel["ticks"] == [10, 100]
     assert "25 images never trained on" in panel["note"] and "2 draws" in panel["note"]
-    assert evaluations.chart(Run("mine-1"), {"metrics": {}})["panels"] == []
+    assert questions.chart(Run("mine-1"), {"metrics": {}})["panels"] == []
 
 
 def test_a_result_is_said_in_a_sentence_and_a_table_with_what_is_left_out() -> None:
@@ -113,7 +115,7 @@ def test_a_result_is_said_in_a_sentence_and_a_table_with_what_is_left_out() -> N
     assert "<td class='best'>37.5 <small>±2.5</small></td>" in html
     assert html.index("&lt;mine&gt;") < html.index("random initialization")
     assert "image &lt;x&gt;.png: is damaged" in html and "<x>" not in html
-    lines = evaluations.spreadsheet(FOUND).splitlines()
+    lines = questions.spreadsheet(FOUND).splitlines()
     assert lines[0] == "encoder,labels,measure,mean,std,draws"
     assert lines[1:3] == [
         "random initialization,10,accuracy,0.25,0.05,2",
@@ -142,7 +144,7 @@ def test_a_split_s_result_stands_beside_its_chance() -> None:
     assert "30 images" in html and "<th>cat</th><td>9</td><td>0.50</td>" in html
     assert html.index("<th>cat</th>") < html.index("<th>a</th>") and "red dog" not in html
     assert "split val · step 7" in html and view.headline(found) == ""
-    assert "auc,0.7" in evaluations.spreadsheet(found)
+    assert "auc,0.7" in questions.spreadsheet(found)
 
 
 def test_progress_is_what_the_last_bar_says(tmp_path) -> None:
@@ -159,7 +161,7 @@ def test_progress_is_what_the_last_bar_says(tmp_path) -> None:
 
 def test_a_stopped_evaluation_ends_at_once(workspace) -> None:
     """Its command does not look for a stop file, so it gets its SIGTERM without the usual grace."""
-    root = evaluations.root(workspace)
+    root = questions.root(workspace)
     job = Run(root / "runs" / "mine-1")
     waits = Command(("sleep", "60"), grace=0.0)
     job.path.mkdir(parents=True)

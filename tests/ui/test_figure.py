@@ -9,16 +9,16 @@ import cv2
 import numpy as np
 import pytest
 
-from loctex.loop import train
-from loctex.narrative import Narrative, Word
-from loctex.predictor import Attention
-from loctex.runs import Run
-from loctex.snapshot import Snapshot
-from loctex.words import estimate
+from loctex.jobs.run import Run
+from loctex.records.narrative import Narrative, Word
+from loctex.records.snapshot import Snapshot
+from loctex.records.words import estimate
+from loctex.scoring.predictor import Attention
+from loctex.training.loop import train
 from tests.loctex.small import small
 from ui import figure
-from ui.look import Looked
-from ui.models import Seen
+from ui.viewing.look import Looked
+from ui.viewing.models import Seen
 
 CAPTION = "a red ball beside green boxes"
 

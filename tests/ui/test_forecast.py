@@ -4,11 +4,13 @@ import json
 
 import pytest
 
-from loctex import provenance, settings
-from loctex.runs import Run
-from loctex.settings import PRESETS, with_values
-from ui import forecast
-from ui.forecast import Amount, amounts, say
+from loctex import settings
+from loctex.jobs import provenance
+from loctex.jobs.run import Run
+from loctex.settings import with_values
+from loctex.settings.presets import PRESETS
+from ui.train import forecast
+from ui.train.forecast import Amount, amounts, say
 
 
 def logged(path, chosen: settings.Settings, pairs_per_second: float, gpus=()) -> Run:

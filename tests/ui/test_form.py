@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from loctex import settings
-from loctex.settings import PRESETS
+from loctex.settings.presets import PRESETS
 from ui import form
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ def names(sections: dict) -> set[str]:
 BUILD = """
 import json
 import gradio as gr
-from loctex.settings import PRESETS
+from loctex.settings.presets import PRESETS
 from ui import form
 with gr.Blocks():
     inputs, _, _ = form.build(PRESETS["tiny"])

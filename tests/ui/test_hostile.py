@@ -12,9 +12,10 @@ from data_tools.store import Store
 from tests.browser.conftest import Studio
 from tests.data_tools.samples import narrative, picture
 from tests.ui.client import Client, Event, built, named
-from ui import review, users
-from ui.limits import LARGEST
-from ui.takes import MOST_POINTS, checked
+from ui import users
+from ui.annotate.takes import MOST_POINTS, checked
+from ui.guard.limits import LARGEST
+from ui.review import tab as review
 from ui.workspace import Workspace
 
 PASSWORD = "correct horse"

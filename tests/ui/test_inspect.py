@@ -9,18 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from loctex import checkpoint, evaluate, tokenizer
-from loctex import model as models_
-from loctex.narrative import read_jsonl
-from loctex.predictor import Attention, Predictor
-from loctex.settings import PRESETS
-from loctex.snapshot import Snapshot
-from loctex.words import estimate
-from ui import look as looking
-from ui import pictures, scores
-from ui.look import look, shown
-from ui.models import Models, Seen, checkpoints
-from ui.pictures import Listed, list_items, load_item, sources
+from loctex.loading import tokenization
+from loctex.model import build
+from loctex.records.narrative import read_jsonl
+from loctex.records.snapshot import Snapshot
+from loctex.records.words import estimate
+from loctex.scoring import score
+from loctex.scoring.predictor import Attention, Predictor
+from loctex.settings.presets import PRESETS
+from loctex.training import checkpoint
+from ui.viewing import look as looking
+from ui.viewing import pictures, scores
+from ui.viewing.look import look, shown
+from ui.viewing.models import Models, Seen, checkpoints
+from ui.viewing.pictures import Listed, list_items, load_item, sources
 from ui.workspace import Workspace
 
 
@@ -30,9 +32,9 @@ def workspace(snapshot, tmp_path_factory):
     result = Workspace(tmp_path_factory.mktemp("workspace"))
     shutil.copytree(snapshot, result.snapshots_dir / "scenes")
     captions = Snapshot.open(snapshot).split("train").captions()
-    settings, words = PRESETS["tiny"], tokenizer.train(captions, 500, 64)
+    settings, words = PRESETS["tiny"], tokenization.train(captions, 500, 64)
     torch.manual_seed(0)
-    model = models_.build(settings, len(words), words.pad_token_id)
+    model = build.build(settings, len(words), words.pad_token_id)
     run = result.runs_dir / "tiny"
     checkpoint.save(run, 1, model=model, tokenizer=words, state={}, is_best=True)
     yield result
@@ -90,7 +92,7 @@ def test_pages_of_a_collection_show_pictures_with_and_without_narratives(workspa
 def test_scores_equal_evaluates_to_1e_4(workspace):
     split = Snapshot.open(workspace.snapshots_dir / "scenes").split("val")
     predictor = Predictor.load(workspace.runs_dir / "tiny")
-    expected = evaluate.score(predictor.model, predictor.tokenizer, split).metrics
+    expected = score.score(predictor.model, predictor.tokenizer, split).metrics
     models, folder, hits, lbm, cosines = Models(), checkpoints(workspace)[0][1], [], [], []
     for item in list_items(workspace, "snapshot/scenes/val")[0]:
         page = look(workspace, models, folder, item, item.caption).payload()
@@ -102,7 +104,7 @@ def test_scores_equal_evaluates_to_1e_4(workspace):
     items = [split[i] for i in range(len(split))]
     found = {"image": [], "text": []}
     with torch.inference_mode():
-        list(evaluate.encode(predictor.model, predictor.tokenizer, items, found))
+        list(score.encode(predictor.model, predictor.tokenizer, items, found))
     own = (found["image"][0] * found["text"][0]).sum(axis=1)
     assert np.abs(np.array(cosines) - own).max() <= 0.005 + 1e-4  # shown with 2 digits
 
@@ -222,7 +224,7 @@ def test_empty_states_say_the_next_step(workspace, empty):
 
 
 def test_starting_the_page_does_not_import_torch():
-    code = "import ui.inspect, sys; print('torch' in sys.modules)"
+    code = "import ui.inspect.tab, sys; print('torch' in sys.modules)"
     command = [sys.executable, "-c", code]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"
@@ -234,9 +236,10 @@ def test_two_threads_that_need_torch_at_once_both_get_it():
         "from concurrent.futures import ThreadPoolExecutor\n"
         "from ui import heavy\n"
         "with ThreadPoolExecutor(4) as pool:\n"
-        "    names = ['predictor', 'estimate', 'card', 'evaluate']\n"
+        "    names = ['scoring.predictor', 'training.estimate', 'export.card', 'evaluate']\n"
         "    print([found.__name__ for found in pool.map(heavy.module, names)])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    expected = [f"loctex.{name}" for name in ("predictor", "estimate", "card", "evaluate")]
+    modules = ("scoring.predictor", "training.estimate", "export.card", "evaluate")
+    expected = [f"loctex.{name}" for name in modules]
     assert done.stdout.strip() == str(expected), done.stderr

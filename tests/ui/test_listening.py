@@ -14,7 +14,7 @@ from tests.data_tools.espeak import speak
 ROOT = Path(__file__).parents[2]
 STUDIO = """
 import numpy as np, time
-from ui import listening
+from ui.annotate import listening
 if __name__ == "__main__":
     words = listening.word_times("a cat", np.load("voice.npy"))
     print(words[1]["text"], *listening._listener()._processes, flush=True)

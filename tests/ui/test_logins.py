@@ -14,7 +14,7 @@ import pytest
 import app
 from tests.browser.conftest import Studio
 from ui import users
-from ui.logins import FREE, PATIENCE, SLOWEST, Attempts, SlowLogins, network
+from ui.guard.logins import FREE, PATIENCE, SLOWEST, Attempts, SlowLogins, network
 
 PASSWORD = "correct horse"
 

@@ -9,16 +9,20 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from loctex import jobs
-from loctex.command import Command
-from loctex.runs import Run
-from ui import access, compare, exports, inspect, look, pictures, survey
-from ui.evaluate import EvaluateTab
-from ui.export import ExportTab
-from ui.new_run import NewRun
-from ui.run_page import RunPage
-from ui.start import Wish, like, make_plan
-from ui.train import Dashboard
+from loctex.jobs import queue as jobs
+from loctex.jobs.command import Command
+from loctex.jobs.run import Run
+from ui.evaluate.tab import EvaluateTab
+from ui.export import exports
+from ui.export.tab import ExportTab
+from ui.guard import access
+from ui.inspect import tab as inspect
+from ui.train import compare
+from ui.train.new_run import NewRun
+from ui.train.run_page import RunPage
+from ui.train.start import Wish, like, make_plan
+from ui.train.tab import Dashboard
+from ui.viewing import look, pictures, survey
 from ui.workspace import Workspace, look_up
 
 ROOT = Path(__file__).parents[2]
@@ -137,7 +141,7 @@ def test_names_that_are_compared_are_looked_up(workspace: Workspace) -> None:
 
 
 def test_a_reviewer_reads_no_remarks_beyond_the_runs(workspace: Workspace) -> None:
-    from ui.train import TrainTab
+    from ui.train.tab import TrainTab
 
     tab = TrainTab.__new__(TrainTab)
     parts = dict.fromkeys(
@@ -199,7 +203,9 @@ def test_a_plan_takes_snapshots_and_collections_that_exist(workspace: Workspace)
 def test_settings_are_read_of_runs_only(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ui.run_view.settings_of", lambda run: pytest.fail(f"{run} was read"))
+    monkeypatch.setattr(
+        "ui.train.run_facts.settings_of", lambda run: pytest.fail(f"{run} was read")
+    )
     assert like(workspace, str(tmp_path / "victim"), [1, 2]) == [1, 2]
 
 
@@ -243,13 +249,13 @@ def test_no_page_joins_a_name_to_a_folder_of_the_workspace() -> None:
     joined = re.compile(r"(runs_dir|snapshots_dir|voices_dir|images_dir|\"runs\") /")
     found = [
         f"{path.name}: {line.strip()}"
-        for path in sorted((ROOT / "ui").glob("*.py"))
+        for path in sorted((ROOT / "ui").rglob("*.py"))
         for line in path.read_text().splitlines()
         if joined.search(line)
     ]
     assert found == [  # names of new ones, with nothing in them that leads elsewhere
-        'evaluations.py: while (folder / "runs" / f"{stem}-{number}").exists():',
-        'evaluations.py: return folder / "runs" / f"{stem}-{number}"',
+        'questions.py: while (folder / "runs" / f"{stem}-{number}").exists():',
+        'questions.py: return folder / "runs" / f"{stem}-{number}"',
         "start.py: run = Run(workspace.runs_dir / name)",
     ]
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from data_tools.store import FIRST_ANNOTATOR
-from loctex import trace
-from loctex.narrative import Narrative, Word
-from loctex.words import estimate
-from ui.payload import LONGEST_SIDE, payload
+from loctex.records import trace
+from loctex.records.narrative import Narrative, Word
+from loctex.records.words import estimate
+from ui.viewing.payload import LONGEST_SIDE, payload
 
 
 def decoded(item: dict) -> np.ndarray:
@@ -103,7 +103,7 @@ def test_every_recorded_narrative_of_vidln_can_be_replayed(shared_data):
 
 @pytest.fixture
 def attention():
-    from loctex.predictor import Attention
+    from loctex.scoring.predictor import Attention
 
     maps = np.random.default_rng(0).random((3, 7, 7)).astype(np.float32) ** 4
     maps /= maps.sum(axis=(1, 2), keepdims=True)

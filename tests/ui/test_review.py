@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tests.data_tools.samples import narrative, picture
-from ui import mine, review, team
+from ui.review import mine, team
+from ui.review import tab as review
 from ui.workspace import Workspace
 
 

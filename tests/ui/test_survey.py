@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 from pyarrow import feather
 
-from loctex.atlas_table import Atlas, _schema
-from loctex.snapshot import Snapshot
-from loctex.word_classes import CLASSES
-from ui import queue
-from ui.atlas_page import applied, atlas_html, progress_html
-from ui.survey import CELLS, Filter, Survey, bins, histogram, uncertainty, wilson
+from loctex.records.snapshot import Snapshot
+from loctex.records.word_classes import CLASSES
+from loctex.scoring.atlas_table import Atlas, _schema
+from ui.inspect import annotate_next
+from ui.inspect.atlas_page import applied, atlas_html, progress_html
+from ui.viewing.survey import CELLS, Filter, Survey, bins, histogram, uncertainty, wilson
 from ui.workspace import Workspace
 
 
@@ -185,19 +185,19 @@ def test_the_worst_pictures_become_a_collection_with_their_originals(workspace):
     mine = store.add_collection("mine")
     store.add_image(mine, original, dataset_id=item.dataset_id, image_id=item.image_id)
     found = survey.narratives(Filter(sort="far"))
-    items = queue.worst_items(survey, split, found, 3)
+    items = annotate_next.worst_items(survey, split, found, 3)
     assert [one.image_id for one in items] == [split[k].image_id for k in (31, 30, 29)]
-    assert queue.queue_items(workspace, "Worst of scenes train", items) == (
+    assert annotate_next.queue_items(workspace, "Worst of scenes train", items) == (
         "Worst of scenes train",
         3,
     )
     rows = store.images(store.collection("Worst of scenes train"), status="open")
     assert [row.image_id for row in rows] == [one.image_id for one in items]
     assert rows[0].path.read_bytes() == original and rows[1].path.read_bytes() == items[1].image
-    again = queue.queue_items(workspace, "Worst of scenes train", items[:1])
+    again = annotate_next.queue_items(workspace, "Worst of scenes train", items[:1])
     assert again == ("Worst of scenes train 2", 1)
     with pytest.raises(ValueError, match="no picture to queue"):
-        queue.queue_items(workspace, "Nothing", [])
+        annotate_next.queue_items(workspace, "Nothing", [])
 
 
 def test_pictures_without_narratives_are_queued_by_how_unsure_the_model_is(workspace):
@@ -210,19 +210,19 @@ def test_pictures_without_narratives_are_queued_by_how_unsure_the_model_is(works
 
     class Models:  # sure of the second picture, unsure of the third
         def embed_image(self, checkpoint, image):
-            is_third = image.shape == queue.decode_image(split[2].image).shape
+            is_third = image.shape == annotate_next.decode_image(split[2].image).shape
             return np.full(8, 8**-0.5) if is_third else np.eye(8)[0]
 
     survey = atlas([{"caption": str(k), "marks": []} for k in range(8)])
-    rows = queue.without_narratives(workspace)
+    rows = annotate_next.without_narratives(workspace)
     assert {row.image_id for row in rows} == {split[1].image_id, split[2].image_id}
-    ranked = queue.least_certain(Models(), "", survey, rows)
+    ranked = annotate_next.least_certain(Models(), "", survey, rows)
     assert [row.image_id for row, _ in ranked] == [split[2].image_id, split[1].image_id]
     assert ranked[0][1] == pytest.approx(1) and ranked[1][1] < 0.1
 
 
 def test_progress_says_how_long_it_takes_and_what_went_wrong():
-    from loctex.atlas import Progress
+    from loctex.scoring.atlas_job import Progress
 
     html = progress_html(Progress("running", 640, 8000, 75.0), "scenes · val")
     assert "640 of 8,000 pictures, about 75 s left" in html and 'value="0.080"' in html

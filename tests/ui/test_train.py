@@ -11,17 +11,28 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from data_tools.importing import import_file
-from loctex import jobs, settings
-from loctex.command import short
-from loctex.runs import Run
-from loctex.settings import PRESETS
-from loctex.snapshot import Snapshot
-from ui import form, run_view
-from ui.curves import LIMIT, History, chart, thin
-from ui.run_page import RunPage
-from ui.start import Wish, choices, like, make_plan, next_name, picked_from, start, starts_from
-from ui.train import Dashboard, newest
+from data_tools.exchange.importing import import_file
+from loctex import settings
+from loctex.jobs import queue as jobs
+from loctex.jobs.command import short
+from loctex.jobs.run import Run
+from loctex.records.snapshot import Snapshot
+from loctex.settings.presets import PRESETS
+from ui import form
+from ui.train import run_facts
+from ui.train.curves import LIMIT, History, chart, thin
+from ui.train.run_page import RunPage
+from ui.train.start import (
+    Wish,
+    choices,
+    like,
+    make_plan,
+    next_name,
+    picked_from,
+    start,
+    starts_from,
+)
+from ui.train.tab import Dashboard, newest
 from ui.workspace import Workspace
 
 
@@ -342,26 +353,26 @@ def test_nothing_is_sent_when_nothing_changed(workspace, still):
 def test_what_is_shown_of_a_run_is_escaped_and_true(workspace, still):
     run = start(plan(workspace, name="one"), "click")
     other = start(plan(workspace, name="two"), "another")
-    assert "It starts after one." in run_view.status(other, jobs.ahead(workspace.root, other))
+    assert "It starts after one." in run_facts.status(other, jobs.ahead(workspace.root, other))
     with run.hold():
-        assert "Starting: loading" in run_view.status(run)
+        assert "Starting: loading" in run_facts.status(run)
         now, steps = time.time(), PRESETS["tiny"].train.steps
         rows = [{"step": step, "time": now + step / 10, "loss": 1} for step in (0, steps // 5)]
         run.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        left = run_view.duration(0.4 * steps // 5)
-        assert f"Step {steps // 5} of {steps:,}, about {left} left" in run_view.status(run)
+        left = run_facts.duration(0.4 * steps // 5)
+        assert f"Step {steps // 5} of {steps:,}, about {left} left" in run_facts.status(run)
         run.request_stop()
-        assert "It writes a checkpoint" in run_view.status(run)
-    assert f"Stopped at step {steps // 5} of {steps:,}. Resume goes on" in run_view.status(run)
+        assert "It writes a checkpoint" in run_facts.status(run)
+    assert f"Stopped at step {steps // 5} of {steps:,}. Resume goes on" in run_facts.status(run)
     run.clear_stop()
     run.exit_file.write_text('{"code": 1}')
     run.log_file.write_text("$ x\nerror: <b>no trace</b>\n")
-    shown = run_view.status(run)
+    shown = run_facts.status(run)
     assert "&lt;b&gt;no trace&lt;/b&gt;" in shown and "<b>no trace" not in shown
     run.exit_file.unlink()
     run.log(steps, val_pointing_region=0.75)
     run.finish({})
-    assert "<dd>75%</dd>" in run_view.status(run)
+    assert "<dd>75%</dd>" in run_facts.status(run)
     assert newest(workspace) == "two"
 
 
@@ -376,4 +387,4 @@ def test_what_is_shown_of_a_run_is_escaped_and_true(workspace, still):
     ],
 )
 def test_durations_are_said_as_people_say_them(seconds, text):
-    assert run_view.duration(seconds) == text
+    assert run_facts.duration(seconds) == text

@@ -10,7 +10,7 @@ from data_tools.store import Store
 from tests.browser.conftest import Studio
 from tests.ui.client import Client
 from ui import users
-from ui.uploads import HOUR, QUOTA, Quotas
+from ui.guard.uploads import HOUR, QUOTA, Quotas
 
 PASSWORD = "correct horse"
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import app
-from loctex.runs import BusyError, Run
+from loctex.jobs.run import Run
+from loctex.records.files import BusyError
 from ui import users
 from ui.workspace import Workspace, served
 

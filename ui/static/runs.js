@@ -4,7 +4,7 @@ const filter = root.querySelector("input[type=search]");
 const starred = root.querySelector(".starred");
 const count = root.querySelector(".count");
 const [head, body] = [root.querySelector("thead"), root.querySelector("tbody")];
-const MOST = 6; // as ui/compare.py
+const MOST = 6; // as ui/train/compare.py
 let order = { key: "", falls: false };
 let picks = null; // what was chosen here, once something was: clicks are faster than answers
 

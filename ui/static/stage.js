@@ -4,7 +4,7 @@
 
 const MAX_ASPECT = 6; // a 1 x 5000 image is shown 1 : 6, so that it can be seen at all
 
-function readItem(payload) { // the payload of ui/inspect.py -> the same with what drawing needs
+function readItem(payload) { // the payload of ui/inspect/tab.py -> the same with what drawing needs
   const item = { ...payload };
   item.masses = item.maps ? massesOf(item, item.words.length) : item.words.map(() => null);
   item.layers = (item.layers ?? []).map((layer) => (

@@ -14,8 +14,8 @@ from torchvision.models import resnet18
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 
-from loctex.transfer import coco, detector, features, instances, train_detector
-from loctex.transfer.schedule import Schedule
+from loctex.transfer import coco, detection_training, detector, encoders, instances
+from loctex.transfer.detection_training import Schedule
 from tests.loctex.transfer.shapes import change, write
 from tests.loctex.weights import write_run
 
@@ -65,7 +65,7 @@ def test_2x_on_coco_is_the_published_schedule_and_scales_with_images_and_batch()
 
 def test_it_is_torchvision_s_mask_rcnn_with_batch_norms_that_learn() -> None:
     """Torchvision's own parts, put together by its own function, give the same to the last bits."""
-    encoder = features.from_name("random:resnet18", seed=3)
+    encoder = encoders.from_name("random:resnet18", seed=3)
     ours = detector.build(encoder, 5, has_masks=True, size=96)
     stages = {f"layer{k}": str(k - 1) for k in (1, 2, 3, 4)}
     channels, norm = [64, 128, 256, 512], nn.BatchNorm2d
@@ -85,17 +85,17 @@ def test_it_is_torchvision_s_mask_rcnn_with_batch_norms_that_learn() -> None:
 
 
 def test_the_detector_starts_from_the_run_s_weights(run) -> None:
-    encoder = features.from_name(str(run))
+    encoder = encoders.from_name(str(run))
     body = detector.build(encoder, 2, has_masks=True, size=64).backbone.body.state_dict()
     assert {name: value.tolist() for name, value in body.items()} == {
         name: value.tolist() for name, value in encoder.backbone.state_dict().items()
     }
     with pytest.raises(ValueError, match="vit_tiny.* strides 16, 16, .* needs 4, 8, 16"):
-        detector.build(features.from_name("random:vit_tiny_patch16_224"), 2, has_masks=True, size=9)
+        detector.build(encoders.from_name("random:vit_tiny_patch16_224"), 2, has_masks=True, size=9)
 
 
 def test_statistics_measured_anew_are_those_of_the_batches(run) -> None:
-    model = detector.build(features.from_name(str(run)), 2, has_masks=False, size=64)
+    model = detector.build(encoders.from_name(str(run)), 2, has_masks=False, size=64)
     first = model.backbone.body.stages.conv1[0]  # of the deep stem
     norm = model.backbone.body.stages.conv1[1]
     batches = [[torch.rand(3, 64, 64)] for _ in range(3)]
@@ -118,7 +118,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(
     assert "6 images to train on (100%), 6 to test on, 4 steps of 2" in capsys.readouterr().out
     asked = []
     monkeypatch.setattr(
-        train_detector, "should_stop", lambda *_: asked.append(1) or len(asked) == 2
+        detection_training, "should_stop", lambda *_: asked.append(1) or len(asked) == 2
     )
     coco.main(words(run, shapes, tmp_path / "parts"))
     assert not (tmp_path / "parts" / "result.json").exists()

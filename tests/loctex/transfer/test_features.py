@@ -9,13 +9,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from loctex import settings
-from loctex.backbones import Backbone
-from loctex.transfer import features
-from loctex.transfer.features import Encoder
-from loctex.transfer.images import Crop, center_square, read_square
+from loctex.model.backbones import Backbone
+from loctex.settings import presets
+from loctex.transfer import encoders
+from loctex.transfer.encoders import Crop, Encoder, center_square, read_square
 
-OPTIONS = settings.TINY.model.backbone_options
+OPTIONS = presets.TINY.model.backbone_options
 
 
 def encoder(seed: int = 0, size: int = 64) -> Encoder:
@@ -56,7 +55,7 @@ def test_gray_cmyk_and_turned_files_give_the_pixels_of_the_plain_one(tmp_path: P
 def test_features_are_the_pooled_last_stage_of_length_1(tmp_path: Path) -> None:
     photo().save(tmp_path / "a.png")
     tiny = encoder()
-    rows = features.extract(tiny, [tmp_path / "a.png"], tmp_path / "cache").rows
+    rows = encoders.extract(tiny, [tmp_path / "a.png"], tmp_path / "cache").rows
     pixels = torch.from_numpy(read_square(tmp_path / "a.png", tiny.crop)) / 255
     pixels = (pixels - torch.tensor(tiny.mean)) / torch.tensor(tiny.std)
     with torch.no_grad():
@@ -69,16 +68,16 @@ def test_a_second_reading_computes_nothing(tmp_path: Path, monkeypatch) -> None:
     paths = [tmp_path / f"{i}.png" for i in range(3)]
     for i, path in enumerate(paths):
         photo(i).save(path)
-    first = features.extract(encoder(), paths, tmp_path / "cache").rows
+    first = encoders.extract(encoder(), paths, tmp_path / "cache").rows
     monkeypatch.setattr(Encoder, "__call__", lambda *_: pytest.fail("computed again"))
-    again = features.extract(encoder(), [*paths[::-1], paths[0]], tmp_path / "cache").rows
+    again = encoders.extract(encoder(), [*paths[::-1], paths[0]], tmp_path / "cache").rows
     assert np.array_equal(again, first[[2, 1, 0, 0]])
 
 
 def test_other_weights_or_another_crop_are_not_taken_from_the_cache(tmp_path: Path) -> None:
     photo().save(tmp_path / "a.png")
     rows = [
-        features.extract(one, [tmp_path / "a.png"], tmp_path / "cache").rows
+        encoders.extract(one, [tmp_path / "a.png"], tmp_path / "cache").rows
         for one in (encoder(0), encoder(1), encoder(0, size=96))
     ]
     assert len(list((tmp_path / "cache").iterdir())) == 3
@@ -92,7 +91,7 @@ def test_files_that_cannot_be_read_are_named_and_have_no_feature(tmp_path: Path)
     (tmp_path / "text.jpg").write_text("not found")
     names = ("cut", "good", "text", "gone")
     for _ in range(2):  # the second time the good one comes from the cache
-        found = features.extract(
+        found = encoders.extract(
             encoder(), [tmp_path / f"{name}.jpg" for name in names], tmp_path / "cache"
         )
         assert np.isnan(found.rows).all(axis=1).tolist() == [True, False, True, True]
@@ -107,16 +106,16 @@ def test_timm_weights_come_from_a_named_file(tmp_path: Path) -> None:
     weights = Backbone(name="resnet18", num_scales=1).stages.state_dict()
     weights |= {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
     save_file(weights, tmp_path / "r18.safetensors")
-    found = features.from_timm(f"resnet18={tmp_path / 'r18.safetensors'}")
+    found = encoders.from_timm(f"resnet18={tmp_path / 'r18.safetensors'}")
     assert torch.equal(found.backbone.stages.conv1.weight, weights["conv1.weight"])
     assert (found.name, found.crop) == ("timm resnet18", Crop(256, 224))
 
 
 def test_timm_weights_that_are_not_there_are_not_downloaded(monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(features.huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(encoders.huggingface_hub, "try_to_load_from_cache", lambda *_: None)
     with pytest.raises(ValueError, match="hf download timm/resnet18.* timm:resnet18=FILE"):
-        features.from_timm("resnet18")
+        encoders.from_timm("resnet18")
     with pytest.raises(ValueError, match="holds no weights of resnet18"):
-        features.from_timm(f"resnet18={tmp_path / 'gone.safetensors'}")
+        encoders.from_timm(f"resnet18={tmp_path / 'gone.safetensors'}")
     with pytest.raises(ValueError, match="no model 'resnet1'"):
-        features.from_timm("resnet1")
+        encoders.from_timm("resnet1")

@@ -10,7 +10,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from loctex.transfer import instances, precision
-from loctex.transfer.examples import Order, mirror
+from loctex.transfer.detection_training import Order, mirror
 from loctex.transfer.instances import Instances
 from tests.loctex.transfer.shapes import change, tight, write
 

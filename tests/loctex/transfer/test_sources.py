@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from loctex.transfer import sources
-from loctex.transfer.images import Crop, read_square
+from loctex.transfer import label_files
+from loctex.transfer.encoders import Crop, read_square
 
 KINDS = {"ant": (200, 30, 30), "bee": (30, 200, 30)}
 
@@ -36,16 +36,16 @@ def shown(labels) -> dict[str, list[str]]:
 
 
 def test_class_folders_hold_out_one_of_five_of_each_class(tmp_path):
-    train, test = sources.read(write_folders(tmp_path))
+    train, test = label_files.read(write_folders(tmp_path))
     assert (len(train), len(test)) == (16, 4)
     assert (test.values > 0).sum(axis=0).tolist() == [2, 2]
     assert shown(train)[train.images[0]] == [train.images[0].split("/")[0]]
-    assert sources.is_single(train) and sources.is_single(test)
+    assert label_files.is_single(train) and label_files.is_single(test)
 
 
 def test_train_and_test_folders_are_taken_as_they_are(tmp_path):
     root = write_folders(tmp_path, 3, ("train", "val", "test"))
-    train, test = sources.read(root)
+    train, test = label_files.read(root)
     assert {name.split("/")[0] for name in train.images} == {"train"}
     assert {name.split("/")[0] for name in test.images} == {"test"}
     assert (len(train), len(test)) == (6, 6)
@@ -56,10 +56,10 @@ def test_a_csv_may_give_several_labels_and_its_own_split(tmp_path):
     lines = ["Image,Label,Split", "ant/0.png,ant,train", "ant/1.png,ant;bee,train"]
     lines += ["bee/0.png,bee,val", "bee/1.png, bee ,training"]
     (tmp_path / "labels.csv").write_text("\n".join(lines))
-    train, test = sources.read(tmp_path / "labels.csv", tmp_path / "all")
+    train, test = label_files.read(tmp_path / "labels.csv", tmp_path / "all")
     assert shown(train) == {"ant/0.png": ["ant"], "ant/1.png": ["ant", "bee"], "bee/1.png": ["bee"]}
     assert shown(test) == {"bee/0.png": ["bee"]}
-    assert not sources.is_single(train)
+    assert not label_files.is_single(train)
     assert read_square(train.pictures[0], Crop(8, 8)).shape == (8, 8, 3)
 
 
@@ -70,7 +70,10 @@ def test_the_order_of_the_lines_does_not_matter(tmp_path):
     for order in (lines, lines[::-1]):
         (tmp_path / "labels.csv").write_text("\n".join(["image,label", *order]))
         found.append(
-            [(part.images, part.values.tolist()) for part in sources.read(tmp_path / "labels.csv")]
+            [
+                (part.images, part.values.tolist())
+                for part in label_files.read(tmp_path / "labels.csv")
+            ]
         )
     assert found[0] == found[1]
 
@@ -88,13 +91,13 @@ def test_coco_crowds_take_no_part(tmp_path):
     }
     (tmp_path / "train.json").write_text(json.dumps(content))
     (tmp_path / "test.json").write_text(json.dumps(content))
-    train, test = sources.read(tmp_path / "train.json", test=tmp_path / "test.json")
+    train, test = label_files.read(tmp_path / "train.json", test=tmp_path / "test.json")
     assert train.values.tolist() == [[1, 0], [-1, 1], [-1, -1], [-1, -1]]
     assert test.images[0] == "test:0.png" and test.values.tolist() == train.values.tolist()
     content["annotations"].append({"image_id": 99, "category_id": 7})
     (tmp_path / "train.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="not COCO instances: KeyError.99. is missing"):
-        sources.read(tmp_path / "train.json")
+        label_files.read(tmp_path / "train.json")
 
 
 def test_a_saved_dataset_gives_the_bytes_of_its_images(tmp_path):
@@ -107,7 +110,7 @@ def test_a_saved_dataset_gives_the_bytes_of_its_images(tmp_path):
         rows["label"] = [0, 0, 0, 1, 1, 1]
         parts[part] = datasets.Dataset.from_dict(rows, features)
     datasets.DatasetDict(parts).save_to_disk(tmp_path / "saved")
-    train, test = sources.read(tmp_path / "saved")
+    train, test = label_files.read(tmp_path / "saved")
     assert train.classes == ("ant", "bee") and len(test) == 6
     assert (train.values > 0).argmax(axis=1).tolist() == [0, 0, 0, 1, 1, 1]
     picture("bee", 1).save(tmp_path / "plain.png")
@@ -130,14 +133,14 @@ def test_a_saved_dataset_gives_the_bytes_of_its_images(tmp_path):
 def test_a_broken_csv_is_refused_with_the_line(tmp_path, text, message):
     (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
-        sources.read(tmp_path / "labels.csv")
+        label_files.read(tmp_path / "labels.csv")
 
 
 def test_what_is_no_source_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no CLASS/image"):
-        sources.read(tmp_path)
+        label_files.read(tmp_path)
     with pytest.raises(ValueError, match="expected a folder of class folders"):
-        sources.read(tmp_path / "labels.txt")
+        label_files.read(tmp_path / "labels.txt")
     (tmp_path / "labels.json").write_text("{")
     with pytest.raises(ValueError, match="is not JSON"):
-        sources.read(tmp_path / "labels.json")
+        label_files.read(tmp_path / "labels.json")

@@ -1,0 +1,1 @@
+"""Narratives in: public files checked, downloaded and imported; what a snapshot is made of."""

@@ -1,0 +1,1 @@
+"""Narratives out: frozen snapshots, and exports of collections."""

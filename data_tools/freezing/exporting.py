@@ -1,0 +1,158 @@
+"""Export a collection: the public lines, images, voices, known regions, and a card that says what
+it is; on request also as parquet, so that the folder opens as a snapshot and as a data set."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from data_tools.exchange.sources import Collection
+from data_tools.freezing.freeze import freeze
+from data_tools.speech.voices import FOLDER, Voices, exported
+from data_tools.store import Store, StoreError
+from loctex.records import terms as public
+from loctex.records.annotations import picture_name
+from loctex.records.files import whole_folder, write_whole
+from loctex.records.narrative import Narrative, write_jsonl
+
+SHARD = 50_000  # narratives a file
+T = TypeVar("T")
+
+
+def export_collection(
+    store: Store,
+    collection_id: int,
+    to: Path,
+    *,
+    has_parquet: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Write narratives.jsonl, images/, README.md and, where known, regions.jsonl, voices/; returns
+    how many narratives. More than 50,000 are narratives-00000-of-00003.jsonl and so on.
+
+    The folder appears whole or not at all, and can be imported again. progress(steps done, steps
+    in all). ValueError: it holds something.
+    """
+    (one,) = (c for c in store.collections() if c.id == collection_id)
+    total, done = one.num_images * (3 if has_parquet else 1) + one.num_narratives, 0
+
+    def step(*_: int) -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done, total)
+
+    with whole_folder(to) as building:
+        _copy_images(store, collection_id, building / "images", step)
+        voices, told = Voices(store.images_folder.with_name(FOLDER)), _Told()
+        count = _write_lines(
+            building,
+            (
+                exported(voices, told.see(narrative), building)
+                for _, narrative in _each(store.each_narrative(collection_id), step)
+            ),
+        )
+        lines = [json.dumps(region) + "\n" for region in store.each_region(collection_id)]
+        if lines:
+            write_whole(building / "regions.jsonl", "".join(lines))
+        splits: Sequence[str] = ()
+        if has_parquet:
+            frozen = freeze(building / "frozen", [Collection(store, one.name)], step)
+            splits = tuple(frozen["splits"])
+            for path in list((building / "frozen").iterdir()):
+                os.replace(path, building / path.name)
+            (building / "frozen").rmdir()
+        write_whole(building / "README.md", card(one.name, one.license, told, splits))
+    return count
+
+
+def _copy_images(store: Store, collection_id: int, folder: Path, step: Callable[[], None]) -> None:
+    folder.mkdir()
+    for image in _each(store.each_image(collection_id), step):
+        name = picture_name(image.dataset_id, image.image_id, image.path.suffix)
+        if (folder / name).exists():
+            raise StoreError(f"two images are named {name}: export them as two collections")
+        shutil.copyfile(image.path, folder / name)
+
+
+def _each(rows: Iterator[T], step: Callable[[], None]) -> Iterator[T]:
+    for row in rows:
+        yield row
+        step()
+
+
+def _write_lines(folder: Path, narratives: Iterator[Narrative]) -> int:
+    """One file, or shards of SHARD lines; how many lines."""
+    counts: list[int] = []
+    while not counts or counts[-1] == SHARD:
+        path = folder / f"{len(counts)}.jsonl"
+        counts.append(write_jsonl(path, islice(narratives, SHARD)))
+    if len(counts) > 1 and counts[-1] == 0:
+        counts.pop()
+        path.unlink()
+    for i in range(len(counts)):
+        name = f"narratives-{i:05d}-of-{len(counts):05d}" if len(counts) > 1 else "narratives"
+        os.replace(folder / f"{i}.jsonl", folder / f"{name}.jsonl")
+    return sum(counts)
+
+
+class _Told:
+    """Of each dataset_id: who told how much of it."""
+
+    def __init__(self) -> None:
+        self.sources: dict[str, Counter[str]] = {}
+
+    def see(self, narrative: Narrative) -> Narrative:
+        counts = self.sources.setdefault(narrative.dataset_id, Counter())
+        counts.update(
+            {
+                "narratives": 1,
+                "words": len(narrative.words),
+                "points": narrative.num_points,
+                f"annotator {narrative.annotator_id}": 1,
+            }
+        )
+        return narrative
+
+
+def card(name: str, terms: str, told: _Told, splits: Sequence[str] = ()) -> str:
+    """README.md: what the folder holds, who told it, under which terms; Hugging Face reads its
+    head. People are numbers here: names stay in the studio. splits: of its parquet files."""
+    files: Any = "narratives*.jsonl"
+    if splits:
+        files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in splits]
+    head = {"pretty_name": name, "configs": [{"config_name": "default", "data_files": files}]}
+    rows = []
+    for source, counts in sorted(told.sources.items()):
+        people = sum(key.startswith("annotator ") for key in counts)
+        rows.append(
+            f"| {source} | {counts['narratives']:,} | {counts['words']:,} | {counts['points']:,} "
+            f"| {people:,} | {public.of(source) or terms or 'not stated: ask who recorded it'} |"
+        )
+    table = "\n".join(rows)
+    return f"""---
+{json.dumps(head, indent=1)}
+---
+
+# {name}
+
+Images that people described while they pointed at what they said, in the format of
+[Localized Narratives](https://google.github.io/localized-narratives/): one JSON record a line,
+coordinates in fractions of the image, times in seconds from the start.
+
+| dataset_id | narratives | timed words | points | annotators | terms |
+|---|---|---|---|---|---|
+{table}
+
+- `narratives*.jsonl`: dataset_id, image_id, annotator_id, caption, timed_caption, traces,
+  voice_recording (a path in this folder, Ogg Vorbis)
+- `images/`: the pictures, named by image_id (COCO: 12 digits)
+- `regions.jsonl`, where known: the exact place of what a caption names; for evaluation only
+- `data/`, on request: the same as parquet, images at most 288 px on the short side, in splits
+
+Exported by LocTex Studio. A dataset_id with "simulated" was told by nobody: it was made from boxes.
+"""

@@ -1,0 +1,1 @@
+"""What looks odd in a take, agreement between annotators, captions mended."""

@@ -1,0 +1,1 @@
+"""What makes a backup whole, and what it says where it arrives."""

@@ -1,0 +1,1 @@
+"""Simulated narratives, of rendered scenes and of labeled photographs."""

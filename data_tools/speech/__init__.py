@@ -1,0 +1,1 @@
+"""Voices: kept, read, and aligned to the words of a caption."""

@@ -1,0 +1,197 @@
+"""Open a database safely and bring its tables up to date.
+
+SQLite: write-ahead log, synchronous FULL (a commit is on disk when it returns), foreign keys on,
+60 s busy timeout, and writers take the write lock when they begin: a transaction that reads first
+and asks for the lock later fails at once when another has written, whatever the timeout.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, Row, Select, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+
+from loctex.records.drafts import draft_file
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_SECONDS = 60  # twenty writers on a machine that is busy with other work waited 20
+T = TypeVar("T")
+log = logging.getLogger("studio")
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+
+
+class StoreError(ValueError):
+    """What was asked of the store cannot be done; the message says why, and the way out."""
+
+
+class Database:
+    """An engine whose `reading()` and `writing()` give a connection inside one transaction.
+
+    revision: of the tables of a new database; one that is there is brought up to the newest.
+    Opening an SQLite file of an older version copies it first, to FILE.before-REVISION beside it.
+    """
+
+    def __init__(self, url: str, revision: str = "head") -> None:
+        self._engine = _engine(url)
+        self._place = self._engine.url.render_as_string(hide_password=True)
+        try:
+            self._migrate(revision)
+        except StoreError:
+            self.close()
+            raise
+        except DBAPIError as error:
+            self.close()
+            raise StoreError(f"cannot open {self._place}: {error.orig}") from error
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        with self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def frozen(self) -> Iterator[Connection]:
+        """As `reading`, and all statements see the same moment; in SQLite they do anyway."""
+        is_sqlite = self._engine.url.get_backend_name() == "sqlite"
+        options = {} if is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        with self._engine.execution_options(**options).begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Committed, on disk, when the block ends. StoreError: not saved, and nothing changed."""
+        try:
+            with self._engine.execution_options(is_writing=True).begin() as connection:
+                yield connection
+        except IntegrityError:
+            raise
+        except DBAPIError as error:
+            raise StoreError(f"not saved: {error.orig}") from error
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """One transaction. Where another inserted the same meanwhile, a second look finds it."""
+        try:
+            with self.writing() as connection:
+                return work(connection)
+        except IntegrityError:
+            pass
+        try:
+            with self.writing() as connection:
+                return work(connection)
+        except IntegrityError as error:
+            raise StoreError(f"not saved: {error.orig}") from error
+
+    def all(self, query: Select) -> Sequence[Row]:
+        with self.reading() as connection:
+            return connection.execute(query).all()
+
+    def one(self, query: Select) -> Row:
+        """The first row of a query that always has one, as counts do."""
+        row = self.first(query)
+        assert row is not None
+        return row
+
+    def first(self, query: Select) -> Row | None:
+        with self.reading() as connection:
+            return connection.execute(query.limit(1)).first()
+
+    def forget(self) -> None:
+        """What was deleted cannot be read from the database's files any more."""
+        if self.file:
+            with closing(sqlite3.connect(self.file, timeout=BUSY_SECONDS)) as connection:
+                connection.execute("VACUUM")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        elif self._engine.url.get_backend_name() == "postgresql":
+            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as server:
+                server.execute(text("VACUUM FULL"))
+
+    @property
+    def dialect(self) -> str:
+        """sqlite or postgresql."""
+        return self._engine.dialect.name
+
+    @property
+    def file(self) -> Path | None:
+        """The file of an SQLite database; None for PostgreSQL, and in memory."""
+        url = self._engine.url
+        is_sqlite = url.get_backend_name() == "sqlite"
+        if not is_sqlite or not url.database or url.database == ":memory:":
+            return None
+        return Path(url.database)
+
+    def _migrate(self, revision: str) -> None:
+        settings = migrations()
+        scripts = ScriptDirectory.from_config(settings).walk_revisions()
+        known = [script.revision for script in scripts]
+        with self.reading() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+        if found == known[0]:
+            return
+        if found is not None and found not in known:
+            raise StoreError(
+                f"{self._place} was made by a newer version of LocTex Studio (its tables are at "
+                f"{found}, this version knows up to {known[0]}): update the studio, nothing was "
+                "changed"
+            )
+        with self.writing() as connection:
+            if connection.dialect.name == "postgresql":  # SQLite's writers wait for each other
+                connection.execute(text("SELECT pg_advisory_xact_lock(20211108950)"))
+            found = MigrationContext.configure(connection).get_current_revision()
+            if self.file and found not in (None, known[0]):  # as it is now that nobody else writes
+                copy_sqlite(self.file, to := Path(f"{self.file}.before-{known[0]}"))
+                log.info("%s is brought up to date; as it was, it is kept in %s", self.file, to)
+            settings.attributes["connection"] = connection
+            command.upgrade(settings, revision)
+
+
+def migrations() -> Config:
+    """What Alembic wants to know; attributes["connection"] is for the caller to add."""
+    settings = Config()
+    settings.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    settings.set_main_option("path_separator", "os")
+    return settings
+
+
+def copy_sqlite(source: Path, to: Path) -> None:
+    """A whole copy of a database that others may be reading and writing."""
+    with draft_file(to) as draft:
+        with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(draft)) as new:
+            old.backup(new)
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StoreError(f"{url!r} is no database URL, as postgresql://user@host/name") from error
+    if parsed.drivername in ("postgresql", "postgres"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise StoreError(f"{parsed.get_backend_name()} is not supported: use SQLite or PostgreSQL")
+    if parsed.get_backend_name() == "postgresql":
+        return create_engine(parsed, pool_pre_ping=True)
+    engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # the driver's own BEGIN is deferred: we send ours
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    is_writing = connection.get_execution_options().get("is_writing", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")

@@ -1,0 +1,1 @@
+"""Weights for other people's code, with a model card."""

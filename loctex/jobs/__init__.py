@@ -1,0 +1,1 @@
+"""Runs and jobs: their folders, queue, watcher, command lines, failures, GPUs. No torch."""

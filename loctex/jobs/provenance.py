@@ -1,0 +1,181 @@
+"""What a run was made of and with: the snapshots' hashes, the code, the machine.
+
+RUN/starts.jsonl gets a line for each start of the trainer, so that a resumed run tells all of
+them. Reading and checking need no torch.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from loctex.jobs.run import Run
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "datasets",
+    "pyarrow",
+    "numpy",
+    "opencv-python-headless",
+    "simplejpeg",
+    "pycocotools",
+)
+
+
+def hashes(snapshots: Iterable[str]) -> dict[str, str]:
+    """FOLDER or FOLDER=weight each -> {folder: content hash}.
+
+    ValueError where a snapshot is gone or not whole. Those at a URL are left to their reader.
+    """
+    found = {}
+    for name in snapshots:
+        folder = without_weight(name)
+        if "://" not in folder:
+            found[folder] = _hash(Path(folder))
+    return found
+
+
+def without_weight(name: str) -> str:
+    """FOLDER of FOLDER=weight."""
+    folder, equals, weight = name.rpartition("=")
+    with suppress(ValueError):
+        return folder if equals and float(weight) >= 0 else name
+    return name
+
+
+def _hash(folder: Path) -> str:
+    try:
+        manifest = json.loads((folder / "snapshot.json").read_bytes())
+        splits, content = manifest["splits"], manifest["hash"]
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(
+            f"snapshot {folder} is gone: put it back, or choose other data in a new run"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder}/snapshot.json is damaged ({error}): freeze again") from error
+    for split in splits:
+        if not any((folder / "data").glob(f"{split}-*.parquet")):
+            raise ValueError(
+                f"snapshot {folder} is damaged, data/{split}-*.parquet is gone: put it back, or "
+                "choose other data in a new run"
+            )
+    return content
+
+
+def check(expected: Mapping[str, str]) -> None:
+    """ValueError where a snapshot is gone, or is not the one it was."""
+    for folder, content in expected.items():
+        if _hash(Path(folder)) != content:
+            raise ValueError(
+                f"snapshot {folder} was changed since this run began: put the old one back, or "
+                "start a new run on the new one"
+            )
+
+
+def record(run: Run, snapshots: Iterable[str]) -> None:
+    """Add this start to RUN/starts.jsonl. ValueError where a snapshot is not what it was then."""
+    found = hashes(snapshots)
+    for start in starts(run):
+        known = start["snapshots"]
+        check({folder: known[folder] for folder in found if folder in known})
+    start = {
+        "time": round(time.time(), 3),
+        "command": [sys.executable, *sys.orig_argv[1:]],
+        "snapshots": found,
+        "code": code(),
+        "environment": environment(),
+    }
+    run.path.mkdir(parents=True, exist_ok=True)
+    with open(run.starts_file, "ab") as file:
+        file.write(json.dumps(start).encode() + b"\n")
+
+
+def starts(run: Run) -> list[dict[str, Any]]:
+    """The starts of a run, the first one first; a line that cannot be read is left out."""
+    try:
+        lines = run.starts_file.read_bytes().splitlines()
+    except OSError:
+        return []
+    records = (parse_start(line) for line in lines)
+    return [record for record in records if record is not None]
+
+
+def parse_start(line: bytes) -> dict[str, Any] | None:
+    """A line of starts.jsonl; None where it cannot be read."""
+    try:
+        start = json.loads(line)
+        hashes, code, machine = (start[name] for name in ("snapshots", "code", "environment"))
+        whole = {
+            "hash": code["hash"],
+            "python": machine["python"],
+            "processes": machine["processes"],
+            "gpus": ", ".join(machine["gpus"]),
+            "packages": machine["packages"].get("torch"),
+            "snapshots": "".join(hashes.values()),
+        }
+        return start if whole and isinstance(start.setdefault("time", 0.0), int | float) else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+@cache
+def code() -> dict[str, Any]:
+    """Which version of this program it is: {"hash": of the .py files, "commit", "is_changed"};
+    the last two only in a git checkout."""
+    digest = hashlib.sha256()
+    for path in sorted((ROOT / "loctex").rglob("*.py")):
+        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    version: dict[str, Any] = {"hash": digest.hexdigest()}
+    if (ROOT / ".git").exists():
+        with suppress(OSError, subprocess.CalledProcessError):
+            version["commit"] = _git("rev-parse", "HEAD").strip()
+            version["is_changed"] = bool(_git("status", "--porcelain", "--", "loctex"))
+    return version
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(ROOT), *words], check=True, capture_output=True, text=True
+    ).stdout
+
+
+def environment() -> dict[str, Any]:
+    """Python, packages, machine, and the GPUs that torch sees where it is imported."""
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "host": platform.node(),
+        "processors": len(os.sched_getaffinity(0)),
+        "processes": int(os.environ.get("WORLD_SIZE", 1)),
+        "gpus": _gpus(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+    }
+
+
+def _gpus() -> list[str]:
+    """The names of the GPUs that this process may use."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
+def _version(package: str) -> str | None:
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version(package)
+    return None

@@ -1,0 +1,227 @@
+"""Jobs: runs that wait, are at work, are stopped, resumed, gone on with and deleted.
+
+One watcher per workspace, detached from whoever started it, works off the queue (watcher.py) and
+ends when nothing waits; `ensure_watcher` starts the next. Nothing here imports torch.
+"""
+
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from loctex.jobs.command import ROOT, Command, with_option
+from loctex.jobs.run import Run
+from loctex.records import checkpoint_files
+from loctex.records.drafts import draft_of
+from loctex.records.files import is_locked, write_whole
+
+CHECKPOINT = re.compile(r"last|best|step-[0-9]{8,15}")
+
+
+def all_runs(workspace: Path) -> list[Run]:
+    """The runs of a workspace, by name."""
+    return [Run(folder) for folder in _folders(workspace)]
+
+
+def unended(workspace: Path) -> list[Run]:
+    """The runs of which no watcher wrote how they ended: they wait, work, or were typed by hand."""
+    return [Run(path) for path in _folders(workspace) if not os.path.exists(f"{path}/exit.json")]
+
+
+def queue(workspace: Path) -> list[Run]:
+    """The waiting runs, the next one first."""
+    waiting = [run for run in _having(workspace, "waiting") if run.waiting_file.is_file()]
+    return sorted(waiting, key=_place)
+
+
+def stopping(workspace: Path) -> list[Run]:
+    """The runs at work that were asked to stop."""
+    return [run for run in _having(workspace, "stop") if run.is_live()]
+
+
+def _having(workspace: Path, file: str) -> list[Run]:
+    return [Run(path) for path in _folders(workspace) if os.path.exists(f"{path}/{file}")]
+
+
+def _folders(workspace: Path) -> list[str]:
+    """Asked ten times a second of hundreds of runs: one listing, and no object for each."""
+    try:
+        with os.scandir(workspace / "runs") as entries:
+            return sorted(one.path for one in entries if one.name[0] != "." and one.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def ahead(workspace: Path, run: Run) -> list[str]:
+    """The names of the runs that a waiting run waits for: those at work, then the queue."""
+    waiting, command = queue(workspace), read_command(run)
+    names = [other.name for other in waiting]
+    if run.name not in names or command is None:
+        return []
+    live = [other for other in all_runs(workspace) if other.is_live()]
+    return [
+        other.name
+        for other in (*live, *waiting[: names.index(run.name)])
+        if command.is_in_the_way_of(read_command(other) or Command(()))
+    ]
+
+
+def _place(run: Run) -> float:
+    with suppress(OSError, ValueError):  # it may start, or be cancelled, right now
+        place = float(run.waiting_file.read_text())
+        return place if math.isfinite(place) else 0.0
+    return 0.0
+
+
+def read_command(run: Run) -> Command | None:
+    """What the run executes; None for a run that was not started as a job, or whose command.json
+    cannot be read: who lists runs goes on, and `command_of` says why."""
+    with suppress(OSError, ValueError):
+        return Command.from_json(run.command_file.read_bytes())
+    return None
+
+
+def command_of(run: Run) -> Command:
+    """What the run executes. ValueError: it was started by hand, or command.json cannot be read."""
+    try:
+        return Command.from_json(run.command_file.read_bytes())
+    except FileNotFoundError:
+        raise ValueError(
+            f"run {run.name!r} was started by hand; resume it by hand, with --resume"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{run.command_file} cannot be read ({error}); resume it by hand with python -m "
+            f"loctex.train --run {run.path} --resume, or delete the run"
+        ) from error
+
+
+def submit(workspace: Path, run: Run, command: Command, settings: str = "", token: str = "") -> Run:
+    """Put a new run into the queue, with its settings as YAML; returns the run.
+
+    The directory appears with all its files or not at all. The same token again returns the run
+    that was made of it. ValueError where the name is taken.
+    """
+    if known := find(workspace, token):
+        return known
+    now = time.time()
+    draft = Run(draft_of(run.path))
+    write_whole(draft.settings_file, settings)
+    write_whole(draft.command_file, replace(command, token=token, submitted=now).to_json())
+    write_whole(draft.waiting_file, repr(now))
+    try:
+        os.rename(draft.path, run.path)
+    except OSError:
+        shutil.rmtree(draft.path)
+        if known := find(workspace, token):
+            return known
+        raise ValueError(f"a run named {run.name!r} exists; choose another name") from None
+    ensure_watcher(workspace)
+    return run
+
+
+def find(workspace: Path, token: str) -> Run | None:
+    """The run that was made of this token."""
+    for run in all_runs(workspace):
+        command = read_command(run)
+        if token and command and command.token == token:
+            return run
+    return None
+
+
+def move(workspace: Path, run: Run, places: int) -> None:
+    """Let a waiting run start `places` earlier (below 0) or later. ValueError if it waits not."""
+    waiting = queue(workspace)
+    names = [other.name for other in waiting]
+    if run.name not in names:
+        raise ValueError(f"run {run.name!r} does not wait any more")
+    old = names.index(run.name)
+    new = min(max(old + places, 0), len(names) - 1)
+    others = [_place(other) for other in waiting if other.name != run.name]
+    before = others[new - 1] if new > 0 else others[0] - 2 if others else _place(run)
+    after = others[new] if new < len(others) else before + 2
+    with open(run.waiting_file, "r+b") as file:  # never made anew: it may have started just now
+        file.write(repr((before + after) / 2).ljust(24).encode())
+
+
+def stop(workspace: Path, run: Run) -> None:
+    """Ask a run to write a checkpoint and end; one that waits leaves the queue."""
+    if run.state in ("waiting", "running"):
+        run.request_stop()
+        run.waiting_file.unlink(missing_ok=True)
+        ensure_watcher(workspace)
+
+
+def resume(workspace: Path, run: Run, checkpoint: str = "last") -> None:
+    """Put a stopped or failed run into the queue again; it goes on from a checkpoint ("last",
+    "best", "step-00000200"), and what it logged after that is dropped.
+
+    ValueError where it is not at rest, is done, or was not started as a job.
+    """
+    if run.state not in ("stopped", "failed"):
+        raise ValueError(
+            f"run {run.name!r} is {run.state}; only a stopped or failed one is resumed"
+        )
+    if not CHECKPOINT.fullmatch(checkpoint):  # from a browser; it becomes a word of the command
+        raise ValueError(
+            f"run {run.name!r} has no checkpoint {checkpoint[:40]!r}; choose last, best or a step"
+        )
+    words = with_option(command_of(run).words, "--resume")
+    if (run.path / "last").exists() or checkpoint_files.folders(run.path):
+        words += () if checkpoint == "last" else (checkpoint,)
+    else:  # it ended before its first checkpoint: from the start
+        words = words[:-1]
+        run.cut_back(-1)
+    _again(workspace, run, words)
+
+
+def extend(workspace: Path, run: Run, steps: int) -> None:
+    """Let a run that is done go on until it has taken `steps`. ValueError where it cannot."""
+    if run.state != "done":
+        raise ValueError(f"run {run.name!r} is {run.state}; only one that is done is gone on with")
+    words = with_option(command_of(run).words, "--train.steps", str(steps))
+    _again(workspace, run, with_option(words, "--resume"))
+
+
+def _again(workspace: Path, run: Run, words: tuple[str, ...]) -> None:
+    write_whole(run.command_file, replace(command_of(run), words=words).to_json())
+    run.forget_end()
+    write_whole(run.waiting_file, repr(time.time()))
+    ensure_watcher(workspace)
+
+
+def remove(run: Run) -> None:
+    """Delete a run and all it learned. ValueError where it waits or is at work."""
+    if run.state in ("waiting", "running", "stopping"):
+        raise ValueError(f"run {run.name!r} is {run.state}; stop it first")
+    grave = draft_of(run.path)  # swept with the drafts if the rest is interrupted
+    os.rename(run.path, grave)  # from now on it is no run, however long the rest takes
+    shutil.rmtree(grave)
+
+
+def ensure_watcher(workspace: Path) -> None:
+    """Start a watcher, detached, if there is work for one and none is there."""
+    if not has_work(workspace) or is_locked(workspace / "watcher.lock"):
+        return
+    with open(workspace / "watcher.log", "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "loctex.jobs", "watch", str(workspace.resolve())],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    threading.Thread(target=process.wait, daemon=True).start()  # leaves no zombie
+
+
+def has_work(workspace: Path) -> bool:
+    """Whether a run waits, or one at work was asked to stop."""
+    return bool(queue(workspace) or stopping(workspace))

@@ -1,0 +1,182 @@
+"""The watcher of a workspace: starts the waiting runs in order, and writes how each ended.
+
+Runs that take different GPUs go side by side; all others one after another. What nobody watches,
+because it was typed by hand or its watcher died, is waited for like one of its own.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+
+from loctex.jobs import provenance
+from loctex.jobs import queue as jobs
+from loctex.jobs.command import Command
+from loctex.jobs.run import Run
+from loctex.records.files import BusyError, holder, is_locked, locked, write_whole
+
+GRACE = 120.0  # seconds a run has to write its checkpoint before it is asked harder
+KILL_AFTER = 60.0  # seconds from SIGTERM to SIGKILL
+TICK = 0.1  # seconds between two looks at the jobs
+
+
+def watch(workspace: Path, grace: float = GRACE) -> None:
+    """Work off the queue. Returns when nothing waits, or when another watcher is at it."""
+    while jobs.has_work(workspace):  # asked again after the lock is free: nothing falls between
+        try:
+            with locked(workspace / "watcher.lock"):
+                _work_off(workspace, grace)
+        except BusyError:
+            return
+
+
+def _work_off(workspace: Path, grace: float) -> None:
+    mine: dict[str, Job] = {}
+    unwatched: dict[str, StopEscalation] = {}
+    refused: set[str] = set()  # whose place in the queue cannot be taken away
+    try:
+        while mine or jobs.has_work(workspace):
+            for run in startable(workspace):
+                if run.name in refused:
+                    continue
+                mine[run.name] = Job(run, grace)
+                if run.waiting_file.is_file():
+                    refused.add(run.name)
+            mine = {name: job for name, job in mine.items() if not job.has_ended()}
+            _stop_unwatched(workspace, grace, unwatched)
+            time.sleep(TICK)
+    finally:
+        for job in mine.values():
+            job.release()
+
+
+def startable(workspace: Path) -> list[Run]:
+    """The waiting runs that nothing is in the way of: neither at work nor earlier in the queue."""
+    waiting = jobs.queue(workspace)
+    if not waiting:
+        return []
+    taken = [_command(run) for run in jobs.unended(workspace) if run.is_live()]
+    free = []
+    for run in waiting:
+        command = _command(run)
+        if not any(command.is_in_the_way_of(other) for other in taken):
+            free.append(run)
+        taken.append(command)
+    return free
+
+
+def _command(run: Run) -> Command:
+    """What a run takes; one that was typed by hand takes the machine."""
+    return jobs.read_command(run) or Command(())
+
+
+class Job:
+    """A run at work: from taking its lock to writing how its command ended."""
+
+    def __init__(self, run: Run, grace: float) -> None:
+        self.run = run
+        self.process: subprocess.Popen | None = None
+        self.code: int | None = 0
+        self.escalation: StopEscalation | None = None
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(run.job_lock))
+                run.waiting_file.unlink()
+            except (BusyError, FileNotFoundError):  # cancelled, or started by hand
+                self.code = None
+            except OSError as error:  # a folder in place of its lock, a disk that is not ours
+                with suppress(OSError):
+                    run.waiting_file.unlink(missing_ok=True)
+                self._give_up(error, 1)
+            else:
+                self._try_to_start()
+            self._stack = stack.pop_all()
+        if self.process:
+            group, own = self.process.pid, _command(run).grace
+            patience = grace if own is None else own
+            self.escalation = StopEscalation(run, patience, partial(os.killpg, group))
+
+    def _try_to_start(self) -> None:
+        """Start the command; a run that cannot be started has failed, and the queue goes on."""
+        try:
+            self.run.exit_file.unlink(missing_ok=True)
+            if not self.run.stop_requested():
+                self._start()
+        except ValueError as error:
+            self._give_up(f"error: {error}", 1)
+        except OSError as error:
+            self._give_up(error, 127)  # as a shell says it
+
+    def _start(self) -> None:
+        command = jobs.command_of(self.run)
+        with open(self.run.log_file, "ab") as log:
+            log.write(f"$ {command.line}\n".encode())
+            log.flush()
+            provenance.check(command.snapshots)  # before it takes a GPU
+            self.process = subprocess.Popen(
+                command.launched,
+                cwd=command.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            )
+
+    def _give_up(self, why: object, code: int) -> None:
+        """It ended before it began: `why`, in its log and in the watcher's."""
+        self.code = code
+        print(f"{self.run.name}: {why}", flush=True)
+        with suppress(OSError), open(self.run.log_file, "ab") as log:
+            log.write(f"{why}\n".encode())
+
+    def has_ended(self) -> bool:
+        """Whether the command ended; then how is written, and the run is let go."""
+        if self.process is not None:
+            self.code = self.process.poll()
+            if self.code is None:
+                if self.escalation:
+                    self.escalation()
+                return False
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)  # workers that outlived their trainer
+        if self.code is not None:
+            ended = {"code": self.code, "time": time.time()}
+            try:
+                write_whole(self.run.exit_file, json.dumps(ended))
+            except OSError as error:  # it counts as failed then, and the queue goes on
+                print(f"{self.run.name}: how it ended cannot be written: {error}", flush=True)
+        self.release()
+        return True
+
+    def release(self) -> None:
+        self._stack.close()
+
+
+class StopEscalation:
+    """Asks a run that was told to stop ever harder: its stop file, then SIGTERM, then SIGKILL."""
+
+    def __init__(self, run: Run, grace: float, send: Callable[[int], None]) -> None:
+        self.run, self.send = run, send
+        self.left = [(grace, signal.SIGTERM), (grace + KILL_AFTER, signal.SIGKILL)]
+
+    def __call__(self) -> None:
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            age = time.time() - self.run.stop_file.stat().st_mtime
+            if self.left and age > self.left[0][0]:
+                self.send(self.left.pop(0)[1])
+
+
+def _stop_unwatched(workspace: Path, grace: float, escalations: dict[str, StopEscalation]) -> None:
+    """Stop trainings nobody watches, where that is asked."""
+    for run in jobs.stopping(workspace):
+        pid = None if is_locked(run.job_lock) else holder(run.train_lock)
+        if pid and run.name not in escalations:
+            escalations[run.name] = StopEscalation(run, grace, partial(os.kill, pid))
+        if run.name in escalations:
+            escalations[run.name]()

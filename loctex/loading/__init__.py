@@ -1,0 +1,1 @@
+"""Snapshots to batches: mixture, augmentation, tokens, collate."""

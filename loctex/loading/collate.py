@@ -1,0 +1,219 @@
+"""Examples -> Batch: the one place where padding happens."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, fields, replace
+from itertools import chain, pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from loctex.loading import augment
+from loctex.loading.changed_words import Changed, Exchange
+from loctex.loading.examples import Example, _decode, _said
+from loctex.loading.tokenization import Encoder, padded, read
+from loctex.loading.word_masking import hide_words
+from loctex.records import trace, words
+from loctex.settings import DataSettings
+
+
+@dataclass
+class Batch:
+    """B pairs; T tokens; (h, w) the finest attention grid."""
+
+    image: Tensor  # (B, H, W, 3) uint8, cropped and resized, not yet flipped or colored
+    tokens: Tensor  # (B, T) int64
+    offsets: Tensor  # (B, T, 2) int64 caption characters; (0, 0) for start, end and padding
+    target: Tensor  # (B, T, h, w) float32 trace counts of each token's time window
+    flip: Tensor  # (B,) bool
+    color: Tensor  # (B, 3, 3) float32
+    contrast: Tensor  # (B,) float32
+    key: Tensor  # (B,) int64
+    lengths: list[int]  # tokens of each caption, rising; on the host, so that nothing waits for it
+    distortion: Tensor | None = None  # (B, 9) float32, as `distortions.apply` takes it
+    word: Tensor | None = None  # (B, T) int64 number of each token's word; -1: none, or not counted
+    hidden: Tensor | None = None  # (B, T) int64 tokens where some words are hidden
+    changed: Tensor | None = None  # (B, T) int64 tokens of the caption with one word changed
+    new_word: Tensor | None = None  # (B, T) bool: tokens of `changed` that say the new word
+    kept_word: Tensor | None = None  # (B, T) bool: tokens of `changed` that say others, kept
+    true_word: Tensor | None = None  # (B, T) bool: tokens of `tokens` that say the same ones
+    hidden_at: Tensor | None = None  # (B, K) int64 places of hidden tokens, rising; 0: none
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """All tensors on `device`."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin(self) -> "Batch":
+        """All tensors in pinned memory: their copy to the GPU then makes nobody wait."""
+        return self._each(torch.Tensor.pin_memory)  # what is pinned already stays
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed: dict[str, Any] = {
+            name: change(part) for name, part in tensors.items() if isinstance(part, Tensor)
+        }
+        return replace(self, **changed)
+
+    def split(self, count: int) -> list["Batch"]:
+        """At most `count` chunks of nearly equal size, in order."""
+        edges = np.linspace(0, len(self.key), min(count, len(self.key)) + 1).astype(int).tolist()
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        rows = {name: part for name, part in parts.items() if part is not None}
+        chunks = []
+        for a, b in pairwise(edges):
+            chunks.append(replace(self, **{name: part[a:b] for name, part in rows.items()}))
+        return chunks
+
+
+class Collate:
+    """Examples -> Batch; the one place where padding happens."""
+
+    def __init__(
+        self,
+        *,
+        tokenizer: PreTrainedTokenizerFast,
+        settings: DataSettings,
+        grid: tuple[int, int],
+        is_pinned: bool = False,
+        numbers_words: bool = False,
+        hides_words: bool = False,
+        exchange: Exchange | None = None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.encoder = Encoder(tokenizer, settings.max_tokens)
+        self.settings = settings
+        self.grid = grid
+        self.is_pinned = is_pinned
+        self.numbers_words = numbers_words or hides_words or settings.skip_stop_words
+        self.hides_words = hides_words
+        self.exchange = exchange
+
+    def __call__(
+        self, examples: Sequence[Example], pool: Executor | None = None, helpers: int = 0
+    ) -> Batch:
+        """Sorted by caption length: the text encoder works on parts of similar length.
+
+        pool, helpers: so many of its threads decode while this one reads the words, then too.
+        """
+        pairs = [_said(example) for example in examples]
+        captions = [caption for caption, _ in pairs]
+        foils = self.foils(captions, examples)
+        changed = [foil.caption for foil in foils]  # not said again: not remembered
+        rows = self.encoder.rows(captions) + read(self.tokenizer, changed, self.settings.max_tokens)
+        both = padded(rows, self.tokenizer.pad_token_id)
+        tokens, offsets = (part[: len(captions)] for part in both)
+        lengths = (tokens != self.tokenizer.pad_token_id).sum(axis=1)
+        order = np.argsort(lengths, kind="stable")
+        examples, spans = [examples[i] for i in order], [pairs[i][1] for i in order]
+        tokens, offsets = tokens[order], offsets[order]
+
+        size = self.settings.image_size
+        shape = (len(examples), size, size, 3)
+        images = torch.empty(shape, dtype=torch.uint8, pin_memory=self.is_pinned)
+        left = deque(zip(examples, images.numpy(), strict=True))
+        helping = [pool.submit(_decode, left) for _ in range(helpers)] if pool else []
+        target = self.target(examples, spans, offsets)
+        _decode(left)
+        for helper in helping:
+            helper.result()  # waits, and raises what it raised
+        drawn = [example.augmentation for example in examples]
+        colors = np.stack([np.eye(3) if a.color is None else a.color for a in drawn])
+        batch = Batch(
+            image=images,
+            tokens=torch.from_numpy(tokens),
+            offsets=torch.from_numpy(offsets),
+            target=torch.from_numpy(target),
+            flip=torch.tensor([a.is_flipped for a in drawn]),
+            color=torch.from_numpy(colors.astype(np.float32)),
+            contrast=torch.tensor([a.contrast for a in drawn], dtype=torch.float32),
+            key=torch.tensor([example.key for example in examples]),
+            lengths=lengths[order].tolist(),
+        )
+        if self.settings.distort:
+            distortions = [a.distortion for a in drawn if a.distortion is not None]
+            batch.distortion = torch.stack([distortion.tensor() for distortion in distortions])
+        if self.exchange is not None:
+            theirs = (part[-len(order) :][order] for part in both)
+            self.add_changes(batch, [foils[i] for i in order], *theirs)
+        if self.numbers_words:
+            self.add_words(batch, [captions[i] for i in order], [e.seed for e in examples])
+        return batch.pin() if self.is_pinned else batch
+
+    def foils(self, captions: Sequence[str], examples: Sequence[Example]) -> list[Changed]:
+        """Each caption with one word changed, where that is asked for."""
+        if self.exchange is None:
+            return []
+        randoms = (np.random.default_rng((example.seed, 1)) for example in examples)
+        return [self.exchange.change(*pair) for pair in zip(captions, randoms, strict=True)]
+
+    def add_changes(
+        self, batch: Batch, foils: Sequence[Changed], tokens: np.ndarray, offsets: np.ndarray
+    ) -> None:
+        """The changed captions, as (B, T) tokens at (B, T, 2) characters, and what changed."""
+        batch.changed = torch.from_numpy(tokens)
+        sides = (
+            (offsets, [foil.new for foil in foils]),
+            (offsets, [foil.kept for foil in foils]),
+            (batch.offsets.numpy(), [foil.true for foil in foils]),
+        )
+        batch.new_word, batch.kept_word, batch.true_word = (
+            torch.from_numpy(
+                np.stack(
+                    [
+                        words.overlaps(row, spans).any(axis=1)
+                        for row, spans in zip(places, said, strict=True)
+                    ]
+                )
+            )
+            for places, said in sides
+        )
+
+    def add_words(self, batch: Batch, captions: Sequence[str], seeds: Sequence[int]) -> None:
+        """Which word each token belongs to, and which words are hidden."""
+        offsets, skips = batch.offsets.numpy(), self.settings.skip_stop_words
+        pairs = list(zip(captions, offsets, strict=True))
+        batch.word = torch.from_numpy(np.stack([words.numbers(*pair, skips) for pair in pairs]))
+        if skips:
+            batch.target[batch.word < 0] = 0
+        if not self.hides_words:
+            return
+        special, vocabulary = self.tokenizer.all_special_ids, len(self.tokenizer)
+        others = np.setdiff1d(np.arange(vocabulary), special)
+        rows = [
+            hide_words(
+                row,
+                words.numbers(*pair),
+                self.settings.mask_words,
+                np.random.default_rng(seed),
+                mask=self.tokenizer.mask_token_id,
+                vocabulary=others,
+            )
+            for row, pair, seed in zip(batch.tokens.numpy(), pairs, seeds, strict=True)
+        ]
+        batch.hidden = torch.from_numpy(np.stack([hidden for hidden, _ in rows]))
+        batch.hidden_at = torch.zeros(len(rows), max(len(p) for _, p in rows), dtype=torch.int64)
+        for row, (_, places) in zip(batch.hidden_at, rows, strict=True):
+            row[: len(places)] = torch.from_numpy(places)
+        if self.settings.mask_captions:
+            batch.target[batch.hidden != batch.tokens] = 0
+
+    def target(
+        self, examples: Sequence[Example], spans: Sequence[list[words.Span]], offsets: np.ndarray
+    ) -> np.ndarray:
+        """(B, T, h, w) trace counts of the tokens at (B, T, 2) characters."""
+        narratives = [example.narrative for example in examples]
+        narrated = [n.words if said else () for n, said in zip(narratives, spans, strict=True)]
+        lengths = np.array([len(said) for said in spans])
+        is_word = np.arange(lengths.max()) < lengths[:, None]  # (B, W)
+        places, seconds = np.zeros((*is_word.shape, 2), np.int64), np.zeros((*is_word.shape, 2))
+        flat = chain.from_iterable(chain.from_iterable(spans))
+        places[is_word] = np.fromiter(flat, np.int64).reshape(-1, 2)
+        seconds[is_word] = words.all_windows(narrated, self.settings.word_margin)
+        windows = words.token_windows(offsets, places, seconds)
+        strokes = [narrative.strokes for narrative in narratives]
+        affines = np.stack([augment.affine(example.augmentation) for example in examples])
+        return np.stack(trace.rasterize_batch(strokes, list(windows), self.grid, affines))

@@ -1,0 +1,100 @@
+"""Which image comes when: the order of an epoch over several snapshots."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+
+from loctex.loading import augment
+from loctex.loading.examples import Example
+from loctex.records.items import Split
+from loctex.records.streamed import StreamedSplit
+from loctex.settings import DataSettings
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Training splits of several snapshots, each seen `weight` times an epoch.
+
+    An epoch shows images; of an image with several narratives it shows one, drawn anew.
+    """
+
+    splits: Sequence[Split]
+    weights: Sequence[float]
+    seed: int
+
+    @property
+    def is_streamed(self) -> bool:
+        """Does any of it lie elsewhere?"""
+        return any(isinstance(split, StreamedSplit) for split in self.splits)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """(N, 2) split and image of each place of an epoch, shuffled by (seed, epoch)."""
+        random = np.random.default_rng((self.seed, epoch))
+        if self.is_streamed:
+            return self._streamed_order(random)
+        rows = []
+        for number, (split, weight) in enumerate(zip(self.splits, self.weights, strict=True)):
+            whole, part = divmod(round(weight * len(split)), len(split))
+            turns = [np.arange(len(split))] * whole + [random.permutation(len(split))[:part]]
+            images = np.concatenate(turns)
+            rows.append(np.stack((np.full_like(images, number), images), axis=1))
+        return random.permutation(np.concatenate(rows))
+
+    def _streamed_order(self, random: np.random.Generator) -> np.ndarray:
+        """The same, where images come near each other that lie near each other: each split in an
+        order of its own, and the splits mixed by chance."""
+        places = []
+        for split, weight in zip(self.splits, self.weights, strict=True):
+            count = round(weight * len(split))
+            turns: list[np.ndarray] = []
+            while sum(len(turn) for turn in turns) < count:
+                if isinstance(split, StreamedSplit):
+                    turns.append(split.order(random))
+                else:
+                    turns.append(random.permutation(len(split)))
+            places.append(np.concatenate(turns)[:count])
+        numbers = random.permutation(np.repeat(np.arange(len(places)), [len(p) for p in places]))
+        rows = np.empty((len(numbers), 2), np.int64)
+        for number, images in enumerate(places):
+            rows[numbers == number, 1] = images
+        rows[:, 0] = numbers
+        return rows
+
+    def expect(self, places: np.ndarray) -> None:
+        """Begin to fetch the (N, 2) places from where they are streamed."""
+        for number, split in enumerate(self.splits):
+            if isinstance(split, StreamedSplit):
+                split.expect(places[places[:, 0] == number, 1])
+
+    def num_places(self) -> int:
+        """Images an epoch shows."""
+        return sum(round(w * len(s)) for s, w in zip(self.splits, self.weights, strict=True))
+
+    def images(self, step: int, batch_size: int) -> list[str]:
+        """The names of what `batches` gives at a step, DATASET/IMAGE, over all processes."""
+        epoch, number = divmod(step, self.num_places() // batch_size)
+        places = self.order(epoch)[number * batch_size : (number + 1) * batch_size].tolist()
+        items = (self.splits[split][row] for split, row in places)
+        return [f"{item.dataset_id}/{item.image_id}" for item in items]
+
+    def examples(
+        self, places: np.ndarray, random: np.ndarray, settings: DataSettings
+    ) -> list[Example]:
+        """The images at (B, 2) places, one narrative of each, and how they are distorted.
+
+        random: (B, augment.DRAWS) in 0..1.
+        """
+        first = [0, *accumulate(map(len, self.splits))]
+        places = places.tolist()
+        items = [self.splits[split][row] for split, row in places]
+        drawn = augment.draw(random, settings, [(item.width, item.height) for item in items])
+        chances, seeds = random[:, -2].tolist(), (random[:, -1] * 2**32).astype(np.int64).tolist()
+        narratives = [
+            item.narratives[int(chance * len(item.narratives))]
+            for item, chance in zip(items, chances, strict=True)
+        ]
+        keys = [first[split] + row for split, row in places]
+        images = [item.image for item in items]
+        return list(map(Example, images, narratives, keys, drawn, seeds))

@@ -1,0 +1,251 @@
+"""LocTex: image encoder, text encoder, contrastive head, image-caption attention.
+
+Liu et al., "LocTex", ICCV 2021; METHOD section 1 says what is sourced and what is ours.
+B pairs, T tokens, C channels, N cells of a feature map, D embedding size.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import BertModel, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from loctex.model.backbones import Backbone, grids
+from loctex.model.config import LocTexConfig
+from loctex.model.features import ImageFeatures, Output, TextFeatures, cosines
+from loctex.model.fusion import FusionEncoder
+from loctex.model.losses import ATTENTION
+from loctex.model.soft_masks import grad_cam
+
+transformers_logging.disable_progress_bar()  # of reading and writing weights; ours are enough
+
+GROUPS = 4  # parts of similar length that the text encoder works on
+
+
+class AttentionMap(nn.Module):
+    """Linear maps of cells and tokens to one space, where their cosine is the attention.
+
+    The scale sharpens the softmax over cells (`ce`); it is learned and kept within [1, 100].
+    """
+
+    LIMITS = 0.0, math.log(100.0)
+
+    def __init__(self, *, channels: int, width: int, size: int) -> None:
+        super().__init__()
+        self.cell = nn.Linear(channels, size)
+        self.token = nn.Linear(width, size)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+
+    @property
+    def scale(self) -> Tensor:
+        return self.log_scale.exp()
+
+
+class LocTexModel(PreTrainedModel):
+    """Image encoder, text encoder and the two heads; see `build` for the way from settings."""
+
+    config_class = LocTexConfig
+    main_input_name = "images"
+    _no_split_modules = ["BertLayer"]
+    config: LocTexConfig
+    fusion: FusionEncoder | None
+    LIMITS = math.log(2.0), math.log(100.0)  # of the logarithm of the contrastive scale
+
+    def __init__(self, config: LocTexConfig) -> None:
+        super().__init__(config)
+        self.backbone = Backbone(
+            name=config.backbone,
+            num_scales=config.attention_scales,
+            options=config.backbone_options,
+        )
+        self.text_encoder = BertModel(
+            config.bert(config.text_width, config.text_layers), add_pooling_layer=False
+        )
+        self.image_projection = nn.Linear(self.backbone.channels[-1], config.embedding)
+        self.text_projection = nn.Linear(config.text_width, config.embedding)
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(config.start_temperature)))
+        self.attention = nn.ModuleList(
+            AttentionMap(channels=channels, width=config.text_width, size=config.attention)
+            for channels in self.backbone.channels
+        )
+        self.fusion = None
+        if config.fusion_layers:
+            self.fusion = FusionEncoder(
+                config.bert(config.fusion_width, config.fusion_layers),
+                channels=self.backbone.channels[-1],
+                text_width=config.text_width,
+                gradcam_layer=config.gradcam_layer,
+                has_matching=config.has_matching,
+                has_masked_words=config.has_masked_words,
+                has_changed_words=config.has_changed_words,
+            )
+        self.hold_still()
+        self.clamp_scales()
+        self.post_init()
+
+    def hold_still(self) -> None:
+        """No gradient for what its config says is not learned; transformers' loading forgets it."""
+        self.log_scale.requires_grad_(self.config.learn_temperature)
+        self.attention.requires_grad_(self.config.localized)
+
+    def attention_heads(self) -> list[AttentionMap]:
+        """The maps of each trained scale, finest first."""
+        return cast(list[AttentionMap], list(self.attention))
+
+    def fusion_encoder(self) -> FusionEncoder:
+        """The fusion encoder; ValueError where the run's losses needed none."""
+        if self.fusion is None:
+            raise ValueError(
+                "the model has no fusion encoder; train with --loss.matching_weight 1, "
+                "or with --preset softmask"
+            )
+        return self.fusion
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """timm and Bert start their own weights; the heads keep PyTorch's."""
+
+    @property
+    def scale(self) -> Tensor:
+        """1 / temperature of the contrastive loss, the temperature kept within [.01, .5]."""
+        return self.log_scale.exp()
+
+    @torch.no_grad()
+    def clamp_scales(self) -> None:
+        """Takes scales back into their limits, after each update (as ALBEF does).
+
+        Clamped in the forward pass, a scale that has leapt too far has no gradient to come back.
+        """
+        self.log_scale.clamp_(*self.LIMITS)
+        for head in self.attention_heads():
+            head.log_scale.clamp_(*head.LIMITS)
+
+    def grids(self) -> list[tuple[int, int]]:
+        """Height and width of each attention map, finest first."""
+        return grids(self.backbone, self.config.image_size)
+
+    def encode_image(self, images: Tensor) -> ImageFeatures:
+        """(B, 3, H, W) normalised pixels -> features."""
+        maps = self.backbone(images)
+        pooled = maps[-1].mean(dim=(2, 3))
+        cells = [
+            F.normalize(head.cell(part.flatten(2).transpose(1, 2)), dim=-1)
+            for head, part in zip(self.attention_heads(), maps, strict=True)
+        ]
+        return ImageFeatures(
+            embedding=F.normalize(self.image_projection(pooled), dim=-1),
+            cells=cells,
+            grids=[(part.shape[-2], part.shape[-1]) for part in maps],
+            pooled=pooled,
+            last=maps[-1],
+        )
+
+    def encode_text(self, tokens: Tensor, lengths: Sequence[int] | None = None) -> TextFeatures:
+        """(B, T) token numbers, padded with the config's pad_token_id -> features.
+
+        lengths: tokens of each row, rising. The encoder then works on GROUPS parts of similar
+        length, without most of the padding; the result is the same.
+        """
+        hidden, mask = self.read(tokens, lengths), tokens != self.config.pad_token_id
+        weight = mask.to(hidden.dtype)[..., None]
+        pooled = (hidden * weight).sum(1) / weight.sum(1)
+        return TextFeatures(
+            embedding=F.normalize(self.text_projection(pooled), dim=-1),
+            tokens=[F.normalize(head.token(hidden), dim=-1) for head in self.attention_heads()],
+            hidden=hidden,
+            is_token=mask,
+        )
+
+    def read(self, tokens: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
+        """(B, T) tokens -> (B, T, width) of the text encoder's last layer."""
+        mask = tokens != self.config.pad_token_id
+        if lengths is None:
+            return self._hidden(tokens, mask)
+        parts = [
+            F.pad(
+                self._hidden(tokens[a:b, :longest], mask[a:b, :longest]),
+                (0, 0, 0, tokens.shape[1] - longest),
+            )
+            for a, b, longest in _groups(lengths)
+        ]
+        return torch.cat(parts)
+
+    def _hidden(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """mask: (B, T) bool. As a bias, ready to be added, nobody asks the device if it is full."""
+        bias = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)
+        bias = bias[:, None, None, :].expand(-1, -1, mask.shape[1], -1)
+        return self.text_encoder(input_ids=tokens, attention_mask=bias).last_hidden_state
+
+    def forward(
+        self,
+        images: Tensor,
+        tokens: Tensor,
+        lengths: Sequence[int] | None = None,
+        guessing: Tensor | None = None,
+        changed: Tensor | None = None,
+    ) -> Output:
+        """guessing, changed: (B, T) tokens with some words hidden, with one changed, if needed."""
+        image, text = self.encode_image(images), self.encode_text(tokens, lengths)
+        output = Output(image=image.embedding, text=text.embedding, cosine=cosines(image, text))
+        if self.fusion is not None:
+            output.last, output.hidden = image.last, text.hidden
+            output.guessing = text.hidden if guessing is None else self.read(guessing, lengths)
+            output.changed = None if changed is None else self.read(changed)
+        return output
+
+    def attend(self, image: ImageFeatures, text: TextFeatures) -> list[Tensor]:
+        """Per scale, finest first: (B, T, N) attention of each token, of mass 1."""
+        form = ATTENTION[self.config.localization]
+        return [
+            form(cosine, head.scale)
+            for cosine, head in zip(cosines(image, text), self.attention_heads(), strict=True)
+        ]
+
+    def attend_contrastive(self, image: ImageFeatures, text: TextFeatures) -> Tensor:
+        """(B, T, N) map of the contrastive head alone, of mass 1 (METHOD 3).
+
+        Its linear layers, applied to each cell and token before pooling, with which they commute.
+        """
+        cells = self.image_projection(image.last.flatten(2).transpose(1, 2))
+        tokens = self.text_projection(text.hidden)
+        cosine = F.normalize(tokens, dim=-1) @ F.normalize(cells, dim=-1).transpose(1, 2)
+        return ATTENTION["ce"](cosine, self.scale)
+
+    def match(self, image: ImageFeatures, text: TextFeatures) -> Tensor:
+        """(B,) log-odds that the captions are true of the images, by the matching head."""
+        fusion = self.fusion_encoder()
+        cells = fusion.cells(image.last)
+        return fusion.match(text.hidden, text.is_token, cells, image.grids[-1])
+
+    def doubt(self, image: ImageFeatures, text: TextFeatures) -> Tensor:
+        """(B, T) probability that a token's word is not true of the image, by the head that
+        `loss.changed_word_weight` trains."""
+        fusion = self.fusion_encoder()
+        cells = fusion.cells(image.last)
+        fused = fusion(text.hidden, text.is_token, cells, image.grids[-1])
+        return fusion.truth_of(fused.hidden).softmax(-1)[..., 0]
+
+    def grad_cam(self, image: ImageFeatures, text: TextFeatures) -> Tensor:
+        """(B, T, N) Grad-CAM of the match for each token, >= 0 (METHOD 2); in no_grad mode too."""
+        fusion = self.fusion_encoder()
+        with torch.inference_mode(False), torch.enable_grad():
+            last = image.last.clone().requires_grad_()
+            fused = fusion(
+                text.hidden.clone(),
+                text.is_token.clone(),
+                fusion.cells(last),
+                image.grids[-1],
+                is_inspected=True,
+            )
+            return grad_cam(fusion.judge(fused.start)[:, 1], fused.weights)
+
+
+def _groups(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Rising lengths -> first row, last row + 1 and longest of each part; equal ones stay one."""
+    edges = [round(i * len(lengths) / GROUPS) for i in range(GROUPS + 1)]
+    parts = [(a, b, lengths[b - 1]) for a, b in pairwise(edges) if b > a]
+    return parts if lengths[0] < lengths[-1] else [(0, len(lengths), lengths[-1])]

@@ -1,0 +1,1 @@
+"""What people recorded: narratives, traces, words, pictures, snapshots. No torch."""

@@ -1,0 +1,75 @@
+"""Where a run's checkpoints lie; found without torch."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loctex.records.drafts import draft_of
+
+if TYPE_CHECKING:
+    pass
+
+
+_NAME = re.compile(r"step-[0-9]{8,15}")
+
+
+def _linked(run: Path) -> set[Path]:
+    """The checkpoints that the links point to."""
+    found = {(run / name).resolve() for name in ("last", "best")}
+    return found & {folder.resolve() for folder in folders(run)}
+
+
+def folders(run: Path) -> list[Path]:
+    """The whole checkpoints of a run by their steps; what is named otherwise is none."""
+    found = [path for path in (run / "checkpoints").glob("step-*") if _NAME.fullmatch(path.name)]
+    return sorted(found, key=step_of)
+
+
+def step_of(folder: Path) -> int:
+    """200 of step-00000200."""
+    return int(folder.name.removeprefix("step-"))
+
+
+def link(run: Path, name: str, folder: Path) -> None:
+    """Points RUN/`name` at a checkpoint folder, in one step."""
+    draft = draft_of(run / name)
+    draft.symlink_to(folder.resolve().relative_to(run.resolve()))
+    os.replace(draft, run / name)
+
+
+def find(path: Path | str, checkpoint: str = "best") -> Path:
+    """The model folder of a run ("best", "last", or a folder's name) or of save_pretrained.
+
+    ValueError says the way out where there is none.
+    """
+    path = Path(path)
+    known = (path / checkpoint, path / "checkpoints" / checkpoint, Path(checkpoint), path)
+    for folder in known:
+        if (folder / "config.json").is_file():
+            return folder.resolve()
+
+    whole = [folder for folder in folders(path) if (folder / "config.json").is_file()]
+    if whole and (checkpoint == "last" or len(whole) == 1 and checkpoint == "best"):
+        return whole[-1].resolve()  # its link was lost
+    if whole and checkpoint == "best":
+        names = ", ".join(folder.name for folder in whole)
+        raise ValueError(f"{path}/best is lost; name the checkpoint: {names}")
+    raise ValueError(
+        f"{path} has no checkpoint {checkpoint!r}; train first, or name a folder that holds a "
+        "config.json"
+    )
+
+
+def mend_links(run: Path) -> None:
+    """Makes the links that a run lost: last is the newest checkpoint; best the other one where
+    there are two, for a trainer keeps no third; else the newest."""
+    whole = [folder for folder in folders(run) if (folder / "config.json").is_file()]
+    if not whole:
+        return
+    if not (run / "last").exists():
+        link(run, "last", whole[-1])
+    if not (run / "best").exists():
+        link(run, "best", whole[0] if len(whole) == 2 else whole[-1])

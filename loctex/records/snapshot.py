@@ -1,0 +1,162 @@
+"""Open a frozen snapshot: images with all that people said of them, read at random from disk.
+
+A snapshot is a folder: snapshot.json (the manifest) and data/SPLIT-*.parquet, one row per image.
+An Arrow file of each is built once, in its .cache folder, and memory-mapped. A snapshot that lies
+elsewhere (s3://, gs://, hf://, https://) is streamed (streamed.py).
+data_tools/snapshot.py makes them.
+"""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from loctex.records.drafts import draft_file
+from loctex.records.items import ROW, Item, Rows, Split
+from loctex.records.streamed import StreamedSplit
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class MappedSplit(Split):
+    """A split whose Arrow files are mapped from the local disk."""
+
+    def __init__(self, rows: "Dataset", name: str) -> None:
+        self.name = name
+        self._rows = rows
+        batches = rows.data.to_batches()
+        self._ends = np.cumsum([batch.num_rows for batch in batches])
+        self._parts = [Rows(batch) for batch in batches]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def _item(self, index: int) -> Item:
+        part = int(np.searchsorted(self._ends, index, side="right"))
+        first = int(self._ends[part]) - self._parts[part].num_rows
+        return self._parts[part].item(index - first)
+
+    def captions(self) -> Iterator[str]:
+        for column in self._column().chunks:
+            yield from column.flatten().field("caption").to_pylist()
+
+    @cached_property
+    def _num_narratives(self) -> np.ndarray:  # (N,) int64
+        return pc.list_value_length(self._column()).to_numpy()
+
+    def _column(self) -> pa.ChunkedArray:
+        return self._rows.data.column("narratives")
+
+
+class Snapshot:
+    """A frozen snapshot; `Snapshot.open(folder)`."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.hash: str = manifest["hash"]
+        self.splits: tuple[str, ...] = tuple(manifest["splits"])
+        self._opened: dict[str, Split] = {}
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Snapshot":
+        """A folder, or an address (streamed.py). Errors say the way out."""
+        if "://" in str(path):
+            return open_streamed(str(path))
+        path = Path(path)
+        try:
+            manifest = json.loads((path / "snapshot.json").read_bytes())
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise FileNotFoundError(
+                f"{path} is not a snapshot (it has no snapshot.json); make one with "
+                "python -m data_tools.snapshot --narratives FILE --images DIR --to DIR"
+            ) from error
+        except ValueError as error:
+            raise ValueError(f"{path}/snapshot.json is damaged ({error}): freeze again") from error
+        if not isinstance(manifest, dict) or not {"hash", "splits"} <= set(manifest):
+            raise ValueError(f"{path}/snapshot.json has no hash and splits: freeze again")
+        snapshot = cls(path, manifest)
+        for name in snapshot.splits:
+            if not snapshot._files(name):
+                raise ValueError(f"{path} is damaged, data/{name}-*.parquet is gone: freeze again")
+        return snapshot
+
+    def split(self, name: str) -> Split:
+        """train, val or test; ValueError lists what there is."""
+        if name not in self.splits:
+            raise ValueError(f"{self.path} has no split {name!r}, only {', '.join(self.splits)}")
+        if name not in self._opened:
+            self._opened[name] = self._open_split(name)
+        return self._opened[name]
+
+    def _open_split(self, name: str) -> Split:
+        from datasets import Dataset, concatenate_datasets  # takes a second: only who reads
+
+        cache = self.path / ".cache"
+        cache.mkdir(exist_ok=True)
+        shards = {shard["file"]: shard for shard in self.manifest.get("shards", {}).get(name, ())}
+        with open(cache / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes one builds, the others wait
+            mapped = [
+                _mapped(file, cache / f"{shards.get(file.name, {}).get('sha256', file.stem)}.arrow")
+                for file in self._files(name)
+            ]
+        rows = concatenate_datasets([Dataset.from_file(str(file)) for file in mapped])
+        return MappedSplit(rows, name)
+
+    def _files(self, name: str) -> list[Path]:
+        return sorted((self.path / "data").glob(f"{name}-*-of-*.parquet"))
+
+
+def _mapped(parquet: Path, arrow: Path) -> Path:
+    """The Arrow file of a shard, built if it is not there yet or older."""
+    if arrow.exists() and arrow.stat().st_mtime >= parquet.stat().st_mtime:
+        return arrow
+    with draft_file(arrow) as draft:
+        with pq.ParquetFile(parquet) as rows, pa.OSFile(str(draft), "wb") as file:
+            with pa.ipc.new_stream(file, ROW) as writer:
+                for batch in rows.iter_batches(1024):
+                    writer.write_batch(batch.cast(ROW))
+    return arrow
+
+
+def open_streamed(url: str) -> Snapshot:
+    """The snapshot at this address. Errors say the way out."""
+    try:
+        with fsspec.open(f"{url.rstrip('/')}/snapshot.json", "rb") as file:
+            manifest = json.loads(file.read())
+    except ImportError as error:
+        raise ValueError(f"{url}: {error}") from error
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{url} is not a snapshot (it has no snapshot.json): copy a snapshot's folder there"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{url}/snapshot.json is damaged ({error}): copy it again") from error
+    if not isinstance(manifest, dict) or not {"hash", "splits", "shards"} <= set(manifest):
+        raise ValueError(f"{url}/snapshot.json lists no shards: freeze it again to stream it")
+    return StreamedSnapshot(url.rstrip("/"), manifest)
+
+
+class StreamedSnapshot(Snapshot):
+    """A snapshot whose splits are streamed from `url`."""
+
+    def __init__(self, url: str, manifest: dict[str, Any]) -> None:
+        super().__init__(Path(url), manifest)  # its name is the folder's there too
+        self.url = url
+
+    def _open_split(self, name: str) -> "StreamedSplit":
+        shards = self.manifest["shards"][name]
+        files = [f"{self.url}/data/{shard['file']}" for shard in shards]
+        return StreamedSplit(
+            name, files, [shard["rows"] for shard in shards], self.manifest["rows_per_group"]
+        )

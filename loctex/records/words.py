@@ -1,0 +1,161 @@
+"""From utterances to caption characters to tokens to time windows. Numpy only.
+
+Public utterances may hold several words ("In this"), may have no length (start == end), and
+concatenate to the caption up to spaces; so they are matched by characters, not by counting.
+"""
+
+import re
+import warnings
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+from itertools import accumulate, chain
+from operator import itemgetter
+
+import numpy as np
+
+from loctex.records.narrative import Word
+
+Span = tuple[int, int]
+
+SECONDS_PER_WORD = 0.35  # the pace of an estimated clock; people narrate at about 2.5 words/s
+STOP_WORDS = frozenset(
+    "a an the and or but of in on at to from with by for is are was were be been it its this that "
+    "these those there here which who i we you he she they can see image picture also".split()
+)
+WORD = re.compile(r"\w+(?:['’-]\w+)*")
+_SIDE = re.compile(
+    r"(?<![\w-])(left|right)(?=(?:-?most|-hand|-sided?|wards?)?(?![\w-]))", re.IGNORECASE
+)
+
+
+def spans(caption: str, words: Sequence[Word]) -> list[Span]:
+    """The caption characters [start, end) of each utterance.
+
+    Where the utterances do not spell the caption, what matches is mapped, the others get an
+    empty span, and a warning names the first one that differs.
+    """
+    if not words:
+        return []
+    texts = [word.text for word in words]
+    if " ".join(texts) == caption == " ".join(caption.split()):  # as nearly all are
+        ends = accumulate(len(text) + 1 for text in texts)
+        return [(end - 1 - len(text), end - 1) for text, end in zip(texts, ends, strict=True)]
+    position = [i for i, letter in enumerate(caption) if not letter.isspace()]
+    spoken = ["".join(text.split()) for text in texts]
+    if "".join(spoken) != "".join(caption.split()):
+        return _matched(caption, position, spoken)
+    return [
+        (position[end - len(text)], position[end - 1] + 1) if text else (0, 0)
+        for text, end in zip(spoken, accumulate(map(len, spoken)), strict=True)
+    ]
+
+
+def _matched(caption: str, position: list[int], spoken: list[str]) -> list[Span]:
+    """`spans` where the utterances do not spell the caption."""
+    written = "".join(caption.split())
+    place = np.full(sum(map(len, spoken)), -1)
+    matcher = SequenceMatcher(None, "".join(spoken), written, autojunk=False)
+    for block in matcher.get_matching_blocks():
+        place[block.a : block.a + block.size] = block.b + np.arange(block.size)
+    parts = np.split(place, np.cumsum(list(map(len, spoken))))[:-1]
+    odd = next((text for text, p in zip(spoken, parts, strict=True) if (p < 0).any()), "the end")
+    warnings.warn(f"utterances differ from the caption {caption!r:.60} at {odd!r}", stacklevel=3)
+    parts = [part[part >= 0] for part in parts]
+    return [(position[p[0]], position[p[-1]] + 1) if len(p) else (0, 0) for p in parts]
+
+
+def windows(words: Sequence[Word], margin: float) -> np.ndarray:
+    """(W, 2) start and end of each utterance in seconds, widened by `margin` on both sides.
+
+    An utterance of no length lasts until the next start.
+    """
+    return all_windows([words], margin)
+
+
+def all_windows(narrated: Sequence[Sequence[Word]], margin: float) -> np.ndarray:
+    """(all words, 2): the `windows` of many narratives, one after the other."""
+    times = map(itemgetter(1, 2), chain.from_iterable(narrated))
+    result = np.fromiter(chain.from_iterable(times), np.float64).reshape(-1, 2)
+    start = result[:, 0].tolist()
+    have_no_length = np.flatnonzero(result[:, 1] <= result[:, 0])
+    ends = np.cumsum(list(map(len, narrated)))  # of the narratives
+    ends = ends[np.searchsorted(ends, have_no_length, side="right")].tolist()
+    for i, end in zip(have_no_length.tolist(), ends, strict=True):
+        result[i, 1] = next((t for t in start[i + 1 : end] if t > start[i]), start[i])
+    return result + (-margin, margin)
+
+
+def token_windows(
+    offsets: np.ndarray, word_spans: np.ndarray | Sequence[Span], word_windows: np.ndarray
+) -> np.ndarray:
+    """(..., T, 2) caption characters of tokens -> (..., T, 2) seconds; NaN where no utterance
+    covers one.
+
+    word_spans: (..., W, 2) characters, word_windows: (..., W, 2) seconds of the utterances.
+    All tokens of an utterance share its window; a token over several takes them all.
+    """
+    covers = overlaps(offsets, word_spans)  # (..., T, W)
+    bounds = word_windows[..., None, :, :]
+    start = np.where(covers, bounds[..., 0], np.inf).min(axis=-1, initial=np.inf)
+    end = np.where(covers, bounds[..., 1], -np.inf).max(axis=-1, initial=-np.inf)
+    is_covered = np.asarray(covers.any(axis=-1))
+    return np.where(is_covered[..., None], np.stack((start, end), axis=-1), np.nan)
+
+
+def overlaps(first: np.ndarray | Sequence[Span], second: np.ndarray | Sequence[Span]) -> np.ndarray:
+    """(..., A, 2) and (..., B, 2) character spans -> (..., A, B) bool: do they share a character?
+
+    A span that ends where it starts shares none.
+    """
+    a, b = (np.asarray(part, dtype=np.int64) for part in (first, second))
+    a, b = (part if part.ndim > 1 else part.reshape(-1, 2) for part in (a, b))
+    a, b = a[..., :, None, :], b[..., None, :, :]
+    return np.minimum(a[..., 1], b[..., 1]) > np.maximum(a[..., 0], b[..., 0])
+
+
+def numbers(caption: str, offsets: np.ndarray, skips_stop_words: bool = False) -> np.ndarray:
+    """(T, 2) caption characters of tokens -> (T,) number of the word each belongs to.
+
+    -1 for what is no word: start, end, padding, punctuation, and stop words where they are skipped.
+    """
+    found = [
+        m.span()
+        for m in WORD.finditer(caption)
+        if not (skips_stop_words and m.group().lower() in STOP_WORDS)
+    ]
+    if not found:
+        return np.full(len(offsets), -1)
+    covers = overlaps(offsets, found)  # (T, W)
+    return np.where(covers.any(axis=1), covers.argmax(axis=1), -1)
+
+
+def mirror(caption: str, word_spans: Sequence[Span] = ()) -> tuple[str, list[Span]]:
+    """Whole words left and right swapped, as a mirrored image needs; spans follow the text.
+
+    "left-hand", "leftmost", "leftwards" follow; "left-over" and "bright" stay.
+    """
+    if _SIDE.search(caption) is None:
+        return caption, list(word_spans)
+    pieces, new_place, end, length = [], np.zeros(len(caption) + 1, dtype=np.int64), 0, 0
+    for match in _SIDE.finditer(caption):
+        pieces += [caption[end : match.start()], _other_side(match.group())]
+        new_place[end : match.start()] = length + np.arange(match.start() - end)
+        length += match.start() - end
+        new_place[match.start() : match.end()] = length
+        length += len(pieces[-1])
+        end = match.end()
+    pieces.append(caption[end:])
+    new_place[end:] = length + np.arange(len(caption) - end + 1)
+    return "".join(pieces), [(int(new_place[a]), int(new_place[b])) for a, b in word_spans]
+
+
+def _other_side(word: str) -> str:
+    other = "right" if word.lower() == "left" else "left"
+    return other.upper() if word.isupper() else other.title() if word[0].isupper() else other
+
+
+def estimate(caption: str) -> tuple[Word, ...]:
+    """The words of a caption without recording, on a steady clock (ours)."""
+    texts = caption.split()
+    times = [i * SECONDS_PER_WORD for i in range(len(texts) + 1)]
+    return tuple(Word(*parts) for parts in zip(texts, times[:-1], times[1:], strict=True))

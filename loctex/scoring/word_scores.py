@@ -1,0 +1,143 @@
+"""How well the maps of one narrative's words fit its trace and its known regions (METHOD 3)."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from loctex.records import trace, words
+from loctex.records.items import Region
+from loctex.records.narrative import Narrative
+from loctex.scoring import metrics
+from loctex.scoring.predictor import word_maps
+
+Columns = dict[str, list[np.ndarray]]  # measure -> the words' scores, narrative by narrative
+
+
+@dataclass
+class Pair:
+    """One narrative on its image, and the maps of its tokens.
+
+    maps: by what the names of their measures end in; "" is the attention of the last stage.
+    """
+
+    narrative: Narrative
+    regions: tuple[Region, ...]
+    offsets: np.ndarray  # (T, 2) caption characters
+    maps: dict[str, np.ndarray]  # (T, h, w)
+
+
+def score_words(pair: Pair, margin: float, columns: Columns, rows: list[dict]) -> None:
+    """Adds the measures of one pair's words to `columns`, and one row per word to `rows`.
+
+    Maps of a finer grid have their own chance and center: pointing_region_14x14_chance.
+    """
+    last = pair.maps[""].shape[1:]
+    for grid in sorted({maps.shape[1:] for maps in pair.maps.values()}):
+        maps = {name: part for name, part in pair.maps.items() if part.shape[1:] == grid}
+        tag = "" if grid == last else "_{}x{}".format(*grid)
+        told = []
+        if pair.narrative.strokes:
+            told += score_trace(pair, maps, tag, margin, columns)
+        if pair.regions:
+            told += score_regions(pair, maps, tag, columns)
+        rows += told if grid == last else []
+
+
+def score_trace(
+    pair: Pair, maps: Mapping[str, np.ndarray], tag: str, margin: float, columns: Columns
+) -> list[dict]:
+    """The measures against the recorded trace; a row for each grounded word."""
+    narrative, grid = pair.narrative, next(iter(maps.values())).shape[1:]
+    spans = words.spans(narrative.caption, narrative.words)
+    windows = words.windows(narrative.words, margin)
+    target = trace.rasterize(narrative.strokes, windows, grid)
+    truth = trace.boxes(narrative.strokes, windows)
+    has_tokens = words.overlaps(spans, pair.offsets).any(axis=1)
+    grounded = has_tokens & target.any(axis=(1, 2))
+    cells = metrics.trace_cells(target[grounded])
+    columns[f"pointing_trace{tag}_chance"].append(metrics.pointing_chance(cells))
+    columns[f"pointing_trace{tag}_center"].append(metrics.pointing_center(cells))
+    for name, part in maps.items():
+        part = word_maps(part, pair.offsets, spans)
+        boxes = trace.mass_box(part)
+        part = part[grounded]
+        columns[f"pointing_trace{name}"].append(metrics.pointing(part, cells))
+        columns[f"auc{name}"].append(metrics.auc(part, cells))
+        columns[f"iou{name}"].append(metrics.best_iou(part, cells))
+        for window in (0, 1):
+            cost = metrics.lbm(boxes, truth, window)
+            columns[f"lbm_{window}{name}"].append(np.array([cost]))
+    hits = columns[f"pointing_trace{next(iter(maps))}"][-1]
+    return [
+        _row(
+            narrative.words[i].text,
+            spans[i],
+            (truth[i, :2] + truth[i, 2:]) / 2,
+            pointing_trace=hits[k],
+        )
+        for k, i in enumerate(np.flatnonzero(grounded))
+    ]
+
+
+def score_regions(
+    pair: Pair, maps: Mapping[str, np.ndarray], tag: str, columns: Columns
+) -> list[dict]:
+    """The measures against known masks and boxes; a row for each region that has tokens."""
+    grid = next(iter(maps.values())).shape[1:]
+    spans = [(region.start, region.end) for region in pair.regions]
+    near, cover = zip(*(_in_cells(region, grid) for region in pair.regions), strict=True)
+    near, cover = np.stack(near), np.stack(cover)
+    has_tokens = words.overlaps(spans, pair.offsets).any(axis=1) & near.any(axis=(1, 2))
+    near, cover = near[has_tokens], cover[has_tokens]
+    columns[f"pointing_region{tag}_chance"].append(metrics.pointing_chance(near))
+    columns[f"pointing_region{tag}_center"].append(metrics.pointing_center(near))
+    for name, part in maps.items():
+        part = word_maps(part, pair.offsets, spans)[has_tokens]
+        columns[f"pointing_region{name}"].append(metrics.pointing(part, near))
+        columns[f"energy{name}"].append(metrics.energy(part, cover))
+    hits = columns[f"pointing_region{next(iter(maps))}"][-1]
+    return [
+        _row(
+            pair.narrative.caption[slice(*spans[i])],
+            spans[i],
+            trace.centroid(cover[k]),
+            pointing_region=hits[k],
+        )
+        for k, i in enumerate(np.flatnonzero(has_tokens))
+    ]
+
+
+def _row(word: str, span: words.Span, place: np.ndarray, **score: float) -> dict:
+    row = {"word": word, "start": span[0], "end": span[1], "x": place[0], "y": place[1]} | score
+    return {k: v if isinstance(v, str | int) else float(v) for k, v in row.items()}
+
+
+def _in_cells(region: Region, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The cells whose choice is a hit, and the share of each that is covered."""
+    if region.rle is None:
+        assert region.box is not None  # a region has one or the other
+        return metrics.box_cells(region.box, grid), metrics.box_cover(region.box, grid)
+    mask = region.mask(*region.rle["size"])
+    return metrics.mask_cells(mask, grid), metrics.mask_cover(mask, grid)
+
+
+def by_word(rows: Sequence[dict], least: int = 5) -> dict[str, dict[str, float]]:
+    """Words seen `least` times or more, the most frequent first: their counts and pointing.
+
+    {"dog": {"count": 9, "pointing_trace": .5, "num_regions": 7, "pointing_region": .6}}; what was
+    seen less often is left out.
+    """
+    hits: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        measure = "pointing_trace" if "pointing_trace" in row else "pointing_region"
+        hits[row["word"].lower().strip(".,;:!?")][measure].append(row[measure])
+    counted = {"pointing_trace": "count", "pointing_region": "num_regions"}
+    found: dict[str, dict[str, float]] = {}
+    for word, parts in sorted(hits.items(), key=lambda pair: -sum(map(len, pair[1].values()))):
+        for measure, values in sorted(parts.items(), reverse=True):
+            if len(values) >= least:
+                row = found.setdefault(word, {})
+                row |= {counted[measure]: len(values), measure: round(float(np.mean(values)), 4)}
+    return found

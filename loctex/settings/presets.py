@@ -1,0 +1,59 @@
+"""Named settings to start from."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from loctex.settings import Settings, from_dict
+
+TINY = from_dict(
+    {
+        "data": {"image_size": 96, "max_tokens": 64, "min_scale": 0.8, "color": 0.2},
+        "model": {
+            "backbone": "resnet18",
+            "backbone_options": {
+                "layers": [1, 1, 1],
+                "channels": [32, 64, 160],
+                "stem_type": "deep",
+                "stem_width": 8,
+            },
+            "text_layers": 2,
+            "text_width": 128,
+            "text_heads": 4,
+            "text_dropout": 0.0,
+            "vocabulary": 1000,
+            "embedding": 128,
+            "attention": 128,
+        },
+        "train": {
+            "steps": 550,
+            "batch_size": 64,
+            "optimizer": "adamw",
+            "learning_rate": 2e-3,
+            "text_learning_rate": 1e-3,
+            "weight_decay": 0.05,
+            "warmup_steps": 50,
+            "evaluate_every": 250,
+            "checkpoint_every": 100,
+            "film_every": 50,
+        },
+    }
+)
+
+
+SOFTMASK = from_dict(
+    {
+        "data": {"distort": 2},
+        "model": {"text_layers": 2},
+        "loss": {
+            "focal": 2.0,
+            "matching_weight": 1.0,
+            "masked_words_weight": 1.0,
+            "soft_mask_weight": 1.0,
+        },
+    }
+)
+
+
+PRESETS: Mapping[str, Settings] = MappingProxyType(
+    {"tiny": TINY, "r50": Settings(), "softmask": SOFTMASK}
+)

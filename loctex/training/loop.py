@@ -1,0 +1,256 @@
+"""The training loop, from the settings to the last step; train.py is its command."""
+
+import gc
+import math
+import signal
+import threading
+from collections.abc import Generator
+from contextlib import closing
+from typing import TYPE_CHECKING, cast
+
+import torch
+from tqdm import tqdm
+
+from loctex import distributed
+from loctex.jobs.run import Run
+from loctex.loading.batches import batches
+from loctex.loading.collate import Batch, Collate
+from loctex.loading.mixture import Mixture
+from loctex.model.model import LocTexModel
+from loctex.model.momentum import MomentumEncoders
+from loctex.records import checkpoint_files
+from loctex.scoring import score
+from loctex.settings import Settings
+from loctex.training import checkpoint, prepare, step
+from loctex.training import optimizer as optimizers
+from loctex.training.film import Film
+from loctex.training.meter import Meter
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+def train(wanted: Settings, run: Run, resumed: str | None = None) -> dict:
+    """Trains by `wanted` in the directory `run`; returns the last validation's scores.
+
+    resumed: the checkpoint to go on from ("last", "best", "step-00000200"); None: from the start.
+
+    Raises ValueError for what a person can mend, FloatingPointError for a loss that is not finite.
+    """
+    return Training(wanted, run, resumed).go()
+
+
+class Training:
+    """One process of a run at work: what it trains, what it measures, what it writes down."""
+
+    def __init__(self, wanted: Settings, run: Run, resumed: str | None) -> None:
+        self.wanted, self.run = wanted, run
+        options = wanted.train
+        self.device = distributed.start(options.device)
+        self.is_first = distributed.rank() == 0
+        torch.manual_seed(options.seed)
+        snapshots, weights = prepare.open_snapshots(wanted.data.snapshots)
+        self.mixture = Mixture([s.split("train") for s in snapshots], weights, options.seed)
+        self.validation = next((s.split("val") for s in snapshots if "val" in s.splits), None)
+        self.batch_size = prepare.check_sizes(options.batch_size, self.mixture.num_places())
+
+        folder = checkpoint_files.find(run.path, resumed) if resumed else None
+        model, self.words = prepare.start_model(wanted, self.mixture, folder)
+        self.model = model = prepare.place(model, options, self.device)
+        self.optimizer = optimizers.make(model, options)
+        self.averaged = prepare.average(model, options.ema) if options.ema else None
+        self.momentum = None
+        if wanted.loss.queue or wanted.loss.distillation:
+            self.momentum = MomentumEncoders(
+                model, size=wanted.loss.queue, decay=wanted.loss.momentum
+            )
+        self.kept = checkpoint.Kept(model, self.optimizer, self.averaged, self.momentum)
+        self.done, self.best = self.kept.restore(folder) if folder else (0, -math.inf)
+        if folder and self.is_first:
+            checkpoint.rewind(run.path, folder)
+        run.cut_back(self.done)
+
+        self.shown = model  # saved, scored and filmed
+        if self.averaged:
+            self.shown = cast(LocTexModel, self.averaged.module)
+        self.film = None
+        if self.validation is not None and options.film_every and self.is_first:
+            self.film = Film(
+                run, self.validation, self.words, options.film_pictures, self.shown, self.done
+            )
+        self.trained = prepare.wrap(model, options, self.device)
+        self.received = stop_on_signal()
+        self.board = prepare.board(run.path) if options.tensorboard and self.is_first else None
+        self.meter = Meter(self.device)
+        self.scores = logged_scores(run, self.done)
+
+    def go(self) -> dict:
+        """Takes the steps that are left, or those until it is asked to stop."""
+        steps = self.wanted.train.steps
+        gc.freeze()  # else the collector walks through all of torch each time words were read
+        with closing(self.source()) as source:
+            progress = tqdm(
+                range(self.done + 1, steps + 1),
+                initial=self.done,
+                total=steps,
+                unit="step",
+                mininterval=1.0,
+                disable=not self.is_first,
+            )
+            for number in progress:
+                with self.meter.waiting():
+                    batch = next(source).to(self.device)
+                self.update(batch, number)
+                is_stopped = self.look(number)
+                self.done = number
+                if is_stopped:
+                    break
+        if self.board:
+            self.board.close()
+        distributed.stop()
+        return {"step": self.done, "is_done": self.done >= steps, "metrics": self.scores}
+
+    def source(self) -> Generator[Batch]:
+        """This process's parts of the batches of the steps to come."""
+        loss, data = self.wanted.loss, self.wanted.data
+        collate = Collate(
+            tokenizer=self.words,
+            settings=data,
+            grid=self.model.grids()[0],
+            is_pinned=self.device.type == "cuda",
+            numbers_words=loss.soft_mask_weight > 0,
+            hides_words=loss.masked_words_weight > 0 or data.mask_captions,
+            exchange=prepare.exchange(self.wanted, self.mixture),
+        )
+        return batches(
+            self.mixture,
+            collate,
+            data,
+            batch_size=self.batch_size,
+            start=self.done,
+            rank=distributed.rank(),
+            num_ranks=distributed.num_ranks(),
+        )
+
+    def update(self, batch: Batch, number: int) -> None:
+        """One step of the optimizer, and of all that follows the weights."""
+        options = self.wanted.train
+        optimizers.set_learning_rates(self.optimizer, options, number)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = step.backward(
+            self.trained,
+            batch,
+            self.wanted,
+            seed=(options.seed, number, distributed.rank()),
+            momentum=self.momentum,
+            softness=self.wanted.loss.distillation * min(1.0, self.epoch(number)),
+        )
+        norm = optimizers.update(self.model, self.optimizer, options.clip)
+        self.meter.add(parts, norm, len(batch.key), number)
+        if self.averaged:
+            self.averaged.update_parameters(self.model)
+        if self.momentum:
+            self.momentum.follow(self.model)
+
+    def look(self, number: int) -> bool:
+        """Logs, scores, films and keeps what is due after this step; whether to stop now."""
+        options = self.wanted.train
+        is_last, is_stopped = number == options.steps, False
+        if is_last or number == 1 or is_turn(number, options.log_every):
+            values = self.meter.read() | {"epoch": self.epoch(number)}
+            write(self.run, number, values | rates(self.model, self.optimizer), self.board)
+            self.check_finite()
+            is_stopped = should_stop(self.run, self.received, self.device)
+        is_scored = self.validation is not None and (
+            is_last or is_turn(number, options.evaluate_every)
+        )
+        is_kept = is_last or is_stopped or is_scored
+        is_kept |= is_turn(number, options.checkpoint_every) or is_turn(number, options.keep_every)
+        if is_kept:
+            self.check_finite()
+        score = self.score(number) if is_scored else -math.inf
+        if self.film and (is_last or is_turn(number, options.film_every)):
+            self.film.shoot(self.shown, number)
+        if is_kept:
+            self.keep(number, score)
+        return is_stopped
+
+    def score(self, number: int) -> float:
+        """Scores the validation split, writes it down; the number by which the best is kept."""
+        assert self.validation is not None
+        limit = self.wanted.train.evaluate_images
+        self.scores = score.score(self.shown, self.words, self.validation, limit=limit).metrics
+        values = {f"val_{name}": value for name, value in self.scores.items()}
+        write(self.run, number, values, self.board)
+        return score.summary(self.scores)
+
+    def keep(self, number: int, score: float) -> None:
+        """A checkpoint, by the first process; the best one where no score was higher."""
+        is_best, self.best = score >= self.best, max(self.best, score)
+        if self.is_first:
+            self.kept.save(
+                self.run.path,
+                number,
+                tokenizer=self.words,
+                best=self.best,
+                is_best=is_best,
+                keep_every=self.wanted.train.keep_every,
+            )
+
+    def epoch(self, number: int) -> float:
+        """How often each image was seen after so many steps."""
+        return number * self.batch_size / self.mixture.num_places()
+
+    def check_finite(self) -> None:
+        """FloatingPointError, with the batch's images, where a loss or gradient was not finite."""
+        bad = self.meter.bad_step()
+        if bad is None:
+            return
+        names = self.mixture.images(bad - 1, self.batch_size)
+        rest = f" and {len(names) - 6} more" if len(names) > 6 else ""
+        raise FloatingPointError(
+            f"the loss or its gradient was not finite at step {bad}, of the images "
+            f"{', '.join(names[:6])}{rest}; that update was left out. "
+            "Lower train.learning_rate, raise train.warmup_steps, or set --train.precision fp32, "
+            "then start again with --resume"
+        )
+
+
+def is_turn(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def write(run: Run, step: int, values: dict[str, float], board: "SummaryWriter | None") -> None:
+    """One line of metrics.jsonl, by the first process; to TensorBoard too where asked for."""
+    if distributed.rank() == 0:
+        run.log(step, **values)
+        if board is not None:
+            for name, value in values.items():
+                board.add_scalar(name, value, step)
+
+
+def logged_scores(run: Run, step: int) -> dict[str, float]:
+    """What the validation at this step said."""
+    rows = [row for row in run.metrics(after=step - 1) if row["step"] == step]
+    found = {name: value for row in rows for name, value in row.items()}
+    return {name[4:]: value for name, value in found.items() if name.startswith("val_")}
+
+
+def rates(model: LocTexModel, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """What the step was taken with."""
+    highest = max(group["lr"] for group in optimizer.param_groups)
+    return {"temperature": 1 / model.scale.item(), "learning_rate": highest}
+
+
+def stop_on_signal() -> list[int]:
+    """A list that a SIGTERM fills; the loop then writes a checkpoint and ends."""
+    received: list[int] = []
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    return received
+
+
+def should_stop(run: Run, received: list[int], device: torch.device) -> bool:
+    """Whether any process was asked to stop; all processes get the same answer."""
+    asked = torch.tensor(float(bool(received) or run.stop_requested()), device=device)
+    return bool(distributed.total(asked))

@@ -1,0 +1,59 @@
+"""The optimizer, its learning rates, and an update that leaves out what is not finite."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from loctex.model.model import LocTexModel
+from loctex.settings import TrainSettings
+
+
+def make(model: LocTexModel, options: TrainSettings) -> torch.optim.Optimizer:
+    """Four groups: image and text side, each with and without weight decay (norms, biases).
+
+    Temperatures go with the text side: at the rate that suits convolutions they would leap.
+    """
+    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            is_text = name.startswith(("text_", "fusion.")) or ".token." in name
+            is_text = is_text or parameter.ndim == 0
+            groups.setdefault((is_text, parameter.ndim > 1), []).append(parameter)
+    rows = [
+        {
+            "params": parameters,
+            "highest": options.text_learning_rate if is_text else options.learning_rate,
+            "weight_decay": options.weight_decay if is_decayed else 0.0,
+        }
+        for (is_text, is_decayed), parameters in groups.items()
+    ]
+    if options.optimizer == "sgd":
+        return torch.optim.SGD(rows, lr=0.1, momentum=options.momentum, fused=True)
+    return torch.optim.AdamW(rows, lr=0.1, betas=(options.momentum, 0.98), fused=True)
+
+
+def set_learning_rates(optimizer: torch.optim.Optimizer, options: TrainSettings, step: int) -> None:
+    """Linear warm-up, then a cosine to 0 at the last step."""
+    if step <= options.warmup_steps:
+        share = step / options.warmup_steps
+    else:
+        rest = (step - options.warmup_steps) / max(1, options.steps - options.warmup_steps)
+        share = 0.5 * (1 + math.cos(math.pi * min(1.0, rest)))
+    for group in optimizer.param_groups:
+        group["lr"] = group["highest"] * share
+
+
+def update(model: LocTexModel, optimizer: torch.optim.Optimizer, clip: float) -> Tensor:
+    """Clips and applies the gradients, unless their norm is not finite; returns the norm.
+
+    Nothing waits for the device: the fused optimizers read the flag there.
+    """
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip if clip > 0 else math.inf)
+    fused: Any = optimizer  # its kernels read these two, which no base class declares
+    fused.grad_scale = None
+    fused.found_inf = (~torch.isfinite(norm)).float()
+    optimizer.step()
+    model.clamp_scales()
+    return norm

@@ -1,0 +1,160 @@
+"""What a run needs before its first step: data, model, optimizer, from settings or a checkpoint."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from timm.layers import convert_sync_batchnorm
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from transformers import PreTrainedTokenizerFast
+
+from loctex import distributed
+from loctex.loading import tokenization
+from loctex.loading.changed_words import Exchange
+from loctex.loading.mixture import Mixture
+from loctex.model import build
+from loctex.model.model import LocTexModel
+from loctex.records import checkpoint_files
+from loctex.records.snapshot import Snapshot
+from loctex.settings import Settings, TrainSettings
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+log = logging.getLogger("loctex")
+
+
+def open_snapshots(names: Sequence[str]) -> tuple[list[Snapshot], list[float]]:
+    """FOLDER or FOLDER=weight each -> the snapshots and their weights."""
+    if not names:
+        raise ValueError(
+            "name at least one snapshot with --data FOLDER (data_tools.snapshot makes one)"
+        )
+    snapshots, weights = [], []
+    for name in names:
+        folder, equals, weight = name.rpartition("=")
+        try:
+            weights.append(float(weight) if equals else 1.0)
+        except ValueError as error:
+            raise ValueError(f"--data {name}: the weight {weight!r} is not a number") from error
+        if not 0 < weights[-1] < 1e6:
+            raise ValueError(f"--data {name}: the weight must be above 0")
+        snapshots.append(Snapshot.open(folder if equals else name))
+        if "train" not in snapshots[-1].splits:
+            raise ValueError(f"{name} has no train split, only {', '.join(snapshots[-1].splits)}")
+    return snapshots, weights
+
+
+def check_sizes(batch_size: int, num_images: int) -> int:
+    """The batch size, cut to the data and divisible by the processes; ValueError if too small."""
+    ranks = distributed.num_ranks()
+    size = min(batch_size, num_images) // ranks * ranks
+    if size < 2:
+        raise ValueError(
+            f"{num_images} training image(s) for {ranks} process(es): matching images with "
+            "captions needs at least two in a batch; record more, or raise train.batch_size"
+        )
+    if size < min(batch_size, num_images):
+        log.warning(
+            "batch size %d is cut to %d, a multiple of %d processes", batch_size, size, ranks
+        )
+    elif size < batch_size:
+        log.warning("batch size %d is cut to the %d training images there are", batch_size, size)
+    return size
+
+
+def start_model(
+    wanted: Settings, mixture: Mixture, resumed: Path | None
+) -> tuple[LocTexModel, PreTrainedTokenizerFast]:
+    """The model and tokenizer a run starts from: a checkpoint to resume, or `model.init`."""
+    init = wanted.model.init
+    if resumed is None and init in ("random", "timm"):
+        captions = (caption for split in mixture.splits for caption in split.captions())
+        words = tokenization.train(captions, wanted.model.vocabulary, wanted.data.max_tokens)
+        return build.build(wanted, len(words), words.pad_token_id), words
+    folder = resumed or checkpoint_files.find(init)
+    model = build.load(folder, build.overrides(wanted))
+    if wanted.data.max_tokens > model.config.max_tokens:
+        raise ValueError(
+            f"data.max_tokens is {wanted.data.max_tokens}, but {folder} was made for captions of "
+            f"{model.config.max_tokens}; set --data.max_tokens {model.config.max_tokens} or less"
+        )
+    return build.with_fusion(model, wanted), tokenization.load(folder)
+
+
+def exchange(wanted: Settings, mixture: Mixture) -> Exchange | None:
+    """The words that may stand in for others, where captions are matched against changed ones."""
+    if not (wanted.loss.changed_captions and wanted.loss.matching_weight > 0):
+        return None
+    captions = (caption for split in mixture.splits for caption in split.captions())
+    found = Exchange(captions, wanted.data.exclusive_words)
+    if not found.can_change:
+        raise ValueError(
+            "loss.changed_captions: no word of the captions can give way to another. Each set of "
+            "data.exclusive_words needs two words that the captions say between the same neighbors "
+            "('a red car', 'a blue car'); sets stand apart by ';'. Or leave it empty"
+        )
+    return found
+
+
+def place(model: LocTexModel, options: TrainSettings, device: torch.device) -> LocTexModel:
+    """The model on its device, in training mode, laid out and made lean by setting."""
+    if options.sync_batch_norm and device.type == "cuda" and distributed.num_ranks() > 1:
+        model = cast(LocTexModel, convert_sync_batchnorm(model))
+    model = build.on_device(model, device).train()
+    if device.type == "cpu":  # the fused kernel's backward pass is 2 to 3 times slower there
+        model.text_encoder.set_attn_implementation("eager")
+        if model.fusion is not None:
+            model.fusion.config._attn_implementation = "eager"
+    if options.channels_last:
+        model.backbone.to(memory_format=torch.channels_last)
+    if options.checkpoint_activations:
+        recompute_activations(model)
+    return model
+
+
+def recompute_activations(model: LocTexModel) -> None:
+    """Less memory: the backward pass computes again what the forward pass would have kept."""
+    stages: Any = model.backbone.stages
+    stages.set_grad_checkpointing(True)
+    text = model.text_encoder  # transformers 5.23 gave the method its new name
+    name = "activation_checkpointing_enable"
+    getattr(text, name if hasattr(text, name) else "gradient_checkpointing_enable")(
+        {"use_reentrant": False}
+    )
+
+
+def wrap(model: LocTexModel, options: TrainSettings, device: torch.device) -> nn.Module:
+    """The model as it is trained: encoders compiled by setting, parallel under torchrun.
+
+    Captions differ in length from batch to batch, so the text encoder is compiled for all lengths;
+    the whole model would be compiled anew for each list of them.
+    """
+    if options.compile:
+        torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
+        model.backbone.compile(dynamic=False)
+        model.text_encoder.compile(dynamic=True)
+    if distributed.num_ranks() == 1:
+        return model
+    devices = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=devices)
+
+
+def average(model: LocTexModel, decay: float) -> AveragedModel:
+    """The moving average of the weights; running statistics are copied, not averaged."""
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    averaged.n_averaged.fill_(1)  # it starts as the model, and is averaged from the first step
+    return averaged.eval()
+
+
+def board(run: Path) -> "SummaryWriter":
+    """A TensorBoard writer in RUN/tensorboard; ValueError where the package is missing."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError("train.tensorboard needs its package: pip install tensorboard") from error
+    return SummaryWriter(run / "tensorboard")

@@ -1,0 +1,286 @@
+"""One step: the losses of a batch and their gradients, at once or in chunks.
+
+In chunks (GradCache, Gao et al., 2021) the contrastive loss still sees the whole batch: all
+embeddings first, without graph; their gradients from the loss of the whole; then each chunk again,
+with the same random states, carrying its share back. Batch-norm statistics are per chunk and per
+process; the running ones advance once a step, by the chunks' mean. The losses of the fusion
+encoder are computed in the second pass, and draw their hard negatives inside a chunk.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from loctex import distributed
+from loctex.loading import augment
+from loctex.loading.collate import Batch
+from loctex.model import losses
+from loctex.model.fusion_losses import fused_losses
+from loctex.model.losses import Candidates
+from loctex.model.model import LocTexModel, Output
+from loctex.model.momentum import MomentumEncoders
+from loctex.settings import Settings
+
+
+def backward(
+    model: nn.Module,
+    batch: Batch,
+    wanted: Settings,
+    *,
+    seed: tuple[int, ...],
+    momentum: MomentumEncoders | None = None,
+    softness: float = 0.0,
+) -> dict[str, Tensor]:
+    """Adds the gradients of one batch to the parameters; returns its loss terms, detached.
+
+    model: bare, compiled or parallel. seed: of dropout and of what is drawn, in this step and
+    process. softness: share of the contrastive target that the momentum encoders make.
+    """
+    counts = totals(batch)
+    chunks = batch.split(wanted.train.accumulate)
+    candidates = None
+    if momentum:
+        slow = [
+            encode_slowly(momentum, chunk, wanted, (*seed, i)) for i, chunk in enumerate(chunks)
+        ]
+        slow_image = torch.cat([image for image, _ in slow])
+        slow_text = torch.cat([text for _, text in slow])
+        candidates = momentum.candidates(slow_image, slow_text, batch.key)
+    whole = Whole(batch.key, counts, candidates, softness)
+    if len(chunks) == 1:
+        contrastive, sums = at_once(model, batch, wanted, seed, whole)
+    else:
+        contrastive, sums = in_chunks(model, chunks, wanted, seed, whole)
+    parts = {"loss_contrastive": contrastive.detach()}
+    loss = wanted.loss.contrastive_weight * contrastive.detach()
+    for name, value in sums.items():
+        parts[f"loss_{name}"] = distributed.total(value) / counts[COUNTED[name]].clamp_min(1)
+        loss = loss + getattr(wanted.loss, f"{name}_weight") * parts[f"loss_{name}"]
+    if "localization" in sums:
+        parts["grounded"] = counts["grounded"].float()
+    return {"loss": loss, **parts}
+
+
+COUNTED = {  # what the sum of each loss is divided by, over the whole batch
+    "localization": "grounded",
+    "fusion_localization": "grounded",
+    "matching": "pairs",
+    "soft_mask": "pairs",
+    "changed_word": "pairs",
+    "masked_words": "hidden",
+}
+
+
+@dataclass
+class Whole:
+    """What a chunk must know of the batch of all processes."""
+
+    keys: Tensor  # (B,) of this process
+    counts: dict[str, Tensor]
+    candidates: Candidates | None
+    softness: float
+
+
+def totals(batch: Batch) -> dict[str, Tensor]:
+    """Grounded tokens, pairs and tokens of hidden words, over all processes."""
+    grounded = (batch.target.flatten(2).sum(-1) > 0).sum()
+    hidden = torch.zeros_like(grounded) if batch.hidden_at is None else (batch.hidden_at > 0).sum()
+    counted = torch.stack((grounded, torch.full_like(grounded, len(batch.key)), hidden))
+    return dict(zip(("grounded", "pairs", "hidden"), distributed.total(counted), strict=True))
+
+
+def at_once(
+    model: nn.Module, batch: Batch, wanted: Settings, seed: tuple[int, ...], whole: Whole
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`backward` of an undivided batch; returns the contrastive loss and the others' sums."""
+    bare = unwrap(model)
+    output = forward(model, batch, wanted, (*seed, 0))
+    contrastive = match(output.image, output.text, bare, wanted, whole)
+    sums = local_losses(output, batch, bare, wanted)
+    weighted = wanted.loss.contrastive_weight * contrastive + total(sums, wanted, whole)
+    weighted.backward()
+    return contrastive, {name: value.detach() for name, value in sums.items()}
+
+
+def in_chunks(
+    model: nn.Module, chunks: list[Batch], wanted: Settings, seed: tuple[int, ...], whole: Whole
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`backward` chunk by chunk; returns as `at_once`."""
+    bare = unwrap(model)
+    with torch.no_grad(), frozen_statistics(bare):
+        outputs = [forward(bare, part, wanted, (*seed, i)) for i, part in enumerate(chunks)]
+    image = torch.cat([output.image for output in outputs]).requires_grad_()
+    text = torch.cat([output.text for output in outputs]).requires_grad_()
+    contrastive = match(image, text, bare, wanted, whole)
+    (wanted.loss.contrastive_weight * contrastive).backward()  # also to the temperature
+    assert (
+        image.grad is not None and text.grad is not None
+    )  # the loss of the whole has reached them
+    sizes = [len(part.key) for part in chunks]
+    summed: dict[str, Tensor] = {}
+    with mean_statistics(bare) as turn:
+        for i, (part, image_gradient, text_gradient) in enumerate(
+            zip(chunks, image.grad.split(sizes), text.grad.split(sizes), strict=True)
+        ):
+            turn(i)
+            is_parallel = isinstance(model, DistributedDataParallel)
+            waits = is_parallel and i < len(chunks) - 1
+            with cast(DistributedDataParallel, model).no_sync() if waits else nullcontext():
+                output = forward(model, part, wanted, (*seed, i))
+                sums = local_losses(output, part, bare, wanted)
+                carried = (output.image * image_gradient).sum()
+                carried = carried + (output.text * text_gradient).sum()
+                carried = carried + 0 * bare.scale  # DistributedDataParallel waits for each one
+                (carried + total(sums, wanted, whole)).backward()
+            for name, value in sums.items():
+                summed[name] = summed.get(name, 0.0) + value.detach()
+    return contrastive, summed
+
+
+def total(sums: dict[str, Tensor], wanted: Settings, whole: Whole) -> Tensor | float:
+    """The weighted losses of a chunk, so that those of all chunks and processes make the whole."""
+    ranks = distributed.num_ranks()  # DistributedDataParallel averages, we want sums
+    result = 0.0
+    for name, value in sums.items():
+        count = whole.counts[COUNTED[name]].clamp_min(1)
+        result = result + getattr(wanted.loss, f"{name}_weight") * value * ranks / count
+    return result
+
+
+def forward(model: nn.Module, batch: Batch, wanted: Settings, seed: tuple[int, ...]) -> Output:
+    """The model's answer to a batch or chunk, with the dropout of `seed`."""
+    start_random(seed)
+    tokens, guessing = batch.tokens, None
+    if wanted.data.mask_captions:
+        assert batch.hidden is not None  # the collate hides words where this is set
+        tokens = batch.hidden
+    elif wanted.loss.masked_words_weight > 0:
+        guessing = batch.hidden
+    with autocast(batch.image.device, wanted.train.precision):
+        return model(pixels(batch), tokens, batch.lengths, guessing, batch.changed)
+
+
+def start_random(seed: tuple[int, ...]) -> None:
+    """What is drawn on the device from here on depends on `seed` alone."""
+    torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
+
+
+def local_losses(
+    output: Output, batch: Batch, bare: LocTexModel, wanted: Settings
+) -> dict[str, Tensor]:
+    """The sums of the losses that need this chunk alone, by name; those of weight 0 are left out.
+
+    The contrastive loss needs the others too: `match`.
+    """
+    sums = {}
+    if wanted.loss.localization_weight > 0:
+        sums["localization"] = localize(output, batch, bare, wanted)
+    if bare.fusion is not None:
+        with autocast(batch.image.device, wanted.train.precision):
+            sums |= fused_losses(bare, output, batch, wanted)
+    return sums
+
+
+def encode_slowly(
+    momentum: MomentumEncoders, batch: Batch, wanted: Settings, seed: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
+    """The momentum encoders' embeddings of a batch or chunk, with the dropout of `seed`."""
+    start_random(seed)
+    with autocast(batch.image.device, wanted.train.precision):
+        return momentum.encode(pixels(batch), batch.tokens, batch.lengths)
+
+
+def pixels(batch: Batch) -> Tensor:
+    return augment.apply_to_pixels(
+        batch.image, batch.flip, batch.color, batch.contrast, batch.distortion
+    )
+
+
+def match(image: Tensor, text: Tensor, bare: LocTexModel, wanted: Settings, whole: Whole) -> Tensor:
+    """The contrastive loss over the batches of all processes; the same value in each."""
+    image, text, keys = (distributed.gather(part) for part in (image, text, whole.keys))
+    return losses.contrastive(
+        image,
+        text,
+        bare.scale,
+        keys,
+        whole.candidates,
+        focal=wanted.loss.focal,
+        softness=whole.softness,
+    )
+
+
+def localize(output: Output, batch: Batch, bare: LocTexModel, wanted: Settings) -> Tensor:
+    """The localization loss summed over this batch's grounded tokens, the mean over scales.
+
+    The last stage counts 1, those before it `fine_weight`.
+    """
+    loss = losses.LOCALIZATION[wanted.loss.localization]
+    weights = [wanted.loss.fine_weight] * (len(output.cosine) - 1) + [1.0]
+    scales = zip(weights, output.cosine, bare.attention_heads(), strict=True)
+    values = [
+        weight * loss(cosine, losses.at_grid(batch.target, cosine.shape[-1]), head.scale)[0]
+        for weight, cosine, head in scales
+    ]
+    return cast(Tensor, sum(values)) / sum(weights)
+
+
+def unwrap(model: nn.Module) -> LocTexModel:
+    """The model below DistributedDataParallel and torch.compile."""
+    bare: nn.Module = model.module if isinstance(model, DistributedDataParallel) else model
+    return cast(LocTexModel, getattr(bare, "_orig_mod", bare))
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bf16 where the device has it in hardware; everything else computes in float32."""
+    if device.type == "cuda":
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" and has_bf16)
+
+
+def _norms(model: nn.Module) -> list[Any]:  # _BatchNorm, whose buffers are declared optional
+    """The batch norms that keep running statistics in this mode."""
+    kind = nn.modules.batchnorm._BatchNorm
+    norms = [module for module in model.modules() if isinstance(module, kind)]
+    return [norm for norm in norms if norm.track_running_stats and norm.training]
+
+
+@contextmanager
+def frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Batch norms use their batch's statistics, and leave the running ones alone."""
+    norms = _norms(model)
+    for norm in norms:
+        norm.track_running_stats = False
+    yield
+    for norm in norms:
+        norm.track_running_stats = True
+
+
+@contextmanager
+def mean_statistics(model: nn.Module) -> Iterator[Callable[[int], None]]:
+    """The running statistics take one step, towards the mean over all chunks seen inside.
+
+    Gives a function to be called with the number of each chunk, from 0, before it is seen.
+    """
+    norms = _norms(model)
+    before = [(n.momentum, n.running_mean.clone(), n.running_var.clone()) for n in norms]
+    steps = [n.num_batches_tracked.clone() for n in norms]
+
+    def turn(number: int) -> None:
+        for norm in norms:  # momentum None means the same, but waits for the device
+            norm.momentum = 1 / (number + 1)
+
+    yield turn
+    for norm, (momentum, mean, variance), step in zip(norms, before, steps, strict=True):
+        norm.momentum = momentum
+        norm.running_mean.copy_(mean.lerp(norm.running_mean, momentum))
+        norm.running_var.copy_(variance.lerp(norm.running_var, momentum))
+        norm.num_batches_tracked.copy_(step + 1)

@@ -1,0 +1,416 @@
+"""Annotate: the recorder asks, these functions answer. A question is one JSON object
+
+    {"action", "serial", "collection", "image", "take_id", "record", ...}
+
+and so is the answer: {"serial", ...}, with "problem" where a person must mend something.
+"""
+
+import base64
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+from urllib.parse import quote
+
+import gradio as gr
+
+from data_tools.store import Collection, ImageRow, StoreError
+from ui.annotate import listening
+from ui.annotate.takes import Message, checked, own_voice, take, unsent
+from ui.components import Recorder
+from ui.data.exchange import DEMO, add_demo_part, counted
+from ui.workspace import Workspace
+
+log = logging.getLogger("studio")
+PIECE = 16_000 * 60  # samples of a voice in one answer
+
+WELCOME = {
+    "title": "Point at what you say",
+    "text": "Describe an image while your pointer follows your words. A model then learns what "
+    "the words mean and where they are.\n\nLook around with rendered scenes, or begin with images "
+    "of your own.",
+    "choices": [
+        {"label": "Open the demo collection", "action": "demo"},
+        {"label": "Add my images", "action": "data"},
+    ],
+}
+NO_IMAGES = {
+    "title": "No images yet",
+    "text": "Drop images into this collection, then come back and describe them.",
+    "choices": [{"label": "Add images", "action": "data"}],
+}
+ALL_DONE = {
+    "title": "All done here",
+    "choices": [
+        {"label": "Add images", "action": "data"},
+        {"label": "Begin again from the first", "action": "again"},
+    ],
+}
+SKIPPED = {"label": "Bring back what I skipped", "action": "unskip"}
+
+
+# --- what is asked
+
+
+def open_task(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """What there is to do: an unsent take first, else the image asked for, else the next one."""
+    store = workspace.store
+    me, known = store.annotator(annotator), [c.id for c in store.collections()]
+    for draft in unsent(workspace, annotator, ask):
+        for collection in known:
+            if image := find_image(workspace, collection, draft["image"]):
+                return task(workspace, annotator, collection, image, draft)
+    collection = ask.get("collection")
+    if collection not in known:
+        if not known:
+            return task(workspace, annotator, None, None)
+        collection = known[0]
+    image = find_image(workspace, collection, ask.get("image"))
+    if image is None or not store.claim(image.id, me):  # in other hands by now
+        image = store.next_image(collection, me)
+    return task(workspace, annotator, collection, image)
+
+
+def choose(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """The next image of the collection that was chosen."""
+    store, collection = workspace.store, int(ask["collection"])
+    image = store.next_image(collection, store.annotator(annotator))
+    return task(workspace, annotator, collection, image)
+
+
+def save(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """Keep a take that is still being recorded, and the piece of its voice that came with it."""
+    store, me = workspace.store, workspace.store.annotator(annotator)
+    take_id, piece = ask["take_id"], ask.get("voice")
+    record = json.dumps(ask["record"], allow_nan=False)
+    store.save_draft(take_id, me, int(ask["image"]), record)
+    if piece is None or store.has_take(take_id):
+        return {"saved": True}
+    at, sound = int(piece.get("at", 0)), base64.b64decode(piece.get("pcm", ""), validate=True)
+    return {"saved": True, "heard": workspace.voices.append(take_id, at, sound)}
+
+
+def submit(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """Store a take as a narrative, once however often it is sent, and go on to the next image.
+
+    Without a record it is the draft that is stored; "isMissing" asks for the record after all, and
+    "heard" for the voice from that sample on.
+    """
+    store, me = workspace.store, workspace.store.annotator(annotator)
+    collection, image = int(ask["collection"]), asked_image(workspace, ask)
+    take_id, num_samples = ask["take_id"], int(ask.get("num_samples") or 0)
+    was_done = False
+    if not store.has_take(take_id):
+        was_done = store.is_done(image.id, me)
+        drafts = {draft.take_id: draft.body for draft in store.drafts(me)}
+        record = ask["record"] or json.loads(drafts.get(take_id, "null"))
+        if record is None:
+            return {"isMissing": True}
+        narrative = checked(record, image, me)
+        if take_id not in drafts:  # StoreError where it is another's
+            store.save_draft(take_id, me, image.id, json.dumps(record, allow_nan=False))
+        if (heard := workspace.voices.heard(take_id) if num_samples else 0) < num_samples:
+            return {"heard": heard}
+        if num_samples and known(workspace, collection).keeps_voice:
+            narrative = replace(narrative, voice=workspace.voices.keep(take_id, num_samples))
+        store.add(collection, narrative, take_id=take_id)
+    if num_samples:
+        workspace.voices.drop_draft(take_id)
+    after = next_after(workspace, collection, me, image, was_done=was_done)
+    return task(workspace, annotator, collection, after)
+
+
+def align(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """When each word of the caption was said in the voice of the take."""
+    voice = own_voice(workspace, annotator, ask["take_id"])
+    return {"words": listening.word_times(str(ask["caption"]), voice)}
+
+
+def propose(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """What the Whisper checkpoint of this studio hears in the voice of the take."""
+    if workspace.whisper is None:
+        raise ValueError("This studio has no Whisper checkpoint; an admin names one (--whisper).")
+    voice = own_voice(workspace, annotator, ask["take_id"])
+    return {"caption": listening.proposal(voice, workspace.whisper)}
+
+
+def voice(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """The voice of a take that another browser began, from a sample on."""
+    samples = own_voice(workspace, annotator, ask["take_id"])[int(ask["at"]) :][:PIECE]
+    return {"pcm": base64.b64encode(samples.tobytes()).decode()}
+
+
+def ask_for(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """What a collection asks, and whether it keeps voices: an admin sets it."""
+    workspace.demand("admin", annotator)
+    collection, question = int(ask["collection"]), str(ask["question"])[:500]
+    workspace.store.set_recording(
+        collection, question=question, keeps_voice=bool(ask["keeps_voice"])
+    )
+    return task(workspace, annotator, collection, find_image(workspace, collection, ask["image"]))
+
+
+def skip(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """Leave an image out, for a reason, and go on to the next."""
+    store, me = workspace.store, workspace.store.annotator(annotator)
+    collection, image = int(ask["collection"]), asked_image(workspace, ask)
+    was_done = store.is_done(image.id, me)
+    store.skip(image.id, me, str(ask.get("reason", ""))[:200])
+    after = next_after(workspace, collection, me, image, was_done=was_done)
+    return task(workspace, annotator, collection, after)
+
+
+def previous(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """The last image before this one that this annotator is done with."""
+    collection, image = int(ask["collection"]), asked_image(workspace, ask)
+    me = workspace.store.annotator(annotator)
+    before = workspace.store.previous_image(collection, me, before=image.id)
+    if before is None:
+        raise ValueError("There is no image before this one that you narrated or skipped.")
+    return task(workspace, annotator, collection, before)
+
+
+def again(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """From the first image on that this annotator is done with."""
+    collection, me = int(ask["collection"]), workspace.store.annotator(annotator)
+    return task(workspace, annotator, collection, workspace.store.next_done(collection, me))
+
+
+def following(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """The next image after this one, done or not; nothing is skipped by looking."""
+    store, collection = workspace.store, int(ask["collection"])
+    me, image = store.annotator(annotator), asked_image(workspace, ask)
+    after = image_after(workspace, collection, me, image)
+    if after is None:
+        first_left = store.next_image(collection, me)
+        after = first_left if first_left is not None and first_left.id != image.id else None
+    if after is None:
+        raise ValueError("This is the last image; there is none after it.")
+    return task(workspace, annotator, collection, after)
+
+
+def unskip(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """What this annotator skipped comes again."""
+    store, collection = workspace.store, int(ask["collection"])
+    me = store.annotator(annotator)
+    store.unskip(collection, me)
+    return task(workspace, annotator, collection, store.next_image(collection, me))
+
+
+def collections(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """What there is to choose from, for a recorder whose take is open."""
+    return {"known": listed(workspace)}
+
+
+def discard(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """Forget a take that was cleared."""
+    store = workspace.store
+    if ask["take_id"] in {draft.take_id for draft in store.drafts(store.annotator(annotator))}:
+        store.drop_draft(ask["take_id"])
+        workspace.voices.drop_draft(ask["take_id"])
+    return {}
+
+
+def demo(workspace: Workspace, annotator: str, ask: Message) -> Message:
+    """A part of the demo collection, and its share; the last one opens it."""
+    workspace.demand("admin", annotator)
+    share = add_demo_part(workspace)
+    if share < 1:
+        return {"share": share}
+    return open_task(workspace, annotator, {"collection": workspace.store.collection(DEMO)})
+
+
+ACTIONS: dict[str, Callable[[Workspace, str, Message], Message]] = {
+    "open": open_task,
+    "choose": choose,
+    "save": save,
+    "submit": submit,
+    "skip": skip,
+    "previous": previous,
+    "again": again,
+    "next": following,
+    "unskip": unskip,
+    "collections": collections,
+    "discard": discard,
+    "demo": demo,
+    "align": align,
+    "propose": propose,
+    "voice": voice,
+    "ask_for": ask_for,
+}
+
+
+def answer(workspace: Workspace, annotator: str, question: str) -> str:
+    """The answer to a question of the recorder, both JSON; what a person can mend is said there."""
+    ask = json.loads(question)
+    try:
+        if ask["action"] not in ACTIONS:
+            raise ValueError(f"there is no question {ask['action']!r}")
+        reply = ACTIONS[ask["action"]](workspace, annotator, ask)
+    except (ValueError, OSError) as error:
+        log.info("refused: %r asked to %.20r: %s", annotator, ask["action"], error)
+        reply = {"problem": str(error)}
+    return json.dumps({"serial": ask["serial"], **reply})
+
+
+# --- its parts
+
+
+def known(workspace: Workspace, collection: int) -> Collection:
+    return next(c for c in workspace.store.collections() if c.id == collection)
+
+
+def given(workspace: Workspace, collection: int, image: ImageRow) -> str:
+    """A caption of the image that nobody has traced yet, for Trace; empty where there is none."""
+    rows = workspace.store.narratives(collection, image_row_id=image.id)
+    return next((row.caption for row in rows if not row.num_points), "")
+
+
+def next_after(
+    workspace: Workspace,
+    collection: int,
+    annotator_id: int,
+    image: ImageRow,
+    *,
+    was_done: bool = False,
+) -> ImageRow | None:
+    """The next image to narrate; behind the last come those that were left open before. was_done:
+    where none is left, whoever goes through what they did already gets the one after it."""
+    store = workspace.store
+    later = store.next_image(collection, annotator_id, after=image.id)
+    following = later or store.next_image(collection, annotator_id)
+    if following is None and was_done:
+        return store.next_done(collection, annotator_id, after=image.id)
+    return following
+
+
+def image_after(
+    workspace: Workspace, collection: int, annotator_id: int, image: ImageRow
+) -> ImageRow | None:
+    """The next one by id that this annotator did, or that wants them; the latter is claimed."""
+    store = workspace.store
+    done = store.next_done(collection, annotator_id, after=image.id)
+    ahead = store.peek(collection, annotator_id, after=image.id)
+    if ahead is None or (done is not None and done.id < ahead.id):
+        return done
+    if store.claim(ahead.id, annotator_id):
+        return ahead
+    return store.next_image(collection, annotator_id, after=ahead.id)
+
+
+def listed(workspace: Workspace) -> list[Message]:
+    return [{"id": c.id, "name": c.name} for c in workspace.store.collections()]
+
+
+def progress(workspace: Workspace, collection: int | None, annotator_id: int) -> Message:
+    """Counts of images, for this annotator."""
+    if collection is None:
+        return {"described": 0, "skipped": 0, "left": 0, "total": 0}
+    return asdict(workspace.store.progress(collection, annotator_id))
+
+
+def all_done(counts: Message) -> Message:
+    """What is said where nothing is left, and the ways on."""
+    others = counts["total"] - counts["described"] - counts["skipped"]
+    parts = [f"You described {counts['described']:,} of {counted(counts['total'], 'image')}"]
+    if counts["skipped"]:
+        parts.append(f"skipped {counts['skipped']:,}")
+    text = " and ".join(parts) + "."
+    if others:
+        text += f" {others:,} {'is' if others == 1 else 'are'} in the hands of others."
+    choices = [*ALL_DONE["choices"]]
+    if not counts["described"] + counts["skipped"]:
+        choices = choices[:1]
+    return ALL_DONE | {"text": text, "choices": [SKIPPED] * bool(counts["skipped"]) + choices}
+
+
+def find_image(workspace: Workspace, collection: int, image_row_id: int | None) -> ImageRow | None:
+    """The image of the collection with this row id, if there is one."""
+    if image_row_id is None:
+        return None
+    found = workspace.store.images(collection, after=int(image_row_id) - 1, limit=1)
+    return found[0] if found and found[0].id == int(image_row_id) else None
+
+
+def asked_image(workspace: Workspace, ask: Message) -> ImageRow:
+    image = find_image(workspace, int(ask["collection"]), int(ask["image"]))
+    if image is None:
+        raise StoreError("This image was taken out of the collection; open another one.")
+    return image
+
+
+def task(
+    workspace: Workspace,
+    annotator: str,
+    collection: int | None,
+    image: ImageRow | None,
+    draft: Message | None = None,
+) -> Message:
+    """What the recorder shows. draft: the unsent take of the image, if it is already known."""
+    store, me = workspace.store, workspace.store.annotator(annotator)
+    known = store.collections()
+    if image is not None and draft is None:
+        mine = [take(workspace, d) for d in store.drafts(me) if d.image_row_id == image.id]
+        draft = max(mine, key=lambda kept: kept["saved"], default=None)
+    here = next((c for c in known if c.id == collection), None)
+    counts = progress(workspace, collection, me)
+    total = counts["total"]
+    return {
+        "collections": listed(workspace),
+        "collection": collection,
+        "annotator": annotator,
+        "progress": [total - counts["left"], total],
+        "counts": counts,
+        "image": None if image is None else picture(image),
+        "next": None if image is None else path_ahead(workspace, collection, me, image),
+        "draft": draft,
+        "given": "" if image is None else given(workspace, collection, image),
+        "question": here.question if here else "",
+        "keeps_voice": here is None or here.keeps_voice,
+        "is_admin": workspace.allows("admin", annotator),
+        "can_propose": workspace.whisper is not None,
+        "empty": WELCOME if collection is None else all_done(counts) if total else NO_IMAGES,
+    }
+
+
+def path_ahead(
+    workspace: Workspace, collection: int, annotator_id: int, image: ImageRow
+) -> str | None:
+    """The picture that probably comes next, for the browser to fetch ahead; nobody claims it."""
+    following = workspace.store.peek(collection, annotator_id, after=image.id)
+    return None if following is None else quote(str(following.path))
+
+
+def picture(image: ImageRow) -> Message:
+    return {
+        "id": image.id,
+        "dataset_id": image.dataset_id,
+        "image_id": image.image_id,
+        "width": image.width,
+        "height": image.height,
+        "name": image.name or image.image_id,
+        "path": quote(str(image.path)),
+    }
+
+
+# --- the page
+
+
+def build(workspace: Workspace) -> Recorder:
+    """The tab. Returns the recorder, whose event `data` asks for the tab Data."""
+    recorder = Recorder(elem_id="recorder")
+
+    def reply(question: str, request: gr.Request) -> dict[str, Any]:
+        return gr.update(answer=answer(workspace, request.username or "annotator", question))
+
+    recorder.ask(
+        reply,
+        recorder,
+        recorder,
+        api_visibility="private",
+        show_progress="hidden",
+        trigger_mode="multiple",
+        concurrency_limit=8,
+    )
+    return recorder

@@ -1,0 +1,210 @@
+"""What comes into a workspace and what goes out: images, narratives, the demo collection."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from data_tools.store import Collection
+from ui.workspace import Workspace
+
+if TYPE_CHECKING:
+    from data_tools.exchange.importing import Report
+
+DEMO = "Demo scenes"
+NUM_PARTS, SCENES_A_PART = 8, 10
+Progress = Callable[[int, int], None]  # done, in all
+T = TypeVar("T")
+OWN = "studio"  # dataset_id of images that came without one; it names no split
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an action did so far, what it could not do and why, and the share that is done.
+    collection: the id of the one whose new images can be described now."""
+
+    done: str
+    problems: Sequence[str] = ()
+    share: float = 1.0
+    collection: int | None = None
+
+
+def find(workspace: Workspace, collection_id: int | None) -> Collection | None:
+    """The chosen collection, or the first; None where there is none."""
+    return choose(workspace.store.collections(), collection_id)
+
+
+def choose(known: Sequence[Collection], collection_id: int | None) -> Collection | None:
+    """The one of this id, or the first."""
+    return next((c for c in known if c.id == collection_id), known[0] if known else None)
+
+
+def add_demo_part(workspace: Workspace) -> float:
+    """Add the next few rendered scenes, with simulated narratives, to the demo collection.
+
+    Returns the share that is there; what was begun and left is continued.
+    """
+    from data_tools import scenes
+    from data_tools.exchange.importing import import_file
+
+    collection_id = workspace.store.add_collection(DEMO)
+    part = num_images(workspace, collection_id) // SCENES_A_PART
+    if part < NUM_PARTS:
+        with tempfile.TemporaryDirectory(dir=workspace.root) as folder:
+            scenes.write(Path(folder), SCENES_A_PART, seed=part)
+            narratives, images = Path(folder) / "narratives.jsonl", Path(folder) / "images"
+            import_file(workspace.store, narratives, images, DEMO)
+    return min(1.0, (part + 1) / NUM_PARTS)
+
+
+def add_demo(workspace: Workspace) -> Iterator[Outcome]:
+    """The whole demo collection, part by part."""
+    share = 0.0
+    while share < 1:
+        share = add_demo_part(workspace)
+        yield Outcome(f"{share:.0%} of the demo collection is painted", share=share)
+
+
+def add_images(
+    workspace: Workspace, collection_id: int, files: Sequence[Path]
+) -> Iterator[Outcome]:
+    """Add picture files one by one; yields the outcome so far after each."""
+    problems: list[str] = []
+    before = num_images(workspace, collection_id)
+    began = time.monotonic()
+    for number, path in enumerate(files, 1):
+        try:
+            data = path.read_bytes()
+            workspace.store.add_image(collection_id, data, dataset_id=OWN, name=path.name)
+        except (ValueError, OSError) as error:
+            problems.append(str(error) if path.name in str(error) else f"{path.name}: {error}")
+        added = num_images(workspace, collection_id) - before
+        known = number - added - len(problems)
+        seconds = (time.monotonic() - began) / number * (len(files) - number)
+        yield Outcome(
+            f"{counted(added, 'image')} added"
+            + (f", {known} already there" if known else "")
+            + (f", {len(files) - number} to go ({seconds:.0f} s)" if number < len(files) else ""),
+            problems,
+            number / len(files),
+            collection_id if added else None,
+        )
+
+
+def files_of(folder: str) -> list[Path]:
+    """The files of a folder on this machine, by name. ValueError: there are none."""
+    path = Path(folder.strip()).expanduser()
+    if not folder.strip() or not path.is_dir():
+        raise ValueError(f"There is no folder {folder.strip()!r} on this machine.")
+    files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+    if not files:
+        raise ValueError(f"The folder {folder.strip()!r} holds no files.")
+    return files
+
+
+def import_narratives(
+    workspace: Workspace, collection: str, file: str, images: str
+) -> Iterator[Outcome]:
+    """Add a file of the public format and its pictures, in a thread of its own.
+
+    Yields the outcome so far; closing the iterator stops the import, and what is in stays in.
+    ValueError: there is no such file or folder, or a line of it is no narrative.
+    """
+    from data_tools.exchange.importing import import_file
+
+    path, folder = Path(file.strip()).expanduser(), Path(images.strip()).expanduser()
+    if not file.strip() or not path.is_file():
+        raise ValueError(f"There is no file {file.strip()!r} on this machine.")
+    files_of(images)
+    yield Outcome(f"Reading {path.name}", share=0.0)  # all of it, before the first picture
+    report = yield from _watched(
+        lambda progress: import_file(workspace.store, path, folder, collection, progress), "image"
+    )
+    yield imported(report, folder)
+
+
+def _watched(work: Callable[[Progress], T], noun: str) -> Generator[Outcome, None, T]:
+    """Work in a thread of its own: yields how far it is, and returns what it returns."""
+    latest, has_news, is_stopped = (0, 1), threading.Event(), threading.Event()
+    began = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal latest
+        if is_stopped.is_set():
+            raise InterruptedError("stopped")
+        latest = done, total
+        has_news.set()
+
+    with ThreadPoolExecutor(1) as threads:
+        future = threads.submit(work, progress)
+        try:
+            while not future.done():
+                if has_news.wait(0.1):
+                    has_news.clear()
+                    done, total = latest
+                    seconds = (time.monotonic() - began) / done * (total - done)
+                    said = f"{done:,} of {counted(total, noun)} ({seconds:.0f} s to go)"
+                    yield Outcome(said, share=done / total)
+                    wait([future], 0.1)  # the page is told ten times a second at most
+        finally:
+            is_stopped.set()
+    return future.result()
+
+
+def imported(report: Report, folder: Path) -> Outcome:
+    done = f"{counted(report.num_imported, 'narrative')} imported"
+    if report.num_known:
+        done += f", {report.num_known:,} already there"
+    if report.num_missing_images:
+        done += f", {counted(report.num_missing_images, 'picture')} not found in {folder}"
+    return Outcome(done, report.problems)
+
+
+def export(
+    workspace: Workspace,
+    collection: Collection,
+    folder: str,
+    terms: str = "",
+    *,
+    has_parquet: bool = False,
+) -> Iterator[Outcome]:
+    """Write narratives.jsonl and images/ into a new folder, by default one of the workspace.
+
+    terms: under which it may be used; the collection keeps them. Closing the iterator stops it,
+    and nothing of the folder stays.
+    """
+    from data_tools.freezing.exporting import export_collection
+
+    store = workspace.store
+    to = Path(folder.strip()).expanduser() if folder.strip() else free_folder(workspace, collection)
+    store.set_license(collection.id, terms)
+    count = yield from _watched(
+        lambda progress: export_collection(
+            store, collection.id, to, has_parquet=has_parquet, progress=progress
+        ),
+        "step",
+    )
+    yield Outcome(
+        f"{counted(count, 'narrative')} and {counted(collection.num_images, 'image')} "
+        f"in {to.resolve()}"
+    )
+
+
+def free_folder(workspace: Workspace, collection: Collection) -> Path:
+    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in collection.name)
+    name += time.strftime("-%Y%m%d-%H%M%S")
+    return workspace.root / "exports" / name
+
+
+def num_images(workspace: Workspace, collection_id: int) -> int:
+    return next(c.num_images for c in workspace.store.collections() if c.id == collection_id)
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -1,0 +1,290 @@
+"""Data: the collections, what was told in each, and how it comes in and goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+from gradio.context import Context
+
+from data_tools.store import Collection, NarrativeRow
+from data_tools.store.search import EVERYTHING, FLAGS, STATUSES, Filter
+from loctex.records.images import decode_image
+from ui.components import Listing, Player
+from ui.data.charts import charts
+from ui.data.deleting import DeletingRow, TrashPage, UndoButton
+from ui.data.exchange import choose, find
+from ui.data.exchange_page import ExchangePage
+from ui.data.listing import WELCOME, collection_cards, narrative_rows, problem_html
+from ui.viewing.payload import payload
+from ui.workspace import Workspace
+
+PAGE = 12  # narratives shown at a time
+
+# --- what is shown
+
+
+def people(
+    workspace: Workspace, collection: Collection | None, chosen: int | None = None
+) -> list[tuple[str, str]]:
+    """(name, annotator_id as text) of those who told something of it, after "everybody"; chosen:
+    one who stays a choice, though their last narrative was deleted meanwhile."""
+    names = workspace.store.people.names()
+    ids = workspace.store.annotators_of(collection.id) if collection else []
+    if chosen is not None and chosen not in ids:
+        ids = [*ids, chosen]
+    return [("everybody", ""), *((names.get(i, f"annotator {i}"), str(i)) for i in ids)]
+
+
+def page(
+    workspace: Workspace, collection: Collection, after: int, wanted: Filter = EVERYTHING
+) -> tuple[list[NarrativeRow], int | None]:
+    """Narratives by age, and where the next page starts (None: nowhere)."""
+    rows = workspace.store.narratives(collection.id, after=after, limit=PAGE + 1, wanted=wanted)
+    return rows[:PAGE], rows[PAGE - 1].id if len(rows) > PAGE else None
+
+
+def replay(workspace: Workspace, narrative: NarrativeRow | None) -> dict[str, Any]:
+    """What the player shows of a narrative."""
+    if narrative is None:
+        return {"message": "Choose a narrative to replay it."}
+    image = workspace.store.image(narrative.image_row_id)
+    return payload(None, decode_image(image.path), workspace.store.narrative(narrative.id))
+
+
+# --- the page
+
+
+class DataTab:
+    """The components of the tab, and the events between them."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.collection, self.narrative = gr.State(None), gr.State(None)  # their ids
+        self.starts = gr.State([0])  # where each page up to this one starts
+        self.wanted = gr.State(EVERYTHING)
+        self.cards = Listing(elem_id="data-collections")
+        with gr.Row(elem_classes="studio-line"):
+            self.demo = gr.Button(
+                "Open the demo collection", scale=0, min_width=240, variant="primary", visible=False
+            )
+            self.name = gr.Textbox(
+                show_label=False,
+                container=False,
+                placeholder="Name of a new collection",
+                max_lines=1,
+                scale=0,
+                min_width=260,
+                elem_id="data-name",
+            )
+            self.add = gr.Button("New collection", scale=0, min_width=160)
+        with gr.Row(elem_classes="studio-line studio-folds"):
+            self.outcome = Listing(elem_id="data-outcome")
+            self.undo = UndoButton(workspace)
+            self.stop = gr.Button("Stop", variant="stop", scale=0, min_width=90, visible=False)
+        with gr.Tabs(visible=False) as self.parts:
+            with gr.Tab("Narratives"):
+                self._build_filters()
+                self._build_narratives()
+            with gr.Tab("Charts") as self.charts_tab:
+                self.charts = Listing(elem_id="data-charts")
+            self.exchange = ExchangePage(workspace)
+            self.trash = TrashPage(workspace)
+        self._wire()
+
+    def _build_filters(self) -> None:
+        small = {"container": False, "show_label": False, "scale": 1, "min_width": 130}
+        with gr.Row(elem_classes="studio-line"):
+            self.words = gr.Textbox(
+                container=False,
+                show_label=False,
+                placeholder="Search in captions",
+                max_lines=1,
+                scale=3,
+                min_width=240,
+                elem_id="data-words",
+            )
+            self.who = gr.Dropdown([("everybody", "")], value="", elem_id="data-who", **small)
+            self.status = gr.Dropdown(
+                [("any status", ""), *((name, name) for name in STATUSES)],
+                value="",
+                elem_id="data-status",
+                **small,
+            )
+            self.trace = gr.Dropdown(
+                [("any trace", ""), ("with trace", "yes"), ("without trace", "no")],
+                value="",
+                elem_id="data-trace",
+                **small,
+            )
+            self.flag = gr.Dropdown(
+                [
+                    ("flagged or not", ""),
+                    ("flagged", "any"),
+                    ("not flagged", "none"),
+                    *((name, name) for name in FLAGS[2:]),
+                ],
+                value="",
+                elem_id="data-flag",
+                **small,
+            )
+
+    def _build_narratives(self) -> None:
+        with gr.Row(elem_classes="studio-pair"):
+            with gr.Column(scale=2, min_width=280):
+                self.rows = Listing(elem_id="data-narratives")
+                with gr.Row():
+                    self.back = gr.Button("Back", size="sm", min_width=60, interactive=False)
+                    self.more = gr.Button("More", size="sm", min_width=60, interactive=False)
+            with gr.Column(scale=3, min_width=400):
+                self.player = Player({"message": "Choose a narrative to replay it."})
+                self.deleting = DeletingRow(self.workspace)
+
+    # --- events
+
+    def _wire(self) -> None:
+        at = [self.collection, self.starts, self.narrative, self.wanted]
+        filters = [self.words, self.who, self.status, self.trace, self.flag]
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        seen = [
+            self.cards,
+            self.demo,
+            self.parts,
+            self.rows,
+            self.back,
+            self.more,
+            self.player,
+            *self.deleting.parts,
+            self.who,
+        ]
+        in_turn = {"concurrency_id": "data", **quiet}  # what is shown last was asked last
+        show = {"fn": self._show, "inputs": at, "outputs": seen} | in_turn
+        move = {"inputs": at, "outputs": [*at, *seen]} | in_turn
+
+        Context.block.select(**show)
+        emptied = [self.outcome, *(control for control in filters if control != self.who)]
+        emptied += self.undo.parts
+        self.cards.pick(self._pick_collection, at, [*at, *seen, *emptied], **in_turn).then(
+            self._known_charts, self.collection, self.charts, **quiet
+        )
+        for event in (self.words.change, *(control.input for control in filters[1:])):
+            event(
+                self._filter, [*at, *filters], [*at, *seen], trigger_mode="always_last", **in_turn
+            )
+        self.charts_tab.select(
+            self._charts, self.collection, self.charts, trigger_mode="always_last", **quiet
+        )
+        self.rows.pick(self._pick_narrative, **move)
+        self.more.click(self._turn, **move)
+        self.back.click(self._turn_back, **move)
+        self.deleting.wire(self.narrative, self.outcome, self.undo, show)
+        self.undo.wire(self.outcome, show)
+        self.trash.wire(self.collection, self.outcome, show)
+        gr.on(
+            [self.add.click, self.name.submit],
+            self._add,
+            self.name,
+            [*at, self.name, self.outcome],
+            **quiet,
+        ).then(**show)
+        self.exchange.wire(self.collection, self.demo, self.outcome, self.stop, show)
+
+    def _show(
+        self, collection_id: int | None, starts: list[int], narrative_id: int | None, wanted: Filter
+    ) -> list[Any]:
+        known = self.workspace.store.collections()
+        chosen = choose(known, collection_id)
+        rows, end = page(self.workspace, chosen, starts[-1], wanted) if chosen else ([], None)
+        narrative = next((row for row in rows if row.id == narrative_id), None)
+        who = wanted.annotator_id
+        return [
+            collection_cards(known, chosen) if known else WELCOME,
+            gr.Button(visible=not known),
+            gr.Tabs(visible=bool(known)),
+            narrative_rows(self.workspace, rows, narrative_id, is_filtered=wanted != EVERYTHING),
+            gr.Button(visible=len(starts) > 1, interactive=True),
+            gr.Button(visible=end is not None, interactive=True),
+            replay(self.workspace, narrative),
+            *self.deleting.shown(bool(narrative)),
+            gr.Dropdown(
+                choices=people(self.workspace, chosen, who), value="" if who is None else str(who)
+            ),
+        ]
+
+    def _move(self, *at: Any) -> list[Any]:
+        return [*at, *self._show(*at)]
+
+    def _pick_collection(
+        self,
+        _: int | None,
+        starts: list[int],
+        narrative: int | None,
+        wanted: Filter,
+        event: gr.EventData,
+    ) -> list[Any]:
+        return [
+            *self._move(event.id, [0], None, EVERYTHING),
+            *[""] * 5,
+            None,
+            gr.Button(visible=False),
+        ]
+
+    def _pick_narrative(
+        self,
+        collection: int | None,
+        starts: list[int],
+        _: int | None,
+        wanted: Filter,
+        event: gr.EventData,
+    ) -> list[Any]:
+        return self._move(collection, starts, event.id, wanted)
+
+    def _filter(
+        self,
+        collection: int | None,
+        starts: list[int],
+        narrative: int | None,
+        _: Filter,
+        words: str,
+        who: str,
+        status: str,
+        trace: str,
+        flag: str,
+    ) -> list[Any]:
+        has_trace = {"yes": True, "no": False}.get(trace)
+        who_id = int(who) if who else None
+        wanted = Filter(words, who_id, status or None, has_trace, flag or None)
+        return self._move(collection, [0], None, wanted)
+
+    def _charts(self, collection_id: int | None) -> Iterator[str]:
+        chosen = find(self.workspace, collection_id)
+        if chosen:
+            yield from charts(self.workspace, chosen.id)
+
+    def _known_charts(self, collection_id: int | None) -> str:
+        """As far as they were counted before; opening the tab counts the rest."""
+        return next(self._charts(collection_id), "")
+
+    def _turn(
+        self, collection: int | None, starts: list[int], _: int | None, wanted: Filter
+    ) -> list[Any]:
+        end = page(self.workspace, find(self.workspace, collection), starts[-1], wanted)[1]
+        return self._move(collection, starts if end is None else [*starts, end], None, wanted)
+
+    def _turn_back(
+        self, collection: int | None, starts: list[int], _: int | None, wanted: Filter
+    ) -> list[Any]:
+        return self._move(collection, starts[:-1] or [0], None, wanted)
+
+    def _add(self, name: str, request: gr.Request) -> list[Any]:
+        try:
+            self.workspace.demand("admin", request.username)
+            return [self.workspace.store.add_collection(name), [0], None, EVERYTHING, "", ""]
+        except ValueError as error:
+            return [*(gr.skip() for _ in range(5)), problem_html(error)]
+
+
+def build(workspace: Workspace) -> None:
+    """The tab, inside the current gr.Tab."""
+    DataTab(workspace)

@@ -1,0 +1,279 @@
+"""The Atlas as HTML: distributions, classes of words, regions of the picture, narratives.
+
+Each part can be clicked; its data-id says what it chooses ("kind:noun", "open:12"). What people
+wrote is escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from html import escape
+
+import numpy as np
+
+from loctex.scoring.atlas_job import Progress
+from ui.inspect.nearest import picture
+from ui.train.run_facts import duration
+from ui.viewing.survey import BINS, LBM_END, Filter, Survey, histogram
+from ui.workspace import Workspace
+
+PAGE = 10  # narratives
+KINDS = {
+    "noun": "Nouns",
+    "color": "Colors",
+    "verb": "Verbs",
+    "relation": "Relations",
+    "other": "Other words",
+}
+
+
+def applied(chosen: Filter, act: str) -> Filter:
+    """The filter after a click on the part with this data-id."""
+    name, _, value = act.partition(":")
+    if name == "clear":
+        return Filter(is_region=chosen.is_region, sort=chosen.sort)
+    if name == "region":
+        return Filter(is_region=value == "1", sort=chosen.sort)
+    if name == "cell":
+        row, column = value.split(",")
+        return chosen.toggled("cell", (int(row), int(column)))
+    if name == "drop":
+        return replace(chosen, **{value: "" if value == "text" else None})
+    if name in ("hit", "lbm"):
+        return chosen.toggled(name, int(value))
+    if name in ("kind", "word"):
+        return chosen.toggled(name, value)
+    return chosen
+
+
+def atlas_html(
+    workspace: Workspace, survey: Survey, source: str, chosen: Filter, first: int = 0
+) -> str:
+    """HTML of a scored split; `first`: the narrative the list begins with."""
+    found = survey.narratives(chosen)
+    return (
+        '<div class="atlas">'
+        + _tiles(survey, chosen)
+        + '<div class="charts">'
+        + _histogram("Words that agree, per sentence", "hit", survey, chosen)
+        + _histogram("Path distance, per sentence", "lbm", survey, chosen)
+        + _kinds(survey, chosen)
+        + _cells(survey, chosen)
+        + _words(survey, chosen)
+        + "</div>"
+        + _list(workspace, survey, source, chosen, found, first)
+        + "</div>"
+    )
+
+
+def _tiles(survey: Survey, chosen: Filter) -> str:
+    atlas, marks = survey.atlas, survey.marks(chosen)
+    hit = atlas.mark["hit"]
+    parts, names = [], {True: "Pointing at the thing named", False: "Pointing at the trace"}
+    for is_region, name in names.items():
+        of = atlas.mark["is_region"] == is_region
+        if of.any():
+            pressed = str(bool((of == survey.of_measure(chosen)).all())).lower()
+            parts.append(
+                f'<button type="button" class="tile" data-id="region:{int(is_region)}" '
+                f'aria-pressed="{pressed}"><b>{hit[of].mean():.3f}</b><span>{name}</span>'
+                f"<small>{of.sum():,} words</small></button>"
+            )
+    lbm = [atlas.numbers[f"lbm_{k}"] for k in (0, 1)]
+    if not np.isnan(lbm[0]).all():
+        near, wide = (np.nanmean(values) for values in lbm)
+        parts.append(
+            f'<div class="tile"><b>{near:.3f}</b><span>Distance of the paths</span>'
+            f"<small>k = 0; {wide:.3f} for k = 1</small></div>"
+        )
+    recall = (atlas.numbers["rank"] <= 1).mean()
+    parts.append(
+        f'<div class="tile"><b>{recall:.3f}</b><span>Sentences that find their picture '
+        f"first</span><small>of {len(atlas.images):,} pictures</small></div>"
+    )
+    if marks.sum() < survey.of_measure(chosen).sum():
+        share = f"{hit[marks].mean():.3f}" if marks.any() else "–"
+        parts.append(
+            f'<div class="tile now"><b>{share}</b><span>Pointing, of what is chosen</span>'
+            f"<small>{marks.sum():,} words</small></div>"
+        )
+    return f'<div class="tiles">{"".join(parts)}</div>'
+
+
+def _histogram(title: str, name: str, survey: Survey, chosen: Filter) -> str:
+    whole = survey.of_measure(chosen)
+    values, end = (
+        (survey.share(whole), 1.0) if name == "hit" else (survey.atlas.numbers["lbm_0"], LBM_END)
+    )
+    counts, most = histogram(values, end), 1
+    most = max(1, counts.max())
+    now = getattr(chosen, name)
+    bars = "".join(
+        f'<button type="button" data-id="{name}:{k}" aria-pressed="{str(now == k).lower()}" '
+        f'title="{k / BINS * end:.3g} to {(k + 1) / BINS * end:.3g}: {count:,}" '
+        f'aria-label="{k / BINS * end:.3g} to {(k + 1) / BINS * end:.3g}: {count:,} sentences">'
+        f'<i style="height:{100 * count / most:.1f}%"></i></button>'
+        for k, count in enumerate(counts)
+    )
+    last = f"{end:g}{' and more' if name == 'lbm' else ''}"
+    return (
+        f'<section class="chart"><h3>{title}</h3><div class="bars">{bars}</div>'
+        f'<p class="axis"><span>0</span><span>{end / 2:g}</span><span>{last}</span></p></section>'
+    )
+
+
+def _kinds(survey: Survey, chosen: Filter) -> str:
+    rows = "".join(
+        f'<button type="button" class="kind" data-id="kind:{name}" '
+        f'aria-pressed="{str(chosen.kind == name).lower()}"><span>{KINDS[name]}</span>'
+        f'<i><u style="width:{100 * share:.1f}%"></u></i><b>{share:.2f}</b>'
+        f"<small>{count:,}</small></button>"
+        for name, (share, count) in survey.by_kind(chosen).items()
+    )
+    return f'<section class="chart"><h3>By kind of word</h3>{rows}</section>'
+
+
+def _cells(survey: Survey, chosen: Filter) -> str:
+    share, count = survey.by_cell(chosen)
+    cells = "".join(
+        f'<button type="button" data-id="cell:{r},{c}" style="--share:{_known(share[r, c]):.3f}" '
+        f'aria-pressed="{str(chosen.cell == (r, c)).lower()}" '
+        f'title="{count[r, c]:,} words">{"" if np.isnan(share[r, c]) else f"{share[r, c]:.2f}"}'
+        "</button>"
+        for r in range(len(share))
+        for c in range(len(share))
+    )
+    return (
+        '<section class="chart"><h3>By place in the picture</h3>'
+        f'<div class="cells">{cells}</div></section>'
+    )
+
+
+def _known(value: float) -> float:
+    return 0.0 if np.isnan(value) else value
+
+
+def _words(survey: Survey, chosen: Filter) -> str:
+    def column(title: str, rows: Sequence[tuple[str, float, int]]) -> str:
+        shown = "".join(
+            f'<button type="button" class="chip" data-id="word:{escape(text, quote=True)}" '
+            f'aria-pressed="{str(chosen.word == text).lower()}" title="{count:,} times">'
+            f'<span dir="auto">{escape(text)}</span><b>{share:.2f}</b></button>'
+            for text, share, count in rows
+        )
+        return f"<div><h4>{title}</h4>{shown or '<p>None occurs often enough.</p>'}</div>"
+
+    worst, best = survey.ranked_words(chosen)
+    return (
+        '<section class="chart words"><h3>By word</h3>'
+        f"{column('Worst', worst)}{column('Best', best)}</section>"
+    )
+
+
+def _list(
+    workspace: Workspace,
+    survey: Survey,
+    source: str,
+    chosen: Filter,
+    found: np.ndarray,
+    first: int,
+) -> str:
+    page = found[first : first + PAGE].tolist()
+    rows = "".join(_row(workspace, survey, source, chosen, n) for n in page)
+    more = [
+        f'<button type="button" data-id="page:{start}">{name}</button>'
+        for name, start, is_there in (
+            ("Back", first - PAGE, first > 0),
+            ("More", first + PAGE, first + PAGE < len(found)),
+        )
+        if is_there
+    ]
+    nothing = '<p class="none">Nothing is left: drop a filter.</p>' if not len(found) else ""
+    return (
+        f'<section class="found"><h3>{len(found):,} of {len(survey.atlas):,} sentences</h3>'
+        f"{_chips(chosen)}{rows}{nothing}<nav>{''.join(more)}</nav></section>"
+    )
+
+
+def _chips(chosen: Filter) -> str:
+    named = {
+        "kind": chosen.kind and KINDS[chosen.kind].lower(),
+        "word": chosen.word and f"“{chosen.word}”",
+        "cell": chosen.cell and f"row {chosen.cell[0] + 1}, column {chosen.cell[1] + 1}",
+        "hit": _range("agree", chosen.hit, 1.0),
+        "lbm": _range("LBM", chosen.lbm, LBM_END),
+        "text": chosen.text and f"contains “{chosen.text}”",
+    }
+    chips = [
+        f'<button type="button" class="drop" data-id="drop:{name}" title="Drop this filter">'
+        f"{escape(said)} ×</button>"
+        for name, said in named.items()
+        if said
+    ]
+    return f'<p class="drops">{"".join(chips)}</p>' if chips else ""
+
+
+def _range(name: str, bin_: int | None, end: float) -> str:
+    low, high = ((bin_ or 0) + k for k in (0, 1))
+    return "" if bin_ is None else f"{name} {low / BINS * end:.3g} to {high / BINS * end:.3g}"
+
+
+def _row(workspace: Workspace, survey: Survey, source: str, chosen: Filter, n: int) -> str:
+    atlas = survey.atlas
+    caption, mark = atlas.caption[n].as_py(), atlas.mark
+    own = np.flatnonzero((mark["narrative"] == n) & survey.of_measure(chosen))
+    text, end = [], 0
+    for i in own[np.argsort(mark["start"][own], kind="stable")]:
+        a, b = int(mark["start"][i]), int(mark["end"][i])
+        if a < end:
+            continue
+        kind = "hit" if mark["hit"][i] > 0.5 else "miss"
+        text += [escape(caption[end:a]), f'<mark class="{kind}">{escape(caption[a:b])}</mark>']
+        end = b
+    text.append(escape(caption[end:]))
+    lbm = atlas.numbers["lbm_0"][n]
+    agreed = f"{(mark['hit'][own] > 0.5).sum()} of {len(own)} words · " if len(own) else ""
+    facts = (
+        agreed
+        + ("" if np.isnan(lbm) else f"LBM {lbm:.3f} · ")
+        + (
+            f"match {atlas.numbers['cosine'][n]:.2f}, rank {atlas.numbers['rank'][n]:.0f} · "
+            f"certainty {atlas.numbers['certainty'][n]:.2f}"
+        )
+    )
+    return (
+        f'<button type="button" class="one" data-id="open:{n}">'
+        f'<img src="{picture(workspace, survey, source, n)}" alt="" loading="lazy">'
+        f'<span class="said" dir="auto">{"".join(text)}</span><small>{facts}</small></button>'
+    )
+
+
+def progress_html(progress: Progress, what: str) -> str:
+    """HTML: what is to be done, or how far it is."""
+    if progress.state in ("new", "stopped"):
+        begun = (
+            f"{progress.done:,} of {progress.total:,} pictures are scored; it goes on from there."
+            if progress.done
+            else f"{what} has {progress.total:,} pictures, which this model has not been asked "
+            "about yet."
+        )
+        return (
+            '<div class="atlas"><p class="hello"><b>Where is this model right, and where wrong?</b>'
+            f"Score every word of a whole split once. {begun}</p></div>"
+        )
+    if progress.state == "failed":
+        return (
+            '<div class="atlas"><p class="hello bad" role="alert"><b>Scoring ended.</b>'
+            f"{escape(progress.problem)}<br>{progress.done:,} of {progress.total:,} pictures are "
+            "kept.</p></div>"
+        )
+    share, left = progress.done / max(1, progress.total), ""
+    if progress.seconds_left is not None:
+        left = f", about {duration(progress.seconds_left)} left"
+    return (
+        '<div class="atlas"><div class="going" role="status">'
+        f"<b>Scoring {escape(what)}: {progress.done:,} of {progress.total:,} pictures{left}</b>"
+        f'<progress value="{share:.3f}"></progress>'
+        "<small>It goes on when you leave the page.</small></div></div>"
+    )

@@ -1,0 +1,76 @@
+"""Sentences nearest to a picture, and pictures nearest to a sentence, among a scored split."""
+
+from __future__ import annotations
+
+from html import escape
+
+import numpy as np
+
+from ui.viewing.models import Seen
+from ui.viewing.payload import data_url
+from ui.viewing.pictures import Listed, load_item, thumbnail
+from ui.viewing.survey import Survey
+from ui.workspace import Workspace
+
+MOST = 6
+
+
+def captions(survey: Survey, image: np.ndarray) -> list[tuple[int, float]]:
+    """The rows of the sentences nearest to a picture (D,), each once, with their cosines."""
+    cosines = survey.atlas.texts @ image
+    found: list[tuple[int, float]] = []
+    said: set[str] = set()
+    for row in np.argsort(-cosines, kind="stable"):
+        text = survey.atlas.caption[int(row)].as_py()
+        if text not in said:
+            said.add(text)
+            found.append((int(row), float(cosines[row])))
+        if len(found) == MOST:
+            break
+    return found
+
+
+def images(survey: Survey, text: np.ndarray) -> list[tuple[int, float]]:
+    """The rows (each picture's first narrative) of the pictures nearest to a sentence (D,)."""
+    cosines = survey.atlas.images @ text
+    best = np.argsort(-cosines, kind="stable")[:MOST]
+    first = np.unique(survey.atlas.row, return_index=True)[1]
+    return [(int(first[i]), float(cosines[i])) for i in best]
+
+
+def listed(survey: Survey, source: str, row: int) -> Listed:
+    """The picture and narrative of an atlas's row."""
+    atlas = survey.atlas
+    return Listed(atlas.caption[row].as_py(), source, int(atlas.row[row]), int(atlas.number[row]))
+
+
+def html(workspace: Workspace, survey: Survey, source: str, seen: Seen, caption: str) -> str:
+    """Both lists. data-id: "say ROW" asks a sentence of this picture, "show ROW" opens one."""
+    said = "".join(
+        f'<button type="button" class="near" data-id="say {row}"'
+        f"{_own(survey.atlas.caption[row].as_py() == caption)}>"
+        f'<b>{cosine:.2f}</b><span dir="auto">{escape(survey.atlas.caption[row].as_py())}</span>'
+        "</button>"
+        for row, cosine in captions(survey, seen.attention.image)
+    )
+    shown = "".join(
+        f'<button type="button" class="near picture" data-id="show {row}"'
+        f"{_own(survey.atlas.caption[row].as_py() == caption)}>"
+        f'<img alt="" src="{picture(workspace, survey, source, row)}"><b>{cosine:.2f}</b></button>'
+        for row, cosine in images(survey, seen.attention.text)
+    )
+    return (
+        '<div class="nearest"><section><h3>Sentences nearest to this picture</h3>'
+        f'<div class="said-of">{said}</div></section>'
+        f'<section><h3>Pictures nearest to this sentence</h3><div class="pictures">{shown}</div>'
+        "</section></div>"
+    )
+
+
+def picture(workspace: Workspace, survey: Survey, source: str, row: int) -> str:
+    """A small picture as a data URL."""
+    return data_url(thumbnail(load_item(workspace, listed(survey, source, row))[0]))
+
+
+def _own(is_own: bool) -> str:
+    return ' aria-current="true" title="said of this picture"' if is_own else ""

@@ -1,0 +1,1 @@
+"""The Review, Mine and Team tabs."""

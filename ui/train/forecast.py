@@ -1,0 +1,127 @@
+"""Before a start: how much there is to learn from, how long it may take, and how much memory."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from loctex.jobs import provenance
+from loctex.jobs.run import Run
+from loctex.settings import Settings
+from ui import heavy
+from ui.train import run_facts
+
+STEADY = 5  # logged lines from which a run's speed is taken
+
+
+@dataclass(frozen=True)
+class Amount:
+    """What there is to train on; captions count once, however often a weight shows them."""
+
+    images: int
+    captions: int
+    traced: int
+
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(
+            self.images + other.images, self.captions + other.captions, self.traced + other.traced
+        )
+
+
+def of_snapshot(folder: Path, split: str = "") -> Amount:
+    """All splits of a snapshot, or one; nothing where the folder is none."""
+    try:
+        splits = json.loads((folder / "snapshot.json").read_bytes())["splits"]
+        counts = [count for name, count in splits.items() if split in ("", name)]
+        keys = ("images", "narratives", "with_trace")
+        return Amount(*(sum(count.get(key, 0) for count in counts) for key in keys))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Amount(0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Pairs a second of an earlier run. is_same: its model is the one that is asked for."""
+
+    run: str
+    pairs_per_second: float
+    is_same: bool
+
+
+def pace(wanted: Settings, runs: Sequence[Run], has_gpu: bool) -> Pace | None:
+    """From the newest run on the same kind of device; of another model's, by its arithmetic."""
+    estimate = heavy.module("training.estimate")
+    similar = None
+    for run in runs:
+        settings, speed = run_facts.settings_of(run), _speed(run)
+        starts = provenance.starts(run)
+        if settings is None or speed is None or not starts:
+            continue
+        if bool(starts[-1]["environment"]["gpus"]) != has_gpu:
+            continue
+        if _cost(settings) == _cost(wanted):
+            return Pace(run.name, speed, True)
+        if similar is None:
+            with suppress(ValueError, RuntimeError):  # of a backbone that this timm does not know
+                cost = estimate.count(settings).flops
+                similar = Pace(run.name, speed * cost / estimate.count(wanted).flops, False)
+    return similar
+
+
+def _cost(settings: Settings) -> tuple:
+    """What decides how long a pair takes, its start aside."""
+    model = settings.model
+    return (
+        model.backbone,
+        str(model.backbone_options),
+        model.attention_scales,
+        model.text_layers,
+        model.text_width,
+        settings.data.image_size,
+        settings.train.precision,
+    )
+
+
+def _speed(run: Run) -> float | None:
+    rows = [
+        row["pairs_per_second"] for row in run_facts.last_rows(run) if "pairs_per_second" in row
+    ]
+    return statistics.median(rows) if len(rows) >= STEADY else None
+
+
+def say(
+    amount: Amount, wanted: Settings, runs: Sequence[Run], num_gpus: int, is_elsewhere: bool = False
+) -> str:
+    """What a start of this would be, in one or two sentences."""
+    estimate = heavy.module("training.estimate")
+    said = [amounts(amount, wanted)]
+    num_processes, device = max(1, num_gpus), "cuda" if num_gpus else "cpu"
+    needed = estimate.memory(wanted, num_processes, device) / 1e9
+    where = "on each GPU" if num_gpus > 1 else "on the GPU" if num_gpus else "of memory"
+    said.append(f"About {needed:.1f} GB {where} at most, counted for the longest captions.")
+    known = None if is_elsewhere else pace(wanted, runs, bool(num_gpus))
+    if known is None:
+        said.append("How long it takes shows after its first steps: no run like it was made here.")
+    else:
+        seconds = wanted.train.steps * wanted.train.batch_size / known.pairs_per_second
+        hint = f"as fast as {known.run}" if known.is_same else f"a rough guess from {known.run}"
+        said.append(
+            f"About {run_facts.duration(seconds)}, if it is {hint}"
+            + ("." if known.is_same else ", which is another model.")
+        )
+    return " ".join(said)
+
+
+def amounts(amount: Amount, wanted: Settings) -> str:
+    """What is learned from, and how often it is seen."""
+    if not amount.images:
+        return f"{wanted.train.steps:,} steps."
+    traced = "all" if amount.traced == amount.captions else f"{amount.traced:,}"
+    seen = wanted.train.steps * min(wanted.train.batch_size, amount.images) / amount.images
+    times = f"{seen:,.0f} times" if seen >= 2 else f"{seen:.1f} times"
+    return (
+        f"{amount.images:,} images with {amount.captions:,} captions, {traced} with traces; "
+        f"{wanted.train.steps:,} steps show each image about {times}."
+    )

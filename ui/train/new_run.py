@@ -1,0 +1,419 @@
+"""The form of a new run: what to learn from and where, the settings, and the command they give."""
+
+import re
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
+
+import gradio as gr
+import yaml
+
+from loctex import settings
+from loctex.jobs import queue as jobs
+from loctex.jobs.run import Run
+from loctex.settings import Settings
+from loctex.settings.presets import PRESETS
+from ui import form
+from ui.components import static
+from ui.guard.access import uploaded
+from ui.html import empty
+from ui.train import devices, run_facts
+from ui.train.start import (
+    Wish,
+    choices,
+    like,
+    make_plan,
+    next_name,
+    picked_from,
+    start,
+    starts_from,
+)
+from ui.workspace import Workspace
+
+PRESET_NOTES = {
+    "tiny": "Tiny: about a million parameters, minutes on a laptop",
+    "r50": "ResNet-50: the size of the LocTex paper, for a GPU",
+    "softmask": "Soft mask: the same with a fusion encoder, which tells near captions apart",
+}
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+_ACTION = {"scale": 0, "min_width": 220}
+COMMAND = {"interactive": False, "buttons": ["copy"], "lines": 2, "max_lines": 8}
+_EMPTY = empty(
+    "Nothing to learn from yet",
+    "Describe a few pictures in Annotate, or open the demo collection in Data. Then a model learns "
+    "here where the words are.",
+    "Data",
+)
+
+
+def html(value: str = "", **kwargs: Any) -> gr.HTML:
+    return gr.HTML(value, css_template=static("train.css"), apply_default_css=False, **kwargs)
+
+
+def problem(text: str) -> Any:
+    """A line that says what to mend; hidden where there is nothing."""
+    shown = f"<p class='problem' role='alert'>{escape(text)}</p>"
+    return gr.update(value=shown, visible=bool(text))
+
+
+class NewRun:
+    """The components of the form, and what they do. `wish` are the inputs in the order of Wish."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.starting = threading.Lock()
+        self.guide = html(_EMPTY, visible=False)
+        with gr.Column(visible=False) as self.questions:
+            self._build_questions()
+            with gr.Accordion("As YAML", open=False):
+                self._build_yaml()
+            with gr.Accordion("Snapshots from elsewhere", open=False):
+                self.folders = gr.Textbox(
+                    "",
+                    label="Folders",
+                    lines=2,
+                    info="One a line; FOLDER=2 shows its images twice an epoch.",
+                )
+            self._build_end()
+        self.wish = [
+            self.picked,
+            self.folders,
+            self.preset,
+            self.name,
+            self.devices,
+            self.launcher,
+            *self.inputs.values(),
+        ]
+        self._previewed = [
+            self.problem,
+            self.lines,
+            self.yaml,
+            self.start,
+            self.marks,
+            self.back,
+        ]
+
+    def _build_questions(self) -> None:
+        with gr.Row(equal_height=True):
+            self.picked = gr.CheckboxGroup([], label="Learn from", min_width=320)
+            self.preset = gr.Radio(
+                [(PRESET_NOTES.get(name, name), name) for name in PRESETS],
+                value="tiny",
+                label="Model",
+                min_width=320,
+            )
+        with gr.Row(visible=False) as self.places:
+            self.devices = gr.CheckboxGroup([], label="Runs on", min_width=320)
+            self.launcher = gr.Dropdown(
+                [("this machine", devices.HERE)],
+                value=devices.HERE,
+                label="Started by",
+                visible=False,
+                min_width=200,
+                scale=0,
+            )
+        self.inputs, self.search, self.only_changed = form.build(PRESETS["tiny"])
+
+    def _build_yaml(self) -> None:
+        self.yaml = gr.Textbox(
+            label="All settings",
+            lines=12,
+            max_lines=24,
+            buttons=["copy"],
+            info="Always as above. Change or paste here, then use it; what is left out stays.",
+            elem_id="start-yaml",
+            elem_classes="studio-command",
+            interactive=True,
+        )
+        with gr.Row(elem_classes="studio-actions"):
+            self.use_yaml = gr.Button("Use this YAML", **_ACTION)
+            self.open_yaml = gr.UploadButton("Open a file", file_types=[".yaml", ".yml"], **_ACTION)
+
+    def _build_end(self) -> None:
+        self.name = gr.Textbox("", label="Name of the run", max_lines=1)
+        self.forecast = html("<p class='forecast'></p>")
+        self.lines = gr.Textbox(
+            label="What “Start” runs",
+            info=f"You can type the same in {jobs.ROOT}",
+            elem_id="start-line",
+            elem_classes="studio-command",
+            **COMMAND,
+        )
+        self.problem = html(visible=False)
+        with gr.Row(elem_classes="studio-actions"):
+            self.start = gr.Button("Start", variant="primary", **_ACTION)
+            self.back = gr.Button("Undo changes", visible=False, **_ACTION)
+        self.token = gr.Textbox("", visible=False)
+        self.marks = html("<style></style>", visible="hidden")
+
+    # --- events
+
+    def wire(self, opened: Sequence[Callable], selected: gr.State) -> None:
+        """opened: the events after which the form may be in view; it is where "" is selected.
+        Elsewhere nothing is asked: the first forecast imports torch, which takes seconds."""
+        asked, shown = self._fresh_io()
+        for event in opened:
+            self.refresh(event(self._fresh_in_view, [selected, *asked], shown, **QUIET))
+        own = [self.picked, self.folders, self.name, self.devices, self.launcher]
+        gr.on(
+            [part.input for name, part in self.inputs.items() if name != "model.init"]
+            + [part.input for part in own],
+            self.preview,
+            [*self._shown_by, *self.wish],
+            self._previewed,
+            trigger_mode="always_last",
+            **QUIET,
+        ).then(self.foresee, self.wish, self.forecast, **QUIET)
+        gr.on(
+            [self.search.change, self.only_changed.input],
+            self.mark,
+            [*self._shown_by, self.preset, *self.inputs.values()],
+            self.marks,
+            trigger_mode="always_last",
+            **QUIET,
+        )
+        fields = [*self.inputs.values()]
+        self.refresh(
+            gr.on(
+                [self.preset.input, self.back.click],
+                self.use_preset,
+                [self.preset, self.name],
+                [self.name, *fields],
+                **QUIET,
+            )
+        )
+        init = self.inputs["model.init"]
+        self.refresh(init.input(self.use_init, fields, fields, **QUIET))
+        filled = [self.picked, self.folders, *fields]
+        for event, read, source in (
+            (self.use_yaml.click, self.read_yaml, self.yaml),
+            (self.open_yaml.upload, self.read_file, self.open_yaml),
+        ):
+            self.refresh(
+                event(
+                    read,
+                    [source, self.picked, self.folders, self.preset],
+                    filled,
+                    api_visibility="private",
+                )
+            )
+
+    @property
+    def _shown_by(self) -> list[Any]:
+        return [self.search, self.only_changed]
+
+    def refresh(self, event: Any) -> Any:
+        """After an event that changed the form: the preview, then the forecast."""
+        return event.then(
+            self.preview, [*self._shown_by, *self.wish], self._previewed, **QUIET
+        ).then(self.foresee, self.wish, self.forecast, **QUIET)
+
+    def again(self, event: Any) -> Any:
+        """After an event that asks for a new run: the form as it is on a fresh page."""
+        return self.refresh(event.then(self.fresh, *self._fresh_io(), **QUIET))
+
+    def _fresh_io(self) -> tuple[list[Any], list[Any]]:
+        asked = [
+            self.picked,
+            self.preset,
+            self.name,
+            self.devices,
+            self.launcher,
+            *self.inputs.values(),
+        ]
+        shown = [
+            self.guide,
+            self.questions,
+            self.picked,
+            self.name,
+            self.token,
+            self.places,
+            self.devices,
+            self.launcher,
+            *self.inputs.values(),
+        ]
+        return asked, shown
+
+    def _fresh_in_view(self, selected: str | None, *asked: Any) -> list[Any]:
+        return self.fresh(*asked) if selected == "" else [gr.skip()] * len(self._fresh_io()[1])
+
+    def fresh(
+        self,
+        picked: list[str],
+        preset: str,
+        name: str,
+        takes: list[str],
+        launcher: str,
+        *inputs: Any,
+    ) -> list[Any]:
+        """What can be trained on now, and where; a free name; what to start from."""
+        found = choices(self.workspace)
+        known = [value for _, value in found]
+        kept = [value for value in picked or [] if value in known] or known[:1]
+        names = [run.name for run in self.workspace.runs()]
+        taken = not name.strip() or name.strip() in names
+        places, first, _ = devices.found(self.workspace.runs())
+        uuids = [value for _, value in places]
+        chosen = [value for value in takes or [] if value in uuids] or first
+        launchers = self._launchers()
+        starts = starts_from(self.workspace)
+        shown = list(inputs)
+        if taken and starts[0][1] != "timm" and _is_untouched(inputs, PRESETS[preset]):
+            shown = form.replaced(inputs, {"model.init": starts[0][1]})
+            shown = like(self.workspace, starts[0][1], shown)
+        at = list(self.inputs).index("model.init")
+        shown[at] = gr.update(choices=starts, value=shown[at])
+        return [
+            gr.update(visible=not found),
+            gr.update(visible=bool(found)),
+            gr.update(choices=found, value=kept),
+            next_name(self.workspace, preset) if taken else gr.skip(),
+            secrets.token_hex(8),
+            gr.update(visible=bool(places or launchers)),
+            gr.update(choices=places, value=chosen, visible=bool(places)),
+            gr.update(
+                choices=[("this machine", devices.HERE), *((n, n) for n in launchers)],
+                value=launcher if launcher in launchers else devices.HERE,
+                visible=bool(launchers),
+            ),
+            *shown,
+        ]
+
+    def _launchers(self) -> list[str]:
+        try:
+            return [one.name for one in devices.launchers(self.workspace.root)]
+        except ValueError as error:
+            gr.Warning(str(error))
+            return []
+
+    def preview(self, search: str, only_changed: bool, *wish: Any) -> list[Any]:
+        """problem, lines, yaml, start, marks, back"""
+        asked = _wish(wish)
+        try:
+            plan = make_plan(self.workspace, asked)
+        except ValueError as error:
+            return [
+                problem(str(error)),
+                gr.skip(),
+                gr.skip(),
+                gr.update(interactive=False),
+                gr.skip(),
+                gr.skip(),
+            ]
+        _, complete = plan.command([folder for _, folder in plan.collections])
+        changed = settings.changed(plan.settings, PRESETS[asked.preset])
+        return [
+            problem(""),
+            plan.lines(),
+            settings.dump(complete),
+            gr.update(interactive=True),
+            form.style(changed, search, only_changed),
+            gr.update(visible=bool(changed)),
+        ]
+
+    def mark(self, search: str, only_changed: bool, preset: str, *inputs: Any) -> str:
+        try:
+            changed = settings.changed(form.read(inputs, PRESETS[preset]), PRESETS[preset])
+        except ValueError:
+            changed = {}
+        return form.style(changed, search, only_changed)
+
+    def foresee(self, *wish: Any) -> str:
+        """How much, how long, how large: once the preview is there, for it may take seconds."""
+        _, _, no_gpu = devices.found([])
+        try:
+            said = make_plan(self.workspace, _wish(wish)).forecast()
+        except (ValueError, RuntimeError) as error:  # timm knows no such backbone, and the like
+            said = "" if isinstance(error, ValueError) else f"It cannot be estimated: {error}"
+        parts = [part for part in (said, no_gpu) if part]
+        return f"<p class='forecast'>{escape(' '.join(parts))}</p>"
+
+    def use_preset(self, preset: str, name: str) -> list[Any]:
+        is_ours = re.fullmatch(rf"({'|'.join(PRESETS)})-\d+", name.strip())
+        new = next_name(self.workspace, preset) if is_ours else gr.skip()
+        return [new, *form.values(PRESETS[preset])]
+
+    def use_init(self, *inputs: Any) -> list[Any]:
+        """The model takes the shape of the run it starts from."""
+        init = inputs[list(self.inputs).index("model.init")]
+        return like(self.workspace, init, inputs)
+
+    def read_yaml(self, text: str, picked: list[str], folders: str, preset: str) -> list[Any]:
+        """The form as a YAML text says; what it leaves out is as the preset has it."""
+        try:
+            chosen = form.from_yaml(text, PRESETS[preset])
+        except (ValueError, yaml.YAMLError) as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        if chosen.data.snapshots:
+            picked, folders = picked_from(self.workspace, chosen.data.snapshots)
+        offered = self._offered(picked)
+        return [offered, folders, *form.values(chosen)]
+
+    def read_file(self, file: str, *rest: Any) -> list[Any]:
+        """The same of a file; its path comes from the browser, so it is checked."""
+        try:
+            path = uploaded(file)
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        return self.read_yaml(path.read_text(encoding="utf-8", errors="replace"), *rest)
+
+    def _offered(self, picked: Sequence[str]) -> Any:
+        """What is picked, with all that can be: a value that is no choice of the page is refused
+        by Gradio, in words that nobody understands."""
+        found = choices(self.workspace)
+        known = [value for _, value in found]
+        return gr.update(choices=found, value=[value for value in picked if value in known])
+
+    @property
+    def copied(self) -> list[Any]:
+        """The outputs of `copy_of`."""
+        return [*self._fresh_io()[1], self.folders, self.preset]
+
+    def copy_of(self, name: str) -> list[Any]:
+        """The form as an earlier run was asked for, under a new name, on a page that may never
+        have shown it: `copied`."""
+        try:
+            run = self.workspace.run(name)
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        chosen, command = run_facts.settings_of(run) or Settings(), jobs.read_command(run)
+        given = dict(zip(command.words, command.words[1:], strict=False)) if command else {}
+        preset = given.get("--preset", "tiny")
+        picked, folders = picked_from(self.workspace, chosen.data.snapshots)
+        stem = re.sub(r"-\d+$", "", name)
+        new_name = next_name(self.workspace, stem)
+        takes = [*command.gpus] if command else []
+        shown = self.fresh(picked, preset, new_name, takes, devices.HERE, *form.values(chosen))
+        shown[self.copied.index(self.picked)] = self._offered(picked)
+        shown[self.copied.index(self.name)] = new_name
+        return [*shown, folders, preset]
+
+    def begin(self, token: str, wish: Sequence[Any], progress: Any) -> Run:
+        """Put the run that is wished for into the queue; the same click again is the same run."""
+        with self.starting:  # two clicks, one after the other
+            run = jobs.find(self.workspace.root, token)
+            if run is None:
+                run = start(make_plan(self.workspace, _wish(wish)), token, progress)
+        return run
+
+
+def _is_untouched(inputs: Sequence[Any], preset: Settings) -> bool:
+    try:
+        return form.read(inputs, preset) == preset
+    except ValueError:
+        return False
+
+
+def _wish(values: Sequence[Any]) -> Wish:
+    picked, folders, preset, name, takes, launcher, *inputs = values
+    return Wish(
+        tuple(picked or ()),
+        folders or "",
+        preset,
+        name or "",
+        tuple(takes or ()),
+        launcher or "",
+        tuple(inputs),
+    )

@@ -1,0 +1,309 @@
+"""What a person sees of a run: its line in the list, how far it is, why it failed."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from loctex import settings
+from loctex.jobs import damage, failures, provenance
+from loctex.jobs import queue as jobs
+from loctex.jobs.run import METRICS_TAIL, Run, parse_row
+from loctex.records import checkpoint_files
+from loctex.settings import Settings
+
+SCORES = {  # what a finished run is summed up by
+    "val_pointing_region": "Pointing",
+    "val_pointing_trace": "Pointing at the trace",
+    "val_image_to_text_r1": "Caption of an image",
+    "val_text_to_image_r1": "Image of a caption",
+}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is; seconds are None where they cannot be known yet."""
+
+    state: str
+    step: int
+    num_steps: int | None
+    seconds: float | None
+    seconds_left: float | None
+
+    @property
+    def share(self) -> float:
+        return min(1.0, self.step / self.num_steps) if self.num_steps else 0.0
+
+
+def progress(run: Run) -> Progress:
+    """From the ends of metrics.jsonl alone: a long run costs no more than a short one."""
+    rows, state = last_rows(run), run.state
+    chosen = settings_of(run)
+    num_steps = chosen.train.steps if chosen else None
+    if not rows:
+        return Progress(state, 0, num_steps, None, None)
+    step, now = rows[-1]["step"], rows[-1]["time"]
+    begun = 0.0
+    with suppress(OSError):
+        begun = run.train_lock.stat().st_mtime
+    recent = [row for row in rows if row["time"] >= begun]  # not from before it was resumed
+    left = None
+    if state == "running" and num_steps and len(recent) > 1 and step > recent[0]["step"]:
+        pace = (now - recent[0]["time"]) / (step - recent[0]["step"])
+        left = max(0.0, (num_steps - step) * pace)
+    return Progress(state, step, num_steps, _seconds(run, now), left)
+
+
+def last_rows(run: Run) -> list[dict[str, Any]]:
+    """The last lines of metrics.jsonl, about 8 KB of them."""
+    try:
+        size = run.metrics_file.stat().st_size
+        return _last_rows(run.path, size)
+    except OSError:
+        return []
+
+
+@lru_cache(maxsize=256)
+def _last_rows(path: Path, size: int) -> list[dict[str, Any]]:
+    with open(Run(path).metrics_file, "rb") as file:
+        start = max(0, size - METRICS_TAIL)
+        file.seek(start)
+        skipped = len(file.readline()) if start else 0
+    return Run(path).read_metrics(start + skipped)[0]
+
+
+def _seconds(run: Run, now: float) -> float | None:
+    """How long it took; unknown for a resumed run, which may have rested for days."""
+    command = jobs.read_command(run)
+    if command and "--resume" in command.words:
+        return None
+    with open(run.metrics_file, "rb") as file:
+        first = parse_row(file.readline())
+    return now - first["time"] if first else None
+
+
+def settings_of(run: Run) -> Settings | None:
+    """The settings of a run; None before they are there, or where they cannot be read."""
+    try:
+        written = run.settings_file.stat().st_mtime_ns
+    except OSError:
+        return None
+    return _settings(run.settings_file, written)
+
+
+@lru_cache(maxsize=256)
+def _settings(path: Path, written: int) -> Settings | None:
+    try:
+        return settings.load(path)
+    except (OSError, ValueError):  # of another version, or torn: `broken` says so
+        return None
+
+
+def broken(run: Run) -> str:
+    """HTML: which files of a run cannot be read, and what can still be done; "" if all can."""
+    problems = damage.unreadable(run)
+    if not problems:
+        return ""
+    lines = "".join(
+        f"<li><b>{escape(name)}</b> cannot be read: {escape(why)}</li>"
+        for name, why in problems.items()
+    )
+    return (
+        f"<div class='failure' role='alert'><b>This run is damaged.</b><ul>{lines}</ul><p>What can "
+        f"be read is shown. Put the file right in {escape(str(run.path))}, or delete the run; its "
+        "checkpoints can still be looked at. No other run is touched by it.</p></div>"
+    )
+
+
+def run_list(runs: list[Run], selected: str, places: Mapping[str, int]) -> str:
+    """The runs as buttons, newest first, each with its state; places: of those in the queue."""
+    buttons = []
+    for run in runs:
+        found, is_shown = progress(run), str(run.name == selected).lower()
+        short = _short_state(found, places.get(run.name))
+        problems = damage.unreadable(run)
+        if problems:
+            short = f"{escape(', '.join(problems))} cannot be read"
+        buttons.append(
+            f"<button data-run='{escape(run.name)}' aria-pressed='{is_shown}'>"
+            f"<b>{escape(run.name)}</b>{_chip(found.state)}<small>{short}</small></button>"
+        )
+    return f"<nav class='runs' aria-label='Runs'>{''.join(buttons)}</nav>"
+
+
+def _short_state(found: Progress, place: int | None) -> str:
+    if found.state == "waiting" and place is not None:
+        return "the next one" if place == 1 else f"number {place} in the queue"
+    if found.state in ("running", "stopping"):
+        left = f" · {duration(found.seconds_left)} left" if found.seconds_left is not None else ""
+        return f"{found.share:.0%}{left}"
+    if found.state in ("done", "stopped", "failed") and found.step:
+        return f"{found.step:,} steps"
+    return ""
+
+
+def status(run: Run, ahead: Sequence[str] = ()) -> str:
+    """The head of a run's page; `ahead` names the runs it waits for."""
+    found = progress(run)
+    parts = [
+        f"<header><h2>{escape(run.name)}</h2>{_chip(found.state)}</header>",
+        f"<p class='about'>{escape(about(run))}</p>",
+        _bar(found),
+        f"<p class='where'>{escape(sentence(found, ahead))}</p>",
+    ]
+    parts.append(broken(run))
+    if found.state == "failed":
+        parts.append(_failure(run))
+    if found.state == "done":
+        parts.append(_scores(run))
+    return f"<section class='run'>{''.join(parts)}</section>"
+
+
+def sentence(found: Progress, ahead: Sequence[str] = ()) -> str:
+    """Where a run is, in words."""
+    where = f"step {found.step:,}"
+    if found.num_steps:
+        where += f" of {found.num_steps:,}"
+    if found.state == "waiting":
+        return f"It starts after {', '.join(ahead)}." if ahead else "It starts in a moment."
+    if found.state == "running":
+        if not found.step:
+            return "Starting: loading the program and the images."
+        if found.seconds_left is None:
+            return where.capitalize()
+        return f"{where.capitalize()}, about {duration(found.seconds_left)} left"
+    took = f" in {duration(found.seconds)}" if found.seconds is not None else ""
+    return {
+        "new": "It was not started yet.",
+        "stopping": "It writes a checkpoint, then it ends.",
+        "stopped": f"Stopped at {where}. Resume goes on from there."
+        if found.step
+        else "Stopped before its first step. Try again starts it.",
+        "failed": f"Ended at {where}." if found.step else "Ended before its first step.",
+        "done": f"{found.step:,} steps{took}.",
+    }[found.state]
+
+
+def about(run: Run) -> str:
+    """What it is trained on, and what was changed, as its command says."""
+    chosen, command = settings_of(run), jobs.read_command(run)
+    if chosen is None:
+        return ""
+    said = "On " + (" + ".join(Path(name).name for name in chosen.data.snapshots) or "no images")
+    given = dict(zip(command.words, command.words[1:], strict=False)) if command else {}
+    if "--preset" in given:
+        said += f" · preset {given['--preset']}"
+    if "--model.init" in given:
+        said += f" · from {Path(given['--model.init']).name}"
+    changed = [
+        f"{name.split('.')[1].replace('_', ' ')} {value}"
+        for name, value in given.items()
+        if name.startswith("--") and "." in name and name != "--model.init"
+    ]
+    return said + (f" with {', '.join(changed)}" if changed else "")
+
+
+def checkpoints(run: Run) -> list[tuple[str, str]]:
+    """(label, name) of what a run can be resumed from, the last one first."""
+    links = {
+        name: (run.path / name).resolve().name
+        for name in ("last", "best")
+        if (run.path / name).exists()
+    }
+    found = [(f"the last one, {_step_of(links['last'])}", "last")] if "last" in links else []
+    for folder in checkpoint_files.folders(run.path)[::-1]:
+        if folder.name != links.get("last"):
+            best = ", the best so far" if folder.name == links.get("best") else ""
+            found.append((f"{_step_of(folder.name)}{best}", folder.name))
+    return found
+
+
+def _step_of(name: str) -> str:
+    number = name.removeprefix("step-")
+    return f"step {int(number):,}" if number.isascii() and number.isdigit() else name
+
+
+def origin(run: Run) -> str:
+    """What the run says of its snapshots, its code and its machine; a line for each start."""
+    rows = []
+    for start in provenance.starts(run):
+        code, machine = start["code"], start["environment"]
+        commit = code.get("commit", "")[:12]
+        version = f"commit {commit}{' with changes' if code.get('is_changed') else ''}"
+        version = version if commit else f"package {code['hash'][:12]}"
+        snapshots = ", ".join(f"{Path(f).name} {h[:12]}" for f, h in start["snapshots"].items())
+        packages = machine["packages"]
+        rows.append(
+            (
+                time.strftime("%Y-%m-%d %H:%M", time.localtime(start["time"])),
+                snapshots,
+                version,
+                f"Python {machine['python']}, torch {packages.get('torch', 'unknown')}",
+                ", ".join(machine["gpus"]) or f"{machine.get('processors', 1)} processor cores",
+            )
+        )
+    if not rows:
+        return "<p class='quiet'>The trainer writes this when it starts.</p>"
+    head = "".join(f"<th>{name}</th>" for name in ("Start", "Snapshots", "Code", "With", "On"))
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return (
+        f"<div class='origin'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        "</div><p class='quiet'>The whole of it is in starts.jsonl of the run.</p>"
+    )
+
+
+def log_text(run: Run, num_lines: int = 200) -> str:
+    """The end of the log, for a box that scrolls to its foot."""
+    lines = run.log_tail(num_lines)
+    text = "\n".join(lines) if lines else "Nothing was printed yet."
+    return f"<pre class='log' tabindex='0'>{escape(text)}</pre>"
+
+
+def duration(seconds: float) -> str:
+    """A time as one says it: 40 s, 12 min, 3 h 5 min, 2 days."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{round(hours / 24)} days"
+
+
+def _chip(state: str) -> str:
+    return f"<span class='chip {state}'>{state}</span>"
+
+
+def _bar(found: Progress) -> str:
+    if found.state in ("new", "waiting", "done"):
+        return ""
+    if found.state == "running" and not found.step:
+        return "<div class='bar busy' role='progressbar' aria-label='starting'><i></i></div>"
+    return (
+        f"<div class='bar {found.state}' role='progressbar' aria-label='steps' aria-valuemin='0' "
+        f"aria-valuemax='100' aria-valuenow='{found.share * 100:.0f}'>"
+        f"<i style='width: {found.share:.2%}'></i></div>"
+    )
+
+
+def _failure(run: Run) -> str:
+    why = failures.explain(run)
+    tail = escape("\n".join(run.log_tail(8)))
+    return (
+        f"<div class='failure' role='alert'><b>{escape(why.what)}</b><p>{escape(why.remedy)}</p>"
+        + (f"<pre>{tail}</pre>" if tail else "")
+        + "</div>"
+    )
+
+
+def _scores(run: Run) -> str:
+    last = {name: value for row in last_rows(run) for name, value in row.items()}
+    found = [(shown, last[name]) for name, shown in SCORES.items() if last.get(name) is not None]
+    cells = "".join(f"<div><dt>{shown}</dt><dd>{value:.0%}</dd></div>" for shown, value in found)
+    return f"<dl class='scores'>{cells}</dl>" if cells else ""

@@ -1,0 +1,1 @@
+"""What Inspect, Atlas, Data and Review share: pictures and what models say of them."""
