@@ -16,10 +16,10 @@ from pathlib import Path
 from loctex import cli
 from loctex.records import checkpoint_files
 from loctex.records.files import BusyError
-from loctex.scoring.atlas_job import Making
+from loctex.scoring.atlas_job import AtlasJob
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m loctex.atlas",
         description=__doc__,
@@ -32,13 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", default="val", help="train, val or test [val]")
     parser.add_argument("--checkpoint", default="best", help="best, last, or a folder [best]")
     cli.add_device_option(parser)
-    given = parser.parse_args(arguments)
-    folder = Path(given.checkpoint)
+    arguments = parser.parse_args(argv)
+    folder = Path(arguments.checkpoint)
     try:
         if not (folder / "config.json").is_file():  # else the lock is taken before torch is there
-            folder = checkpoint_files.find(given.run, given.checkpoint)
-        making = Making(folder, given.data, given.split)
-        is_done = making.make(given.device)
+            folder = checkpoint_files.find(arguments.run, arguments.checkpoint)
+        making = AtlasJob(folder, arguments.data, arguments.split)
+        is_done = making.make(arguments.device)
     except BusyError as error:
         sys.exit(f"another process makes it ({error})")
     except (ValueError, FileNotFoundError) as error:

@@ -22,7 +22,7 @@ from loctex.scoring.score import RERANK, score, table
 from loctex.scoring.word_scores import by_word
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m loctex.evaluate",
         description=__doc__,
@@ -43,27 +43,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--to", type=Path, help="where to write result.json")
     cli.add_device_option(parser)
-    given = parser.parse_args(arguments)
+    arguments = parser.parse_args(argv)
     try:
-        device = distributed.choose_device(given.device)
-        folder = checkpoint_files.find(given.run, given.checkpoint)
-        snapshot = Snapshot.open(given.data)
-        model, words_of = build.load(folder, device=device), tokenization.load(folder)
-        split = snapshot.split(given.split)
-        scores = score(model, words_of, split, rerank=given.rerank, has_progress=True)
+        device = distributed.choose_device(arguments.device)
+        folder = checkpoint_files.find(arguments.run, arguments.checkpoint)
+        snapshot = Snapshot.open(arguments.data)
+        model, tokenizer = build.load(folder, device=device), tokenization.load(folder)
+        split = snapshot.split(arguments.split)
+        scores = score(model, tokenizer, split, rerank=arguments.rerank, has_progress=True)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
-    name = f"{given.data.resolve().name}-{given.split}-{Path(given.checkpoint).name}"
-    to = given.to or given.run / "evaluations" / name / "result.json"
+    name = f"{arguments.data.resolve().name}-{arguments.split}-{Path(arguments.checkpoint).name}"
+    to = arguments.to or arguments.run / "evaluations" / name / "result.json"
     result = {
         "metrics": scores.metrics,
         "num_images": scores.num_images,
         "num_narratives": scores.num_narratives,
         "num_words": scores.num_words,
-        "run": given.run.resolve().name,
+        "run": arguments.run.resolve().name,
         "checkpoint": folder.name,
         "snapshot": snapshot.hash,
-        "split": given.split,
+        "split": arguments.split,
         "words": by_word(scores.words),
     }
     write_whole(to, json.dumps(result, indent=1))

@@ -29,7 +29,7 @@ from loctex.records.snapshot import Snapshot
 from loctex.scoring.false_captions import read, score
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m loctex.foils",
         description=__doc__,
@@ -42,17 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--foils", type=Path, required=True, help="a file of false captions")
     parser.add_argument("--to", type=Path, help="where to write the scores as JSON")
     cli.add_device_option(parser)
-    given = parser.parse_args(arguments)
+    arguments = parser.parse_args(argv)
     try:
-        device = distributed.choose_device(given.device)
-        folder = checkpoint_files.find(given.run, given.checkpoint)
-        model, words_of = build.load(folder, device=device), tokenization.load(folder)
-        split = Snapshot.open(given.data).split(given.split)
-        values = score(model, words_of, split, read(given.foils))
+        device = distributed.choose_device(arguments.device)
+        folder = checkpoint_files.find(arguments.run, arguments.checkpoint)
+        model, tokenizer = build.load(folder, device=device), tokenization.load(folder)
+        split = Snapshot.open(arguments.data).split(arguments.split)
+        values = score(model, tokenizer, split, read(arguments.foils))
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
-    if given.to:
-        write_whole(given.to, json.dumps(values, indent=1))
+    if arguments.to:
+        write_whole(arguments.to, json.dumps(values, indent=1))
     for name, value in sorted(values.items()):
         print(f"{name:32s} {value:8.3f}")
 

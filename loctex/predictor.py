@@ -19,7 +19,7 @@ from loctex.records.files import write_whole
 from loctex.scoring.predictor import Attention, Predictor
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m loctex.predictor",
         description=__doc__,
@@ -31,15 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--caption", required=True)
     parser.add_argument("--to", type=Path, required=True, help="OUT.json or OUT.npz")
     cli.add_device_option(parser)
-    given = parser.parse_args(arguments)
+    arguments = parser.parse_args(argv)
     from loctex.records.images import decode_image
 
     try:
-        device = distributed.choose_device(given.device)
-        predictor = Predictor.load(given.run, given.checkpoint, device)
-        predictor.set_image(decode_image(given.image))
-        attention = predictor.attend(given.caption)
-        save(attention, given.to)
+        device = distributed.choose_device(arguments.device)
+        predictor = Predictor.load(arguments.run, arguments.checkpoint, device)
+        predictor.set_image(decode_image(arguments.image))
+        attention = predictor.attend(arguments.caption)
+        save(attention, arguments.to)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
 

@@ -30,7 +30,7 @@ from loctex.settings import Settings, changed, presets
 MADE_WITH = ("train.optimizer", "train.ema", "loss.queue")  # and the model's settings
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m loctex.train",
         description=__doc__,
@@ -51,61 +51,61 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="go on from RUN/last, or from best, or step-00000200",
     )
     settings.add_arguments(parser)
-    given = parser.parse_args(arguments)
+    arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    run = Run(given.run)
+    run = Run(arguments.run)
     try:
         is_restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-        resumed = "last" if is_restarted and has_checkpoint(run) else given.resume
-        wanted = wanted_settings(given, run, resumed)
+        resumed = "last" if is_restarted and has_checkpoint(run) else arguments.resume
+        run_settings = settle_settings(arguments, run, resumed)
         is_first = int(os.environ.get("RANK", 0)) == 0
         with run.hold() if is_first else nullcontext():
-            work(wanted, run, resumed, is_first)
+            work(run_settings, run, resumed, is_first)
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
 
 
-def work(wanted: Settings, run: Run, resumed: str | None, is_first: bool) -> None:
+def work(run_settings: Settings, run: Run, resumed: str | None, is_first: bool) -> None:
     """Trains in a run that is ours; only now torch is imported, for that takes seconds."""
     import torch
 
     from loctex.training import estimate, loop
 
     if is_first:
-        provenance.record(run, wanted.data.snapshots)
-        write_whole(run.settings_file, settings.dump(wanted))
+        provenance.record(run, run_settings.data.snapshots)
+        write_whole(run.settings_file, settings.dump(run_settings))
     try:
-        outcome = loop.train(wanted, run, resumed)
+        outcome = loop.train(run_settings, run, resumed)
     except (MemoryError, RuntimeError) as error:  # of numpy in a loader's thread, or of torch
         is_full = isinstance(error, MemoryError | torch.OutOfMemoryError)
         if not (is_full or "allocate memory" in str(error)):
             raise
-        raise ValueError(f"out of memory: {estimate.what_fits(wanted)}\n{error}") from error
+        raise ValueError(f"out of memory: {estimate.what_fits(run_settings)}\n{error}") from error
     if is_first and outcome.pop("is_done"):
         run.finish(outcome)
 
 
-def wanted_settings(given: argparse.Namespace, run: Run, resumed: str | None) -> Settings:
+def settle_settings(arguments: argparse.Namespace, run: Run, resumed: str | None) -> Settings:
     """Preset, then file, then command line; a resumed run starts from its own settings."""
-    base = presets.PRESETS[given.preset] if given.preset else Settings()
+    base = presets.PRESETS[arguments.preset] if arguments.preset else Settings()
     if resumed:
         checkpoint_files.find(run.path, resumed)  # says the way out where there is none
         base = before = settings.load(run.settings_file)
     elif run.result_file.exists() or has_checkpoint(run):
         raise ValueError(f"{run.path} holds a run already; name another, or add --resume")
-    if given.settings:
-        base = settings.load(given.settings, base)
-    wanted = settings.from_arguments(vars(given), base)
-    if given.data:
-        wanted = settings.with_values(wanted, {"data": {"snapshots": given.data}})
+    if arguments.settings:
+        base = settings.load(arguments.settings, base)
+    run_settings = settings.from_arguments(vars(arguments), base)
+    if arguments.data:
+        run_settings = settings.with_values(run_settings, {"data": {"snapshots": arguments.data}})
     if resumed:
-        check_resumed(before, wanted)
-    if resumed and run.result_file.exists() and wanted.train.steps <= before.train.steps:
+        check_resumed(before, run_settings)
+    if resumed and run.result_file.exists() and run_settings.train.steps <= before.train.steps:
         raise ValueError(
             f"{run.path} is done with its {before.train.steps} steps; "
             f"go on with --train.steps {2 * before.train.steps}, say"
         )
-    return wanted
+    return run_settings
 
 
 def has_checkpoint(run: Run) -> bool:
@@ -113,9 +113,9 @@ def has_checkpoint(run: Run) -> bool:
     return (run.path / "last").exists() or bool(checkpoint_files.folders(run.path))
 
 
-def check_resumed(before: Settings, wanted: Settings) -> None:
+def check_resumed(before: Settings, run_settings: Settings) -> None:
     """ValueError names the settings that a checkpoint made with `before` cannot take up."""
-    for name, value in changed(wanted, before).items():
+    for name, value in changed(run_settings, before).items():
         section, key = name.split(".")
         if section == "model" and key != "init" or name in MADE_WITH:
             old = getattr(getattr(before, section), key)

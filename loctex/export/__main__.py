@@ -20,7 +20,7 @@ from pathlib import Path
 from loctex.export.formats import FORMATS, export, push
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m loctex.export",
         description=__doc__,
@@ -33,14 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--push", metavar="OWNER/NAME", help="also upload it to this private hub repository"
     )
-    given = parser.parse_args(arguments)
+    arguments = parser.parse_args(argv)
     try:
-        differences = export(given.run, given.to, given.format, given.checkpoint)
+        differences = export(arguments.run, arguments.to, arguments.format, arguments.checkpoint)
         for name, value in differences.items():
             print(f"{name:16s} differs by {value:.1e} after reloading")
-        print(f"written to {given.to}")
-        if given.push:
-            print(f"uploaded to {push(given.to, given.push)}")
+        print(f"written to {arguments.to}")
+        if arguments.push:
+            print(f"uploaded to {push(arguments.to, arguments.push)}")
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
 

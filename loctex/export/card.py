@@ -116,13 +116,13 @@ def _use(format: str, config: LocTexConfig) -> str:
 def _check(differences: Mapping[str, float]) -> str:
     if not differences:
         return "Not made yet: it is reloaded and compared with the run before it is written."
-    said = ", ".join(f"{key} {value:.1e}" for key, value in differences.items())
-    return f"Reloaded and compared with the run, as a share of the largest number: {said}."
+    measured = ", ".join(f"{key} {value:.1e}" for key, value in differences.items())
+    return f"Reloaded and compared with the run, as a share of the largest number: {measured}."
 
 
 def _data(run: Path) -> Iterator[str]:
     """One paragraph per snapshot the run was trained on, with the terms of what it holds."""
-    names = _wanted(run).data.snapshots if _has_settings(run) else ()
+    names = settings_of(run).data.snapshots if _has_settings(run) else ()
     if not names:
         yield "Unknown: the export was made from weights without a run."
     recorded = {
@@ -130,15 +130,19 @@ def _data(run: Path) -> Iterator[str]:
     }
     for entry in names:
         folder = provenance.without_weight(entry)
-        name, known = Path(folder).name, recorded.get(folder)
+        name, recorded_hash = Path(folder).name, recorded.get(folder)
         try:
             manifest = Snapshot.open(folder).manifest
         except (FileNotFoundError, ValueError):
-            was = f"; its content hash was {known}" if known else "; its hash is unknown"
+            was = (
+                f"; its content hash was {recorded_hash}"
+                if recorded_hash
+                else "; its hash is unknown"
+            )
             yield f"- `{name}`: no longer where it was, so its sources are unknown{was}"
             continue
-        if known not in (None, manifest["hash"]):
-            yield f"- `{name}`: was trained on with hash {known}, and was changed since"
+        if recorded_hash not in (None, manifest["hash"]):
+            yield f"- `{name}`: was trained on with hash {recorded_hash}, and was changed since"
             continue
         counts = manifest["splits"].get("train", {})
         yield (
@@ -146,10 +150,11 @@ def _data(run: Path) -> Iterator[str]:
             f"and {counts.get('narratives', 0):,} narratives to train on"
         )
         for source, count in manifest.get("sources", {}).items():
-            found = terms.of(source) or count.get("license") or UNKNOWN
+            license = terms.of(source) or count.get("license") or UNKNOWN
             people = len(count.get("annotators", ()))
-            told = f", told by {people:,} annotator{'s' * (people != 1)}" if people else ""
-            yield f"  - {source}: {count.get('images', 0):,} images in all splits{told}; {found}"
+            by_whom = f", told by {people:,} annotator{'s' * (people != 1)}" if people else ""
+            num_images = count.get("images", 0)
+            yield f"  - {source}: {num_images:,} images in all splits{by_whom}; {license}"
 
 
 def _made_with(run: Path) -> Iterator[str]:
@@ -204,11 +209,11 @@ def _rows(where: str, content: dict) -> Iterator[tuple[str, dict[str, float]]]:
     if "metrics" in content:
         yield where, content["metrics"]
     for row in content.get("rows", []):
-        found = {key: row[key] for key in ROW_SCORES if row.get(key) is not None}
+        scores = {key: row[key] for key in ROW_SCORES if row.get(key) is not None}
         if row.get("mean"):  # of a label-efficiency curve, its ends
             pairs = {content["counts"][k]: row["mean"][k] for k in (0, -1)}
-            found = {f"{content['measure']}, {n} labels": value for n, value in pairs.items()}
-        yield f"{where}, {row.get('name')}", found
+            scores = {f"{content['measure']}, {n} labels": value for n, value in pairs.items()}
+        yield f"{where}, {row.get('name')}", scores
 
 
 def _limits(run: Path, config: LocTexConfig) -> Iterator[str]:
@@ -219,26 +224,26 @@ def _limits(run: Path, config: LocTexConfig) -> Iterator[str]:
         yield "No trace was trained on: its attention comes from matching whole captions."
     if any("scenes" in line or "simulated" in line for line in _data(run)):
         yield "Some of its narratives are simulated; scores on them say little about people."
-    if _wanted(run).model.init != "random":
+    if settings_of(run).model.init != "random":
         yield "It started from other weights (see `model.init`), whose terms and data also count."
 
 
 def _settings(run: Path, checkpoint: Path) -> Iterator[str]:
     yield f"Checkpoint `{checkpoint.name}`."
     if _has_settings(run):
-        wanted = settings.to_dict(_wanted(run))
-        names = [Path(name).name for name in wanted["data"]["snapshots"]]
-        wanted["data"]["snapshots"] = names  # where they lie on this machine is nobody's business
-        init = wanted["model"]["init"]
-        wanted["model"]["init"] = Path(init).name
-        yield f"\n```yaml\n{settings.dump(settings.from_dict(wanted))}```"
+        values = settings.to_dict(settings_of(run))
+        names = [Path(name).name for name in values["data"]["snapshots"]]
+        values["data"]["snapshots"] = names  # where they lie on this machine is nobody's business
+        init = values["model"]["init"]
+        values["model"]["init"] = Path(init).name
+        yield f"\n```yaml\n{settings.dump(settings.from_dict(values))}```"
 
 
 def _has_settings(run: Path) -> bool:
     return Run(run).settings_file.exists()
 
 
-def _wanted(run: Path) -> settings.Settings:
+def settings_of(run: Path) -> settings.Settings:
     return settings.load(Run(run).settings_file) if _has_settings(run) else settings.Settings()
 
 

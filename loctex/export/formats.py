@@ -48,23 +48,23 @@ def export(run: Path, to: Path, format: str, checkpoint_name: str = "best") -> d
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ValueError(f"{to} is not empty; name a new folder")
-    found = checkpoint_files.find(run, checkpoint_name)
-    model, words = build.load(found).eval(), tokenization.load(found)
+    checkpoint_folder = checkpoint_files.find(run, checkpoint_name)
+    model, words = build.load(checkpoint_folder).eval(), tokenization.load(checkpoint_folder)
     with draft_folder(to) as draft:
         FORMATS[format].write(model, words, draft)
         differences = compare(model, draft, FORMATS[format].read)
-        text = card.write(run, found, model.config, format, differences)
+        text = card.write(run, checkpoint_folder, model.config, format, differences)
         write_whole(draft / "README.md", text)
     return differences
 
 
-def compare(model: LocTexModel, folder: Path, read: Callable) -> dict[str, float]:
+def compare(model: LocTexModel, folder: Path, read_back: Callable) -> dict[str, float]:
     """Output -> difference of the reloaded export; ValueError where one is above the tolerance."""
     worst: dict[str, float] = {}
     for num_pairs, num_tokens in ((1, model.config.max_tokens), (3, 5)):
         images, tokens = onnx_parts.examples(model, num_pairs, num_tokens)
         expected = onnx_parts.outputs(model, images, tokens)
-        for name, value in read(model, folder, images, tokens).items():
+        for name, value in read_back(model, folder, images, tokens).items():
             if value.shape != expected[name].shape:
                 raise ValueError(f"{name} of the export has shape {value.shape}")
             size = max(np.abs(expected[name]).max(), 1e-30)
@@ -76,10 +76,19 @@ def compare(model: LocTexModel, folder: Path, read: Callable) -> dict[str, float
     return worst
 
 
-def check_keys(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str) -> None:
+def check_keys(
+    own_keys: Mapping[str, Tensor], expected_keys: Mapping[str, Tensor], where: str
+) -> None:
     """ValueError names parameters that one side lacks, or that have another shape."""
-    missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
-    shapes = [name for name in wanted if name in found and found[name].shape != wanted[name].shape]
+    missing, extra = (
+        sorted(set(expected_keys) - set(own_keys)),
+        sorted(set(own_keys) - set(expected_keys)),
+    )
+    shapes = [
+        name
+        for name in expected_keys
+        if name in own_keys and own_keys[name].shape != expected_keys[name].shape
+    ]
     for kind, names in (("lacks", missing), ("has unknown", extra), ("has reshaped", shapes)):
         if names:
             some = ", ".join(names[:3])
@@ -89,8 +98,8 @@ def check_keys(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where:
 def torchvision_twin(model: LocTexModel) -> nn.Module:
     """Torchvision's model of the backbone's name, without its classifier; ValueError if none."""
     name = model.config.backbone
-    known = torchvision.models.list_models(torchvision.models)
-    if name not in known:
+    model_names = torchvision.models.list_models(torchvision.models)
+    if name not in model_names:
         raise ValueError(f"torchvision has no {name}; export to timm or huggingface instead")
     twin = torchvision.models.get_model(name, weights=None)
     if not isinstance(twin, torchvision.models.ResNet):
@@ -182,7 +191,7 @@ def write_preprocessing(model: LocTexModel, folder: Path) -> None:
 # Torchvision's names -> detectron2's, as its tools/convert-torchvision-to-d2.py has them.
 _TO_DETECTRON2 = (
     (r"^(?!layer)", "stem."),
-    (r"\blayer(\d)\b", lambda found: f"res{int(found[1]) + 1}"),
+    (r"\blayer(\d)\b", lambda match: f"res{int(match[1]) + 1}"),
     (r"\bbn(\d)\b", r"conv\1.norm"),
     (r"\bdownsample\.0\b", "shortcut"),
     (r"\bdownsample\.1\b", "shortcut.norm"),
@@ -213,9 +222,9 @@ def read_detectron2(model: LocTexModel, folder: Path, images: Tensor, tokens: Te
     weights = pickle.loads((folder / "model.pkl").read_bytes())["model"]  # we have just written it
     twin = torchvision_twin(model)
     names = {detectron2_name(name): name for name in twin.state_dict()}
-    found = {names[name]: torch.from_numpy(value) for name, value in weights.items()}
-    left = {k: v for k, v in twin.state_dict().items() if k.endswith("num_batches_tracked")}
-    twin.load_state_dict(found | left, strict=True)
+    renamed = {names[name]: torch.from_numpy(value) for name, value in weights.items()}
+    untouched = {k: v for k, v in twin.state_dict().items() if k.endswith("num_batches_tracked")}
+    twin.load_state_dict(renamed | untouched, strict=True)
     return {"image_features": twin(images).numpy()}
 
 

@@ -92,8 +92,10 @@ def outputs(model: LocTexModel, images: Tensor, tokens: Tensor) -> dict[str, np.
     """What the three graphs answer, computed by the model's own parts."""
     image, text = ImagePart(model)(images), TextPart(model)(tokens)
     maps = AttentionPart(model)(image[-1], text[-1])
-    names = [name for _, part in NAMES.values() for name in part]
-    return dict(zip(names, [part.numpy() for part in (*image, *text, maps)], strict=True))
+    names = [name for _, names_of_part in NAMES.values() for name in names_of_part]
+    return dict(
+        zip(names, [names_of_part.numpy() for names_of_part in (*image, *text, maps)], strict=True)
+    )
 
 
 def write(model: LocTexModel, folder: Path) -> None:
@@ -103,15 +105,15 @@ def write(model: LocTexModel, folder: Path) -> None:
     with torch.no_grad():
         vectors = ImagePart(model)(images)[-1], TextPart(model)(tokens)[-1]
     batch, length = Dim("batch"), Dim("length", max=model.config.max_tokens)
-    parts = {
+    modules = {
         "image": (ImagePart(model), (images,), ({0: batch},)),
         "text": (TextPart(model), (tokens,), ({0: batch, 1: length},)),
         "attention": (AttentionPart(model), vectors, ({0: batch}, {0: Dim.DYNAMIC, 1: length})),
     }
     num_bytes = sum(value.numel() * value.element_size() for value in model.parameters())
-    for name, (part, inputs, shapes) in parts.items():
+    for name, (module, inputs, shapes) in modules.items():
         torch.onnx.export(
-            part.eval(),
+            module.eval(),
             inputs,
             folder / f"{name}.onnx",
             input_names=NAMES[name][0],
@@ -126,15 +128,15 @@ def answers(folder: Path, images: Tensor, tokens: Tensor) -> Iterator[tuple[str,
     """The named outputs of the three files as onnxruntime computes them on the CPU."""
     import onnxruntime
 
-    known = {"images": images.numpy(), "tokens": tokens.numpy()}
+    values = {"images": images.numpy(), "tokens": tokens.numpy()}
     for name, (inputs, outputs_) in NAMES.items():
         session = onnxruntime.InferenceSession(
             folder / f"{name}.onnx", providers=["CPUExecutionProvider"]
         )
-        found = session.run(outputs_, {key: known[key] for key in inputs})
-        known |= dict(zip(outputs_, found, strict=True))
+        results = session.run(outputs_, {key: values[key] for key in inputs})
+        values |= dict(zip(outputs_, results, strict=True))
     for _, names in NAMES.values():
-        yield from ((name, known[name]) for name in names)
+        yield from ((name, values[name]) for name in names)
 
 
 def _require() -> None:

@@ -45,11 +45,11 @@ class Command:
             return wrap(self.launcher, self.words)
         if not self.gpus:
             return list(self.words)
-        chosen = ["env", f"CUDA_VISIBLE_DEVICES={','.join(self.gpus)}"]
+        prefix = ["env", f"CUDA_VISIBLE_DEVICES={','.join(self.gpus)}"]
         if len(self.gpus) == 1:
-            return [*chosen, *self.words]
+            return [*prefix, *self.words]
         return [
-            *chosen,
+            *prefix,
             self.words[0],
             "-m",
             "torch.distributed.run",
@@ -103,7 +103,7 @@ class Command:
 
 
 def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(part, str) for part in value)
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def training(
@@ -123,13 +123,13 @@ def training(
 
 def with_option(words: Iterable[str], name: str, *values: str) -> tuple[str, ...]:
     """The words with this option, in place of what it was before."""
-    kept, skips = [], False
+    remaining, skips = [], False
     for word in words:
         if word.startswith("--"):
             skips = word == name
         if not skips:
-            kept.append(word)
-    return (*kept, name, *values)
+            remaining.append(word)
+    return (*remaining, name, *values)
 
 
 def short(path: str | Path) -> str:
@@ -149,23 +149,25 @@ def wrap(template: str, words: Iterable[str]) -> list[str]:
     run = Path(words[words.index("--run") + 1]).name if "--run" in words else ""
     values = {"line": shlex.join(words), "run": run}
     try:
-        parts = shlex.split(template)
-        named = {name for part in parts for _, name, _, _ in string.Formatter().parse(part) if name}
+        pieces = shlex.split(template)
+        named = {
+            name for piece in pieces for _, name, _, _ in string.Formatter().parse(piece) if name
+        }
     except ValueError as error:
         raise ValueError(f"launcher {template!r} cannot be read: {error}") from error
     if unknown := named - {*_PLACES}:
-        known = ", ".join(f"{{{name}}}" for name in _PLACES)
-        raise ValueError(f"launcher {template!r}: {{{min(unknown)}}} is none of {known}")
+        placeholders = ", ".join(f"{{{name}}}" for name in _PLACES)
+        raise ValueError(f"launcher {template!r}: {{{min(unknown)}}} is none of {placeholders}")
     if not named & {"command", "line", "arguments"}:
         raise ValueError(f"launcher {template!r} starts nothing: write {{command}} into it")
     wrapped: list[str] = []
-    for part in parts:
-        if part == "{command}":
+    for piece in pieces:
+        if piece == "{command}":
             wrapped += words
-        elif part == "{arguments}":
+        elif piece == "{arguments}":
             wrapped += words[3:]
-        elif "{command}" in part or "{arguments}" in part:
+        elif "{command}" in piece or "{arguments}" in piece:
             raise ValueError(f"launcher {template!r}: inside quotes write {{line}}")
         else:
-            wrapped.append(part.format(**values))
+            wrapped.append(piece.format(**values))
     return wrapped

@@ -97,8 +97,8 @@ def from_log(code: int | None, lines: Sequence[str]) -> Failure:
     lines = lines[starts[-1] + 1 :] if starts else lines  # of the last start only
     text = "\n".join(lines)
     for pattern, what, remedy in _KNOWN:
-        if found := re.search(pattern, text, re.MULTILINE):
-            return Failure(what.format(**found.groupdict()), remedy.format(**found.groupdict()))
+        if match := re.search(pattern, text, re.MULTILINE):
+            return Failure(what.format(**match.groupdict()), remedy.format(**match.groupdict()))
     if code is None:
         return Failure(
             "It ended without saying how: a power cut, or it was killed.",
@@ -114,5 +114,5 @@ def from_log(code: int | None, lines: Sequence[str]) -> Failure:
             f"It was ended by {names.get(-code, f'signal {-code}')}.",
             "Resume goes on from the last checkpoint.",
         )
-    last = lines[-1].strip() if lines else f"It ended with exit code {code} and said nothing."
-    return Failure(last, "The log below says more.")
+    last_line = lines[-1].strip() if lines else f"It ended with exit code {code} and said nothing."
+    return Failure(last_line, "The log below says more.")

@@ -42,12 +42,12 @@ def hashes(snapshots: Iterable[str]) -> dict[str, str]:
 
     ValueError where a snapshot is gone or not whole. Those at a URL are left to their reader.
     """
-    found = {}
+    hash_of = {}
     for name in snapshots:
         folder = without_weight(name)
         if "://" not in folder:
-            found[folder] = _hash(Path(folder))
-    return found
+            hash_of[folder] = _hash(Path(folder))
+    return hash_of
 
 
 def without_weight(name: str) -> str:
@@ -89,14 +89,14 @@ def check(expected: Mapping[str, str]) -> None:
 
 def record(run: Run, snapshots: Iterable[str]) -> None:
     """Add this start to RUN/starts.jsonl. ValueError where a snapshot is not what it was then."""
-    found = hashes(snapshots)
+    hash_of = hashes(snapshots)
     for start in starts(run):
-        known = start["snapshots"]
-        check({folder: known[folder] for folder in found if folder in known})
+        recorded = start["snapshots"]
+        check({folder: recorded[folder] for folder in hash_of if folder in recorded})
     start = {
         "time": round(time.time(), 3),
         "command": [sys.executable, *sys.orig_argv[1:]],
-        "snapshots": found,
+        "snapshots": hash_of,
         "code": code(),
         "environment": environment(),
     }
@@ -120,7 +120,7 @@ def parse_start(line: bytes) -> dict[str, Any] | None:
     try:
         start = json.loads(line)
         hashes, code, machine = (start[name] for name in ("snapshots", "code", "environment"))
-        whole = {
+        complete = {
             "hash": code["hash"],
             "python": machine["python"],
             "processes": machine["processes"],
@@ -128,7 +128,9 @@ def parse_start(line: bytes) -> dict[str, Any] | None:
             "packages": machine["packages"].get("torch"),
             "snapshots": "".join(hashes.values()),
         }
-        return start if whole and isinstance(start.setdefault("time", 0.0), int | float) else None
+        return (
+            start if complete and isinstance(start.setdefault("time", 0.0), int | float) else None
+        )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

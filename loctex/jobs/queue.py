@@ -54,7 +54,9 @@ def _folders(workspace: Path) -> list[str]:
     """Asked ten times a second of hundreds of runs: one listing, and no object for each."""
     try:
         with os.scandir(workspace / "runs") as entries:
-            return sorted(one.path for one in entries if one.name[0] != "." and one.is_dir())
+            return sorted(
+                entry.path for entry in entries if entry.name[0] != "." and entry.is_dir()
+            )
     except FileNotFoundError:
         return []
 
@@ -62,14 +64,14 @@ def _folders(workspace: Path) -> list[str]:
 def ahead(workspace: Path, run: Run) -> list[str]:
     """The names of the runs that a waiting run waits for: those at work, then the queue."""
     waiting, command = queue(workspace), read_command(run)
-    names = [other.name for other in waiting]
+    names = [run_ahead.name for run_ahead in waiting]
     if run.name not in names or command is None:
         return []
-    live = [other for other in all_runs(workspace) if other.is_live()]
+    live = [run_ahead for run_ahead in all_runs(workspace) if run_ahead.is_live()]
     return [
-        other.name
-        for other in (*live, *waiting[: names.index(run.name)])
-        if command.is_in_the_way_of(read_command(other) or Command(()))
+        run_ahead.name
+        for run_ahead in (*live, *waiting[: names.index(run.name)])
+        if command.is_in_the_way_of(read_command(run_ahead) or Command(()))
     ]
 
 
@@ -109,8 +111,8 @@ def submit(workspace: Path, run: Run, command: Command, settings: str = "", toke
     The directory appears with all its files or not at all. The same token again returns the run
     that was made of it. ValueError where the name is taken.
     """
-    if known := find(workspace, token):
-        return known
+    if existing := find(workspace, token):
+        return existing
     now = time.time()
     draft = Run(draft_of(run.path))
     write_whole(draft.settings_file, settings)
@@ -120,8 +122,8 @@ def submit(workspace: Path, run: Run, command: Command, settings: str = "", toke
         os.rename(draft.path, run.path)
     except OSError:
         shutil.rmtree(draft.path)
-        if known := find(workspace, token):
-            return known
+        if existing := find(workspace, token):
+            return existing
         raise ValueError(f"a run named {run.name!r} exists; choose another name") from None
     ensure_watcher(workspace)
     return run
@@ -139,14 +141,16 @@ def find(workspace: Path, token: str) -> Run | None:
 def move(workspace: Path, run: Run, places: int) -> None:
     """Let a waiting run start `places` earlier (below 0) or later. ValueError if it waits not."""
     waiting = queue(workspace)
-    names = [other.name for other in waiting]
+    names = [waiting_run.name for waiting_run in waiting]
     if run.name not in names:
         raise ValueError(f"run {run.name!r} does not wait any more")
     old = names.index(run.name)
     new = min(max(old + places, 0), len(names) - 1)
-    others = [_place(other) for other in waiting if other.name != run.name]
-    before = others[new - 1] if new > 0 else others[0] - 2 if others else _place(run)
-    after = others[new] if new < len(others) else before + 2
+    other_places = [_place(waiting_run) for waiting_run in waiting if waiting_run.name != run.name]
+    before = (
+        other_places[new - 1] if new > 0 else other_places[0] - 2 if other_places else _place(run)
+    )
+    after = other_places[new] if new < len(other_places) else before + 2
     with open(run.waiting_file, "r+b") as file:  # never made anew: it may have started just now
         file.write(repr((before + after) / 2).ljust(24).encode())
 

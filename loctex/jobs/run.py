@@ -157,8 +157,10 @@ class Run:
         records = [_record(line) for line in lines]
         if not records or records[0] is None or not {"pictures", "grid"} <= set(records[0]):
             return None, []
-        whole = [one for one in records[1:] if one and {"step", "maps", "hits"} <= set(one)]
-        return records[0], whole
+        frames = [
+            record for record in records[1:] if record and {"step", "maps", "hits"} <= set(record)
+        ]
+        return records[0], frames
 
     def finish(self, result: dict) -> None:
         """result.json: the run is done."""

@@ -60,13 +60,13 @@ def startable(workspace: Path) -> list[Run]:
     waiting = jobs.queue(workspace)
     if not waiting:
         return []
-    taken = [_command(run) for run in jobs.unended(workspace) if run.is_live()]
+    running_commands = [_command(run) for run in jobs.unended(workspace) if run.is_live()]
     free = []
     for run in waiting:
         command = _command(run)
-        if not any(command.is_in_the_way_of(other) for other in taken):
+        if not any(command.is_in_the_way_of(running) for running in running_commands):
             free.append(run)
-        taken.append(command)
+        running_commands.append(command)
     return free
 
 

@@ -63,7 +63,7 @@ def draw(
     boxes = _crops(random[:, :40].reshape(-1, TRIES, 4), settings.min_scale, width / height)
     around = 2 * random[:, 40:44] - 1
     brightness, contrast, saturation = 1 + settings.color * around[:, :3].T
-    drawn = zip(
+    draws = zip(
         map(tuple, boxes.tolist()),
         (random[:, 44] < settings.flip).tolist(),
         color_matrix(brightness, saturation, settings.hue * around[:, 3]),
@@ -71,7 +71,7 @@ def draw(
         _distortions(random[:, 45], settings),
         strict=True,
     )
-    return [Augmentation(*parts) for parts in drawn]
+    return [Augmentation(*row) for row in draws]
 
 
 def _distortions(random: np.ndarray, settings: DataSettings) -> list[Distortion | None]:
@@ -79,7 +79,7 @@ def _distortions(random: np.ndarray, settings: DataSettings) -> list[Distortion 
         return [None] * len(random)
     generators = map(np.random.default_rng, (random * 2**53).astype(np.int64).tolist())
     strength = settings.distort_strength
-    return [distortions.draw(each, settings.distort, strength) for each in generators]
+    return [distortions.draw(generator, settings.distort, strength) for generator in generators]
 
 
 def _crops(random: np.ndarray, min_scale: float, aspect: np.ndarray) -> np.ndarray:

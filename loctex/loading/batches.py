@@ -53,13 +53,13 @@ def batches(
 
     def make(step: int) -> Batch:
         epoch, number = divmod(step, per_epoch)
-        first = number * batch_size + mine.start
+        start_place = number * batch_size + mine.start
         if is_streamed:
             mixture.expect(places(step))
             mixture.expect(places(step + ahead))
-        here = places(step)
-        random = augment.uniforms(mixture.seed, epoch, first, len(here))
-        return collate(mixture.examples(here, random, settings), pool, helpers)
+        places_now = places(step)
+        random = augment.uniforms(mixture.seed, epoch, start_place, len(places_now))
+        return collate(mixture.examples(places_now, random, settings), pool, helpers)
 
     num_makers = min(2, settings.threads)
     helpers = settings.threads - num_makers

@@ -35,19 +35,19 @@ class _Place(NamedTuple):
     span: Span
 
 
-class Exchange:
+class WordSwaps:
     """Which words stand in for which, between which neighbors.
 
     sets: words that exclude each other ("left right; red green blue"); "": all that fit.
     """
 
     def __init__(self, captions: Iterable[str], sets: str = "") -> None:
-        found: dict[tuple[str, str], set[str]] = defaultdict(set)
+        options: dict[tuple[str, str], set[str]] = defaultdict(set)
         for _, caption in zip(range(MOST_CAPTIONS), captions, strict=False):
             for place in _places(caption):
-                found[place.before, place.after].add(place.word)
+                options[place.before, place.after].add(place.word)
         self.options = {
-            context: sorted(words) for context, words in found.items() if len(words) > 1
+            context: sorted(words) for context, words in options.items() if len(words) > 1
         }
         self.excludes: dict[str, set[str]] = defaultdict(set)
         for words in map(str.split, sets.lower().split(";")):
@@ -70,23 +70,23 @@ class Exchange:
         places = [place for place in _places(caption) if self._others(place)]
         if not places:
             return Changed(caption, [], [], [])
-        chosen = places[random.integers(len(places))]
-        others = self._others(chosen)
-        word = others[random.integers(len(others))]
+        target = places[random.integers(len(places))]
+        substitutes = self._others(target)
+        word = substitutes[random.integers(len(substitutes))]
         text, end = "", 0
         new: list[Span] = []
-        kept: list[Span] = []
+        unchanged: list[Span] = []
         true: list[Span] = []
         for place in _places(caption):
-            first, last = place.span
-            text += caption[end:first]
-            is_changed, begin = _says_the_same(place, chosen), len(text)
-            text += word if is_changed else caption[first:last]
-            end = last
+            span_start, span_end = place.span
+            text += caption[end:span_start]
+            is_changed, begin = _says_the_same(place, target), len(text)
+            text += word if is_changed else caption[span_start:span_end]
+            end = span_end
             if is_changed or not self.excludes or place.word in self.excludes:
-                (new if is_changed else kept).append((begin, len(text)))
+                (new if is_changed else unchanged).append((begin, len(text)))
                 true.append(place.span)
-        return Changed(text + caption[end:], new, kept, true)
+        return Changed(text + caption[end:], new, unchanged, true)
 
     def _others(self, place: _Place) -> list[str]:
         options = self.options.get((place.before, place.after), ())
@@ -99,24 +99,24 @@ def is_asked(text: str, sets: str) -> bool:
     """Whether a word like this one was ever changed, so that a head that learned from such
     captions can be asked about it. sets: those that they were changed by; "": all that fit."""
     changed = {*sets.lower().replace(";", " ").split()}
-    said = [found.group().lower() for found in WORD.finditer(text)]
-    return any(word in changed if changed else word not in STOP_WORDS for word in said)
+    spoken = [match.group().lower() for match in WORD.finditer(text)]
+    return any(word in changed if changed else word not in STOP_WORDS for word in spoken)
 
 
-def _says_the_same(place: _Place, chosen: _Place) -> bool:
+def _says_the_same(place: _Place, target: _Place) -> bool:
     """The same word beside the same one: "the [red] circle" where "a [red] circle" changes."""
-    if place.word != chosen.word:
+    if place.word != target.word:
         return False
-    is_beside = place.before == chosen.before and place.before not in ("", *STOP_WORDS)
-    return place.span == chosen.span or place.after == chosen.after != "" or is_beside
+    is_beside = place.before == target.before and place.before not in ("", *STOP_WORDS)
+    return place.span == target.span or place.after == target.after != "" or is_beside
 
 
 def _places(caption: str) -> list[_Place]:
     """Each word but stop words."""
-    found = list(WORD.finditer(caption))
-    texts = ["", *(m.group().lower() for m in found), ""]
+    matches = list(WORD.finditer(caption))
+    texts = ["", *(m.group().lower() for m in matches), ""]
     return [
         _Place(texts[i + 1], texts[i], texts[i + 2], m.span())
-        for i, m in enumerate(found)
+        for i, m in enumerate(matches)
         if texts[i + 1] not in STOP_WORDS
     ]

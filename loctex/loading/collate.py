@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from loctex.loading import augment
-from loctex.loading.changed_words import Changed, Exchange
+from loctex.loading.changed_words import Changed, WordSwaps
 from loctex.loading.examples import Example, _decode, _said
-from loctex.loading.tokenization import Encoder, padded, read
+from loctex.loading.tokenization import CaptionEncoder, padded, read
 from loctex.loading.word_masking import hide_words
 from loctex.records import trace, words
 from loctex.settings import DataSettings
@@ -54,18 +54,18 @@ class Batch:
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
         changed: dict[str, Any] = {
-            name: change(part) for name, part in tensors.items() if isinstance(part, Tensor)
+            name: change(tensor) for name, tensor in tensors.items() if isinstance(tensor, Tensor)
         }
         return replace(self, **changed)
 
     def split(self, count: int) -> list["Batch"]:
         """At most `count` chunks of nearly equal size, in order."""
         edges = np.linspace(0, len(self.key), min(count, len(self.key)) + 1).astype(int).tolist()
-        parts = {f.name: getattr(self, f.name) for f in fields(self)}
-        rows = {name: part for name, part in parts.items() if part is not None}
+        fields_by_name = {f.name: getattr(self, f.name) for f in fields(self)}
+        rows = {name: value for name, value in fields_by_name.items() if value is not None}
         chunks = []
         for a, b in pairwise(edges):
-            chunks.append(replace(self, **{name: part[a:b] for name, part in rows.items()}))
+            chunks.append(replace(self, **{name: value[a:b] for name, value in rows.items()}))
         return chunks
 
 
@@ -81,10 +81,10 @@ class Collate:
         is_pinned: bool = False,
         numbers_words: bool = False,
         hides_words: bool = False,
-        exchange: Exchange | None = None,
+        exchange: WordSwaps | None = None,
     ) -> None:
         self.tokenizer = tokenizer
-        self.encoder = Encoder(tokenizer, settings.max_tokens)
+        self.encoder = CaptionEncoder(tokenizer, settings.max_tokens)
         self.settings = settings
         self.grid = grid
         self.is_pinned = is_pinned
@@ -104,8 +104,8 @@ class Collate:
         foils = self.foils(captions, examples)
         changed = [foil.caption for foil in foils]  # not said again: not remembered
         rows = self.encoder.rows(captions) + read(self.tokenizer, changed, self.settings.max_tokens)
-        both = padded(rows, self.tokenizer.pad_token_id)
-        tokens, offsets = (part[: len(captions)] for part in both)
+        padded_rows = padded(rows, self.tokenizer.pad_token_id)
+        tokens, offsets = (array[: len(captions)] for array in padded_rows)
         lengths = (tokens != self.tokenizer.pad_token_id).sum(axis=1)
         order = np.argsort(lengths, kind="stable")
         examples, spans = [examples[i] for i in order], [pairs[i][1] for i in order]
@@ -114,30 +114,30 @@ class Collate:
         size = self.settings.image_size
         shape = (len(examples), size, size, 3)
         images = torch.empty(shape, dtype=torch.uint8, pin_memory=self.is_pinned)
-        left = deque(zip(examples, images.numpy(), strict=True))
-        helping = [pool.submit(_decode, left) for _ in range(helpers)] if pool else []
+        undecoded = deque(zip(examples, images.numpy(), strict=True))
+        helping = [pool.submit(_decode, undecoded) for _ in range(helpers)] if pool else []
         target = self.target(examples, spans, offsets)
-        _decode(left)
+        _decode(undecoded)
         for helper in helping:
             helper.result()  # waits, and raises what it raised
-        drawn = [example.augmentation for example in examples]
-        colors = np.stack([np.eye(3) if a.color is None else a.color for a in drawn])
+        augmentations = [example.augmentation for example in examples]
+        colors = np.stack([np.eye(3) if a.color is None else a.color for a in augmentations])
         batch = Batch(
             image=images,
             tokens=torch.from_numpy(tokens),
             offsets=torch.from_numpy(offsets),
             target=torch.from_numpy(target),
-            flip=torch.tensor([a.is_flipped for a in drawn]),
+            flip=torch.tensor([a.is_flipped for a in augmentations]),
             color=torch.from_numpy(colors.astype(np.float32)),
-            contrast=torch.tensor([a.contrast for a in drawn], dtype=torch.float32),
+            contrast=torch.tensor([a.contrast for a in augmentations], dtype=torch.float32),
             key=torch.tensor([example.key for example in examples]),
             lengths=lengths[order].tolist(),
         )
         if self.settings.distort:
-            distortions = [a.distortion for a in drawn if a.distortion is not None]
+            distortions = [a.distortion for a in augmentations if a.distortion is not None]
             batch.distortion = torch.stack([distortion.tensor() for distortion in distortions])
         if self.exchange is not None:
-            theirs = (part[-len(order) :][order] for part in both)
+            theirs = (array[-len(order) :][order] for array in padded_rows)
             self.add_changes(batch, [foils[i] for i in order], *theirs)
         if self.numbers_words:
             self.add_words(batch, [captions[i] for i in order], [e.seed for e in examples])
@@ -165,11 +165,11 @@ class Collate:
                 np.stack(
                     [
                         words.overlaps(row, spans).any(axis=1)
-                        for row, spans in zip(places, said, strict=True)
+                        for row, spans in zip(places, span_lists, strict=True)
                     ]
                 )
             )
-            for places, said in sides
+            for places, span_lists in sides
         )
 
     def add_words(self, batch: Batch, captions: Sequence[str], seeds: Sequence[int]) -> None:
@@ -182,7 +182,7 @@ class Collate:
         if not self.hides_words:
             return
         special, vocabulary = self.tokenizer.all_special_ids, len(self.tokenizer)
-        others = np.setdiff1d(np.arange(vocabulary), special)
+        ordinary_tokens = np.setdiff1d(np.arange(vocabulary), special)
         rows = [
             hide_words(
                 row,
@@ -190,7 +190,7 @@ class Collate:
                 self.settings.mask_words,
                 np.random.default_rng(seed),
                 mask=self.tokenizer.mask_token_id,
-                vocabulary=others,
+                vocabulary=ordinary_tokens,
             )
             for row, pair, seed in zip(batch.tokens.numpy(), pairs, seeds, strict=True)
         ]
@@ -206,8 +206,11 @@ class Collate:
     ) -> np.ndarray:
         """(B, T, h, w) trace counts of the tokens at (B, T, 2) characters."""
         narratives = [example.narrative for example in examples]
-        narrated = [n.words if said else () for n, said in zip(narratives, spans, strict=True)]
-        lengths = np.array([len(said) for said in spans])
+        narrated = [
+            n.words if utterance_spans else ()
+            for n, utterance_spans in zip(narratives, spans, strict=True)
+        ]
+        lengths = np.array([len(utterance_spans) for utterance_spans in spans])
         is_word = np.arange(lengths.max()) < lengths[:, None]  # (B, W)
         places, seconds = np.zeros((*is_word.shape, 2), np.int64), np.zeros((*is_word.shape, 2))
         flat = chain.from_iterable(chain.from_iterable(spans))

@@ -73,9 +73,9 @@ def _about_center(name: str, degree: float) -> np.ndarray:
     return center @ change @ np.linalg.inv(center)
 
 
-def after(what: Distortion, first: np.ndarray) -> np.ndarray:
-    """(2, 3) map: `first`, another such map, then the distortion's."""
-    result = what.matrix[:, :2] @ first
+def after(what: Distortion, matrix: np.ndarray) -> np.ndarray:
+    """(2, 3) map: `matrix`, another such map, then the distortion's."""
+    result = what.matrix[:, :2] @ matrix
     result[:, 2] += what.matrix[:, 2]
     return result
 

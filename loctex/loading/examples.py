@@ -30,11 +30,11 @@ def _said(example: Example) -> tuple[str, list[words.Span]]:
     return augment.apply_to_caption(narrative.caption, spans, example.augmentation)
 
 
-def _decode(left: deque[tuple[Example, np.ndarray]]) -> None:
+def _decode(undecoded: deque[tuple[Example, np.ndarray]]) -> None:
     """Decodes what nobody has taken yet."""
     while True:
         try:
-            example, out = left.popleft()
+            example, out = undecoded.popleft()
         except IndexError:
             return
         decode_into(example.image, example.augmentation.box, out)

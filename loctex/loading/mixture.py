@@ -36,8 +36,10 @@ class Mixture:
             return self._streamed_order(random)
         rows = []
         for number, (split, weight) in enumerate(zip(self.splits, self.weights, strict=True)):
-            whole, part = divmod(round(weight * len(split)), len(split))
-            turns = [np.arange(len(split))] * whole + [random.permutation(len(split))[:part]]
+            num_rounds, num_extra = divmod(round(weight * len(split)), len(split))
+            turns = [np.arange(len(split))] * num_rounds + [
+                random.permutation(len(split))[:num_extra]
+            ]
             images = np.concatenate(turns)
             rows.append(np.stack((np.full_like(images, number), images), axis=1))
         return random.permutation(np.concatenate(rows))
@@ -86,15 +88,17 @@ class Mixture:
 
         random: (B, augment.DRAWS) in 0..1.
         """
-        first = [0, *accumulate(map(len, self.splits))]
+        offsets = [0, *accumulate(map(len, self.splits))]
         places = places.tolist()
         items = [self.splits[split][row] for split, row in places]
-        drawn = augment.draw(random, settings, [(item.width, item.height) for item in items])
+        augmentations = augment.draw(
+            random, settings, [(item.width, item.height) for item in items]
+        )
         chances, seeds = random[:, -2].tolist(), (random[:, -1] * 2**32).astype(np.int64).tolist()
         narratives = [
             item.narratives[int(chance * len(item.narratives))]
             for item, chance in zip(items, chances, strict=True)
         ]
-        keys = [first[split] + row for split, row in places]
+        keys = [offsets[split] + row for split, row in places]
         images = [item.image for item in items]
-        return list(map(Example, images, narratives, keys, drawn, seeds))
+        return list(map(Example, images, narratives, keys, augmentations, seeds))

@@ -52,11 +52,13 @@ def load(folder: Path | str) -> PreTrainedTokenizerFast:
     """The tokenizer saved in `folder`; ValueError where it is not that of the model beside it."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     config = Path(folder) / "config.json"
-    known = json.loads(config.read_bytes())["vocab_size"] if config.is_file() else len(tokenizer)
-    if len(tokenizer) != known:
+    vocabulary_size = (
+        json.loads(config.read_bytes())["vocab_size"] if config.is_file() else len(tokenizer)
+    )
+    if len(tokenizer) != vocabulary_size:
         raise ValueError(
-            f"{folder}: the tokenizer has {len(tokenizer)} words, its model {known}; these are "
-            "files of two runs, take both from one"
+            f"{folder}: the tokenizer has {len(tokenizer)} words, its model {vocabulary_size}; "
+            "these are files of two runs, take both from one"
         )
     return tokenizer
 
@@ -72,7 +74,7 @@ def encode(
     return padded(read(tokenizer, captions, max_tokens), tokenizer.pad_token_id)
 
 
-class Encoder:
+class CaptionEncoder:
     """`encode` for training: remembers captions, as each epoch says the same ones again.
 
     About 1 KB a caption; beyond `size` of them the oldest are forgotten. Threads may share it.
@@ -85,14 +87,14 @@ class Encoder:
 
     def rows(self, captions: Sequence[str]) -> list[np.ndarray]:
         """(T, 3) int32 of each: token number, first character and the one after the last."""
-        found = {c: row for c in captions if (row := self._known.get(c)) is not None}
-        new = [caption for caption in captions if caption not in found]
-        found |= zip(new, read(self.tokenizer, new, self.max_tokens), strict=True)
+        cached = {c: row for c in captions if (row := self._known.get(c)) is not None}
+        new = [caption for caption in captions if caption not in cached]
+        cached |= zip(new, read(self.tokenizer, new, self.max_tokens), strict=True)
         with self._lock:
-            self._known |= found
+            self._known |= cached
             while len(self._known) > self.size:
                 del self._known[next(iter(self._known))]
-        return [found[caption] for caption in captions]
+        return [cached[caption] for caption in captions]
 
 
 def read(

@@ -23,10 +23,10 @@ def hide_words(
     mask token. vocabulary: tokens that may stand in. The places, (K,), are those of all tokens
     of chosen words, rising: also of those that stay.
     """
-    known = np.unique(words[words >= 0])
-    count = min(len(known), max(1, round(share * len(known))))
+    numbers = np.unique(words[words >= 0])
+    count = min(len(numbers), max(1, round(share * len(numbers))))
     hidden, places = tokens.copy(), np.zeros(len(tokens), dtype=bool)
-    for word in random.choice(known, count, replace=False) if count else ():
+    for word in random.choice(numbers, count, replace=False) if count else ():
         place = words == word
         places |= place
         fate = random.random()

@@ -40,8 +40,8 @@ class Backbone(nn.Module):
         """(B, 3, H, W) normalised -> per scale, finest first, (B, C, h, w)."""
         maps = self.stages(images)
         return [  # Swin and its kin answer (B, h, w, C)
-            part if part.shape[1] == channels else part.permute(0, 3, 1, 2)
-            for part, channels in zip(maps, self.channels, strict=True)
+            features if features.shape[1] == channels else features.permute(0, 3, 1, 2)
+            for features, channels in zip(maps, self.channels, strict=True)
         ]
 
 
@@ -53,4 +53,4 @@ def grids(backbone: Backbone, image_size: int) -> list[tuple[int, int]]:
         parameter = next(backbone.parameters())
         maps = backbone(parameter.new_zeros(1, 3, image_size, image_size))
     backbone.train(was_training)
-    return [tuple(part.shape[-2:]) for part in maps]
+    return [tuple(features.shape[-2:]) for features in maps]

@@ -80,10 +80,10 @@ def with_fusion(model: LocTexModel, settings: Settings) -> LocTexModel:
 
     What the model has of it already stays; what it lacks starts anew, by `model.fusion_init`.
     """
-    wanted = LocTexConfig.from_dict(model.config.to_dict() | fusion_settings(settings))
-    if wanted.to_dict() == model.config.to_dict():
+    config = LocTexConfig.from_dict(model.config.to_dict() | fusion_settings(settings))
+    if config.to_dict() == model.config.to_dict():
         return model
-    result = LocTexModel(wanted)
+    result = LocTexModel(config)
     if result.fusion is not None and settings.model.fusion_init == "text":
         result.fusion.start_from(model.text_encoder)
 

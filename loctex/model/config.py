@@ -38,7 +38,7 @@ class LocTexConfig(PretrainedConfig):
         image_size: int = 224,
         max_tokens: int = 64,
         word_margin: float = 0.2,
-        **rest,
+        **options,
     ) -> None:
         self.backbone = backbone
         self.backbone_options = backbone_options or {}
@@ -64,7 +64,7 @@ class LocTexConfig(PretrainedConfig):
         self.image_size = image_size
         self.max_tokens = max_tokens
         self.word_margin = word_margin
-        super().__init__(**{"pad_token_id": pad_token_id} | rest)
+        super().__init__(**{"pad_token_id": pad_token_id} | options)
 
     def bert(self, width: int, layers: int) -> BertConfig:
         """Of the text encoder, and of the fusion encoder's layers."""

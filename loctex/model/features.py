@@ -16,11 +16,11 @@ class ImageFeatures:
     pooled: Tensor  # (B, C) of the last stage
     last: Tensor  # (B, C, h, w)
 
-    def take(self, rows: Sequence[int]) -> "ImageFeatures":
+    def select(self, rows: Sequence[int]) -> "ImageFeatures":
         """The features of these images, in this order, repeated where named twice."""
         return ImageFeatures(
             embedding=self.embedding[rows],
-            cells=[part[rows] for part in self.cells],
+            cells=[cells[rows] for cells in self.cells],
             grids=self.grids,
             pooled=self.pooled[rows],
             last=self.last[rows],

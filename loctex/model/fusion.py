@@ -50,8 +50,8 @@ class CrossAttention(nn.Module):
         """(B, T, W) and (B, N, W) -> (B, T, W), and the (B, heads, T, N) weights if asked."""
         heads = self.config.num_attention_heads
         query, key, value = (
-            part.unflatten(-1, (heads, -1)).transpose(1, 2)
-            for part in (self.query(hidden), self.key(cells), self.value(cells))
+            projected.unflatten(-1, (heads, -1)).transpose(1, 2)
+            for projected in (self.query(hidden), self.key(cells), self.value(cells))
         )
         weights, rate = None, self.dropout.p if self.training else 0.0
         if is_inspected or self.config._attn_implementation == "eager":
@@ -112,10 +112,10 @@ class FusionEncoder(nn.Module):
         self.truth = nn.Linear(width, 2) if has_changed_words else None
         self.guess = GuessHead(width, text_width, config.vocab_size) if has_masked_words else None
 
-    def cells(self, last: Tensor) -> Tensor:
+    def cells(self, features: Tensor) -> Tensor:
         """(B, C, h, w) features -> (B, N, W). Linear, so that a mask on the cells is one on the
         features."""
-        return self.cell(last.flatten(2).transpose(1, 2))
+        return self.cell(features.flatten(2).transpose(1, 2))
 
     def forward(
         self,
@@ -135,12 +135,12 @@ class FusionEncoder(nn.Module):
         hidden = self.token(hidden)
         lowest = torch.finfo(hidden.dtype).min
         bias = (~is_token).to(hidden.dtype)[:, None, None, :] * lowest
-        kept = None
+        inspected_weights = None
         for number, layer in enumerate(self.layers):
-            asked = is_inspected and number == self.inspected
-            hidden, weights = layer(hidden, bias, cells, asked)
-            kept = weights if asked else kept
-        return Fused(hidden, kept)
+            is_this_layer = is_inspected and number == self.inspected
+            hidden, weights = layer(hidden, bias, cells, is_this_layer)
+            inspected_weights = weights if is_this_layer else inspected_weights
+        return Fused(hidden, inspected_weights)
 
     def judge(self, start: Tensor) -> Tensor:
         """(B, W) of the start token -> (B, 2) logits (no match, match)."""

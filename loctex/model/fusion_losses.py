@@ -111,12 +111,12 @@ def _fuse(bare: LocTexModel, inputs: list[FusionInput], grid: tuple[int, int]) -
         return []
     size = len(inputs[0].hidden)
     joined = bare.fusion_encoder()(
-        torch.cat([part.hidden for part in inputs]),
-        torch.cat([part.is_token for part in inputs]),
-        torch.cat([part.cells for part in inputs]),
+        torch.cat([fusion_input.hidden for fusion_input in inputs]),
+        torch.cat([fusion_input.is_token for fusion_input in inputs]),
+        torch.cat([fusion_input.cells for fusion_input in inputs]),
         grid,
     )
-    return [Fused(part, None) for part in joined.hidden.split(size)]
+    return [Fused(fusion_input, None) for fusion_input in joined.hidden.split(size)]
 
 
 def negatives(

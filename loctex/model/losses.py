@@ -124,12 +124,12 @@ def changed_words(
     a caption without a changed word. Ours.
     """
 
-    def mean(logits: Tensor, chosen: Tensor, answer: int) -> Tensor:
-        each = -F.log_softmax(logits.float(), dim=-1)[..., answer] * chosen
-        return each.sum(1) / chosen.sum(1).clamp_min(1)
+    def mean(logits: Tensor, is_counted: Tensor, answer: int) -> Tensor:
+        token_loss = -F.log_softmax(logits.float(), dim=-1)[..., answer] * is_counted
+        return token_loss.sum(1) / is_counted.sum(1).clamp_min(1)
 
-    right, kept = mean(true, is_true, 1), mean(changed, is_kept, 1)
-    right = torch.where(is_kept.any(1), (right + kept) / 2, right)
+    right, unchanged = mean(true, is_true, 1), mean(changed, is_kept, 1)
+    right = torch.where(is_kept.any(1), (right + unchanged) / 2, right)
     return (right + mean(changed, is_new, 0)).sum() / 2
 
 
@@ -151,10 +151,10 @@ def localization_of_attention(weights: Tensor, target: Tensor) -> tuple[Tensor, 
     target: (B, T, N) trace counts. Returns the sum over grounded tokens and their number.
     """
     mass = target.sum(-1)
-    wanted = target / mass.clamp_min(1)[..., None]
-    each = -(wanted * weights.float().mean(1).clamp_min(1e-6).log()).sum(-1)
+    distribution = target / mass.clamp_min(1)[..., None]
+    token_loss = -(distribution * weights.float().mean(1).clamp_min(1e-6).log()).sum(-1)
     grounded = mass > 0
-    return (each * grounded).sum(), grounded.sum()
+    return (token_loss * grounded).sum(), grounded.sum()
 
 
 def localization_ce(cosine: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,10 +165,10 @@ def localization_ce(cosine: Tensor, target: Tensor, scale: Tensor) -> tuple[Tens
     Returns the sum over grounded tokens and their number; the sum of none is 0 with a graph.
     """
     mass = target.sum(-1)
-    wanted = target / mass.clamp_min(1)[..., None]
-    each = -(wanted * F.log_softmax(scale * cosine.float(), dim=-1)).sum(-1)  # (B, T)
+    distribution = target / mass.clamp_min(1)[..., None]
+    token_loss = -(distribution * F.log_softmax(scale * cosine.float(), dim=-1)).sum(-1)  # (B, T)
     grounded = mass > 0
-    return (each * grounded).sum(), grounded.sum()
+    return (token_loss * grounded).sum(), grounded.sum()
 
 
 def localization_l2(cosine: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -177,10 +177,10 @@ def localization_l2(cosine: Tensor, target: Tensor, scale: Tensor) -> tuple[Tens
     Arguments and result as `localization_ce`; `scale` stays in the graph with gradient 0.
     """
     attention = F.normalize(F.relu(cosine.float()), dim=-1, eps=1e-6)
-    wanted = F.normalize(target, dim=-1)
-    each = (attention - wanted).square().sum(-1) + 0 * scale
+    direction = F.normalize(target, dim=-1)
+    token_loss = (attention - direction).square().sum(-1) + 0 * scale
     grounded = target.sum(-1) > 0
-    return (each * grounded).sum(), grounded.sum()
+    return (token_loss * grounded).sum(), grounded.sum()
 
 
 def attention_ce(cosine: Tensor, scale: Tensor) -> Tensor:

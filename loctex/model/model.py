@@ -133,13 +133,13 @@ class LocTexModel(PreTrainedModel):
         maps = self.backbone(images)
         pooled = maps[-1].mean(dim=(2, 3))
         cells = [
-            F.normalize(head.cell(part.flatten(2).transpose(1, 2)), dim=-1)
-            for head, part in zip(self.attention_heads(), maps, strict=True)
+            F.normalize(head.cell(features.flatten(2).transpose(1, 2)), dim=-1)
+            for head, features in zip(self.attention_heads(), maps, strict=True)
         ]
         return ImageFeatures(
             embedding=F.normalize(self.image_projection(pooled), dim=-1),
             cells=cells,
-            grids=[(part.shape[-2], part.shape[-1]) for part in maps],
+            grids=[(features.shape[-2], features.shape[-1]) for features in maps],
             pooled=pooled,
             last=maps[-1],
         )
@@ -165,14 +165,14 @@ class LocTexModel(PreTrainedModel):
         mask = tokens != self.config.pad_token_id
         if lengths is None:
             return self._hidden(tokens, mask)
-        parts = [
+        hidden_groups = [
             F.pad(
                 self._hidden(tokens[a:b, :longest], mask[a:b, :longest]),
                 (0, 0, 0, tokens.shape[1] - longest),
             )
             for a, b, longest in _groups(lengths)
         ]
-        return torch.cat(parts)
+        return torch.cat(hidden_groups)
 
     def _hidden(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """mask: (B, T) bool. As a bias, ready to be added, nobody asks the device if it is full."""
@@ -233,11 +233,11 @@ class LocTexModel(PreTrainedModel):
         """(B, T, N) Grad-CAM of the match for each token, >= 0 (METHOD 2); in no_grad mode too."""
         fusion = self.fusion_encoder()
         with torch.inference_mode(False), torch.enable_grad():
-            last = image.last.clone().requires_grad_()
+            features = image.last.clone().requires_grad_()
             fused = fusion(
                 text.hidden.clone(),
                 text.is_token.clone(),
-                fusion.cells(last),
+                fusion.cells(features),
                 image.grids[-1],
                 is_inspected=True,
             )
@@ -247,5 +247,5 @@ class LocTexModel(PreTrainedModel):
 def _groups(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
     """Rising lengths -> first row, last row + 1 and longest of each part; equal ones stay one."""
     edges = [round(i * len(lengths) / GROUPS) for i in range(GROUPS + 1)]
-    parts = [(a, b, lengths[b - 1]) for a, b in pairwise(edges) if b > a]
-    return parts if lengths[0] < lengths[-1] else [(0, len(lengths), lengths[-1])]
+    groups = [(a, b, lengths[b - 1]) for a, b in pairwise(edges) if b > a]
+    return groups if lengths[0] < lengths[-1] else [(0, len(lengths), lengths[-1])]

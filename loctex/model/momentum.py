@@ -40,7 +40,7 @@ class MomentumEncoders:
     @torch.no_grad()
     def candidates(self, image: Tensor, text: Tensor, keys: Tensor) -> Candidates:
         """The batch of all processes, then the queue; the queue then takes the batch."""
-        image, text, keys = (distributed.gather(part) for part in (image, text, keys))
+        image, text, keys = (distributed.gather(tensor) for tensor in (image, text, keys))
         filled = slice(0, self.num_filled)
         joined = Candidates(
             image=torch.cat((image, self.image[filled])),

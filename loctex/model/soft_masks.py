@@ -30,14 +30,14 @@ def draw_word(word: Tensor) -> Tensor:
     is_word = word >= 0
     size = ((word[:, :, None] == word[:, None, :]) & is_word[:, None, :]).sum(-1)
     chance = is_word / size.clamp_min(1) + ~is_word.any(dim=1, keepdim=True)
-    drawn = word.gather(1, torch.multinomial(chance, 1))
-    return (word == drawn) & is_word
+    number = word.gather(1, torch.multinomial(chance, 1))
+    return (word == number) & is_word
 
 
 @torch.no_grad()
-def word_map(maps: Tensor, chosen: Tensor) -> Tensor:
+def word_map(maps: Tensor, is_of_word: Tensor) -> Tensor:
     """(B, T, N) maps of tokens, (B, T) bool -> (B, N): the mean over the chosen ones; 0 of none."""
-    share = chosen / chosen.sum(1, keepdim=True).clamp_min(1)
+    share = is_of_word / is_of_word.sum(1, keepdim=True).clamp_min(1)
     return torch.einsum("bt,btn->bn", share.to(maps.dtype), maps)
 
 

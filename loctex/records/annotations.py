@@ -80,7 +80,7 @@ def read(path: Path, name: str | None = None) -> Iterator[Labels]:
 
 def dataset_id(name: str, split: str | None, *marks: str) -> str:
     """coco, train, simulated -> coco_train_simulated: the split stays readable."""
-    return "_".join(part for part in (name, split, *marks) if part)
+    return "_".join(piece for piece in (name, split, *marks) if piece)
 
 
 def image_id(name: str, image: Mapping) -> str:
@@ -113,20 +113,20 @@ def _compact(record: dict[str, Any]) -> dict[str, Any]:
 def _read_coco(path: Path, content: Mapping, name: str) -> Iterator[Labels]:
     split = official(path.stem)
     names = {c["id"]: c["name"] for c in items(path, content, "categories", ("id", "name"))}
-    found = defaultdict(list)
+    instances_of = defaultdict(list)
     needed = ("image_id", "category_id", "bbox")
     for i, annotation in enumerate(items(path, content, "annotations", needed)):
         if annotation["category_id"] not in names:
             raise ValueError(
                 f"{path}: annotations[{i}].category_id: no category {annotation['category_id']!r}"
             )
-        found[annotation["image_id"]].append((i, annotation))
+        instances_of[annotation["image_id"]].append((i, annotation))
     images = items(path, content, "images", ("id", "file_name", "width", "height"))
     for k, image in enumerate(images):
         size = _size((image["width"], image["height"]), f"{path}: images[{k}].width")
         things = [
             _coco_instance(a, names[a["category_id"]], size, f"{path}: annotations[{i}]")
-            for i, a in found.get(image["id"], ())
+            for i, a in instances_of.get(image["id"], ())
         ]
         yield Labels(
             dataset_id(name, split, "simulated"),

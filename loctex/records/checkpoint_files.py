@@ -18,14 +18,16 @@ _NAME = re.compile(r"step-[0-9]{8,15}")
 
 def _linked(run: Path) -> set[Path]:
     """The checkpoints that the links point to."""
-    found = {(run / name).resolve() for name in ("last", "best")}
-    return found & {folder.resolve() for folder in folders(run)}
+    targets = {(run / name).resolve() for name in ("last", "best")}
+    return targets & {folder.resolve() for folder in folders(run)}
 
 
 def folders(run: Path) -> list[Path]:
     """The whole checkpoints of a run by their steps; what is named otherwise is none."""
-    found = [path for path in (run / "checkpoints").glob("step-*") if _NAME.fullmatch(path.name)]
-    return sorted(found, key=step_of)
+    step_folders = [
+        path for path in (run / "checkpoints").glob("step-*") if _NAME.fullmatch(path.name)
+    ]
+    return sorted(step_folders, key=step_of)
 
 
 def step_of(folder: Path) -> int:
@@ -46,16 +48,16 @@ def find(path: Path | str, checkpoint: str = "best") -> Path:
     ValueError says the way out where there is none.
     """
     path = Path(path)
-    known = (path / checkpoint, path / "checkpoints" / checkpoint, Path(checkpoint), path)
-    for folder in known:
+    candidates = (path / checkpoint, path / "checkpoints" / checkpoint, Path(checkpoint), path)
+    for folder in candidates:
         if (folder / "config.json").is_file():
             return folder.resolve()
 
-    whole = [folder for folder in folders(path) if (folder / "config.json").is_file()]
-    if whole and (checkpoint == "last" or len(whole) == 1 and checkpoint == "best"):
-        return whole[-1].resolve()  # its link was lost
-    if whole and checkpoint == "best":
-        names = ", ".join(folder.name for folder in whole)
+    complete = [folder for folder in folders(path) if (folder / "config.json").is_file()]
+    if complete and (checkpoint == "last" or len(complete) == 1 and checkpoint == "best"):
+        return complete[-1].resolve()  # its link was lost
+    if complete and checkpoint == "best":
+        names = ", ".join(folder.name for folder in complete)
         raise ValueError(f"{path}/best is lost; name the checkpoint: {names}")
     raise ValueError(
         f"{path} has no checkpoint {checkpoint!r}; train first, or name a folder that holds a "
@@ -66,10 +68,10 @@ def find(path: Path | str, checkpoint: str = "best") -> Path:
 def mend_links(run: Path) -> None:
     """Makes the links that a run lost: last is the newest checkpoint; best the other one where
     there are two, for a trainer keeps no third; else the newest."""
-    whole = [folder for folder in folders(run) if (folder / "config.json").is_file()]
-    if not whole:
+    complete = [folder for folder in folders(run) if (folder / "config.json").is_file()]
+    if not complete:
         return
     if not (run / "last").exists():
-        link(run, "last", whole[-1])
+        link(run, "last", complete[-1])
     if not (run / "best").exists():
-        link(run, "best", whole[0] if len(whole) == 2 else whole[-1])
+        link(run, "best", complete[0] if len(complete) == 2 else complete[-1])

@@ -170,21 +170,21 @@ class Rows:
 
     def item(self, row: int) -> Item:
         dataset_id, image_id, width, height, image = (c[row].as_py() for c in self._images)
-        told = range(self._starts[row], self._starts[row + 1])
+        places = range(self._starts[row], self._starts[row + 1])
         return Item(
             dataset_id,
             image_id,
             width,
             height,
             image,
-            narratives=tuple(self._narrative(place, image_id) for place in told),
-            regions=tuple(self._regions(place) for place in told),
+            narratives=tuple(self._narrative(place, image_id) for place in places),
+            regions=tuple(self._regions(place) for place in places),
         )
 
     def _narrative(self, place: int, image_id: str) -> Narrative:
         dataset_id, annotator_id, caption = (column[place].as_py() for column in self._plain)
         texts, starts, ends, lengths, x, y, t = (column.of(place) for column in self._lists[:-1])
-        said = zip(texts.to_pylist(), starts.tolist(), ends.tolist(), strict=True)
+        utterances = zip(texts.to_pylist(), starts.tolist(), ends.tolist(), strict=True)
         points = np.empty((len(x), 3))
         points[:, 0], points[:, 1], points[:, 2] = x, y, t
         points[:, 2] /= 1e6
@@ -196,13 +196,13 @@ class Rows:
             image_id=image_id,
             annotator_id=annotator_id,
             caption=caption,
-            words=tuple(map(_word, said)),
+            words=tuple(map(_word, utterances)),
             strokes=tuple(strokes),
         )
 
     def _regions(self, place: int) -> tuple[Region, ...]:
-        found = self._lists[-1].of(place)
-        return tuple(map(_region, found.to_pylist())) if len(found) else ()
+        rows = self._lists[-1].of(place)
+        return tuple(map(_region, rows.to_pylist())) if len(rows) else ()
 
 
 class _Lists:

@@ -79,16 +79,16 @@ class Narrative:
             image_id = str(image_id)
         extra = {key: value for key, value in record.items() if key not in _KNOWN}
         _check_extra(extra)
-        given = {key: record[key] for key in _OPTIONAL if record.get(key) is not None}
-        nulls = {key: None for key in _OPTIONAL if key in record and key not in given}
+        optional = {key: record[key] for key in _OPTIONAL if record.get(key) is not None}
+        nulls = {key: None for key in _OPTIONAL if key in record and key not in optional}
         return cls(
             dataset_id=_text(record["dataset_id"], "dataset_id"),
             image_id=_text(image_id, "image_id"),
             annotator_id=_integer(record["annotator_id"], "annotator_id"),
             caption=_text(record["caption"], "caption"),
-            words=_words(given.get("timed_caption", [])),
-            strokes=_strokes(given.get("traces", [])),
-            voice=_voice(given.get("voice_recording")),
+            words=_words(optional.get("timed_caption", [])),
+            strokes=_strokes(optional.get("traces", [])),
+            voice=_voice(optional.get("voice_recording")),
             extra=extra | nulls,
             absent=frozenset(key for key in _OPTIONAL if key not in record),
         )
@@ -150,14 +150,14 @@ def _parse(record: str | bytes) -> Any:
 
 def _words(value: Any) -> tuple[Word, ...]:
     words = []
-    for i, part in enumerate(_list(value, "timed_caption")):
+    for i, entry in enumerate(_list(value, "timed_caption")):
         where = f"timed_caption[{i}]"
-        _object(part, where, ("utterance", "start_time", "end_time"))
-        start = _time(part["start_time"], f"{where}.start_time")
-        end = _time(part["end_time"], f"{where}.end_time")
+        _object(entry, where, ("utterance", "start_time", "end_time"))
+        start = _time(entry["start_time"], f"{where}.start_time")
+        end = _time(entry["end_time"], f"{where}.end_time")
         if end < start:
             raise NarrativeError(f"{where}.end_time: {end:g} s lies before start_time {start:g} s")
-        words.append(Word(_text(part["utterance"], f"{where}.utterance"), start, end))
+        words.append(Word(_text(entry["utterance"], f"{where}.utterance"), start, end))
     return tuple(words)
 
 

@@ -41,9 +41,9 @@ class MappedSplit(Split):
         return len(self._rows)
 
     def _item(self, index: int) -> Item:
-        part = int(np.searchsorted(self._ends, index, side="right"))
-        first = int(self._ends[part]) - self._parts[part].num_rows
-        return self._parts[part].item(index - first)
+        batch = int(np.searchsorted(self._ends, index, side="right"))
+        start = int(self._ends[batch]) - self._parts[batch].num_rows
+        return self._parts[batch].item(index - start)
 
     def captions(self) -> Iterator[str]:
         for column in self._column().chunks:

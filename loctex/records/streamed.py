@@ -121,6 +121,6 @@ def shares(order: np.ndarray, batch_size: int, num_ranks: int) -> np.ndarray:
     """(N, ...) -> the same places, so that process r's slices of the batches (batch_size places,
     divisible by num_ranks) are neighbors in `order`: a part of its own. The last incomplete batch
     is dropped."""
-    steps, each = len(order) // batch_size, batch_size // num_ranks
-    kept = order[: steps * batch_size].reshape(num_ranks, steps, each, *order.shape[1:])
-    return kept.swapaxes(0, 1).reshape(steps * batch_size, *order.shape[1:])
+    steps, per_rank = len(order) // batch_size, batch_size // num_ranks
+    complete = order[: steps * batch_size].reshape(num_ranks, steps, per_rank, *order.shape[1:])
+    return complete.swapaxes(0, 1).reshape(steps * batch_size, *order.shape[1:])

@@ -63,9 +63,9 @@ _BY_START["openimages"] = _BY_START["open_images"]
 def of(dataset_id: str) -> Terms | None:
     """The terms of a dataset_id as snapshots have it; None where they are not known."""
     name = dataset_id.lower()
-    found = max((start for start in _BY_START if name.startswith(start)), key=len, default=None)
-    if found is None:
+    prefix = max((start for start in _BY_START if name.startswith(start)), key=len, default=None)
+    if prefix is None:
         return None
     if "simulated" in name.split("_"):
-        return Terms(_BY_START[found].images, SIMULATED)
-    return _BY_START[found]
+        return Terms(_BY_START[prefix].images, SIMULATED)
+    return _BY_START[prefix]

@@ -20,13 +20,13 @@ def microseconds(seconds: np.ndarray) -> np.ndarray:
 def cut(strokes: Strokes, start: float, end: float) -> tuple[np.ndarray, ...]:
     """The parts of each stroke recorded in [start, end] seconds; empty parts are left out."""
     first, last = microseconds(np.array([start, end]))
-    parts = []
+    pieces = []
     for stroke in strokes:
         t = microseconds(stroke[:, 2])
-        part = stroke[(t >= first) & (t <= last)]
-        if len(part):
-            parts.append(part)
-    return tuple(parts)
+        piece = stroke[(t >= first) & (t <= last)]
+        if len(piece):
+            pieces.append(piece)
+    return tuple(pieces)
 
 
 def move(strokes: Strokes, affine: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -45,8 +45,8 @@ def boxes(strokes: Strokes, windows: np.ndarray) -> np.ndarray:
     """(T, 2) seconds -> (T, 4): the box of the points of each window; NaN where there is none."""
     result = np.full((len(windows), 4), np.nan)
     for i, window in enumerate(windows):
-        if parts := cut(strokes, *window):
-            result[i] = box(np.concatenate(parts))
+        if pieces := cut(strokes, *window):
+            result[i] = box(np.concatenate(pieces))
     return result
 
 
@@ -80,9 +80,9 @@ def mass_box(maps: np.ndarray, share: float = 0.5) -> np.ndarray:
     order = np.argsort(-flat, axis=1, kind="stable")
     held = np.cumsum(np.take_along_axis(flat, order, axis=1), axis=1)
     needed = (held < share * held[:, -1:]).sum(axis=1, keepdims=True)
-    chosen = np.zeros(flat.shape, dtype=bool)
-    np.put_along_axis(chosen, order, np.arange(h * w) <= needed, axis=1)
-    cells = chosen.reshape(-1, h, w)
+    is_chosen = np.zeros(flat.shape, dtype=bool)
+    np.put_along_axis(is_chosen, order, np.arange(h * w) <= needed, axis=1)
+    cells = is_chosen.reshape(-1, h, w)
     columns = np.asarray(cells.any(axis=1))
     rows = np.asarray(cells.any(axis=2))
     boxes = np.stack(
@@ -119,14 +119,16 @@ def rasterize_batch(
     affines: (B, 2, 3) a map for each trace, by which its places are moved before.
     """
     h, w = grid
-    counts = [len(part) for part in windows]
+    counts = [len(trace_windows) for trace_windows in windows]
     strokes = [stroke for trace in traces for stroke in trace if len(stroke)]
     if strokes and sum(counts):
         owner = np.repeat(np.arange(len(traces)), [sum(len(s) for s in trace) for trace in traces])
         maps = _count(*_resample(strokes, owner, grid, affines), windows, h * w)
     else:
         maps = np.zeros((sum(counts), h * w), dtype=np.float32)
-    return [part.reshape(-1, h, w) for part in np.split(maps, np.cumsum(counts)[:-1])]
+    return [
+        trace_windows.reshape(-1, h, w) for trace_windows in np.split(maps, np.cumsum(counts)[:-1])
+    ]
 
 
 def _resample(
@@ -144,14 +146,14 @@ def _resample(
         x, y = xx * x + xy * y + x0, yx * x + yy * y + y0
     # Coordinates in half cells; clipped so that a wild point cannot ask for a million samples.
     x, y = np.clip(x, -4.0, 5.0) * (2.0 * w), np.clip(y, -4.0, 5.0) * (2.0 * h)
-    dx, dy, dt = (np.diff(part, append=part[-1:]) for part in (x, y, t))
-    last = np.cumsum([len(s) for s in strokes]) - 1
-    dx[last] = dy[last] = 0.0  # no line from stroke to stroke
+    dx, dy, dt = (np.diff(values, append=values[-1:]) for values in (x, y, t))
+    last_points = np.cumsum([len(s) for s in strokes]) - 1
+    dx[last_points] = dy[last_points] = 0.0  # no line from stroke to stroke
     num = np.floor(np.hypot(dx, dy)).astype(np.int64) + 1
     source = np.repeat(np.arange(len(num)), num)
     within = np.arange(len(source)) - (np.cumsum(num) - num).take(source)
-    part = within / num.take(source)
-    x, y, t = (a.take(source) + d.take(source) * part for a, d in ((x, dx), (y, dy), (t, dt)))
+    values = within / num.take(source)
+    x, y, t = (a.take(source) + d.take(source) * values for a, d in ((x, dx), (y, dy), (t, dt)))
     x, y = x / (2.0 * w), y / (2.0 * h)
     inside = np.flatnonzero((x >= 0) & (x <= 1) & (y >= 0) & (y <= 1))
     column = np.minimum((x[inside] * w).astype(np.int64), w - 1)
@@ -167,20 +169,20 @@ def _count(
     num_cells: int,
 ) -> np.ndarray:
     """(all windows, N) float32: the points of each window, found by binary search."""
-    bounds = np.concatenate([np.reshape(part, (-1, 2)) for part in windows])
+    bounds = np.concatenate([np.reshape(trace_windows, (-1, 2)) for trace_windows in windows])
     used = bounds[:, 1] >= bounds[:, 0]  # False for NaN
     bounds = np.where(used[:, None], bounds, 0.0)
-    trace = np.repeat(np.arange(len(windows)), [len(part) for part in windows])
+    trace = np.repeat(np.arange(len(windows)), [len(trace_windows) for trace_windows in windows])
     # One rising key for all points: the trace's number, then the time. Times inside a trace may
     # step back where strokes overlap; the running maximum puts such points at the last time.
     keys = np.maximum.accumulate(_key(owner, times))
-    first = np.searchsorted(keys, _key(trace, microseconds(bounds[:, 0])), side="left")
-    last = np.searchsorted(keys, _key(trace, microseconds(bounds[:, 1])), side="right")
-    num = np.where(used, np.maximum(last - first, 0), 0)
+    start_key = np.searchsorted(keys, _key(trace, microseconds(bounds[:, 0])), side="left")
+    end_key = np.searchsorted(keys, _key(trace, microseconds(bounds[:, 1])), side="right")
+    num = np.where(used, np.maximum(end_key - start_key, 0), 0)
     row = np.repeat(np.arange(len(num)), num)
-    point = np.arange(len(row)) - (np.cumsum(num) - num - first).take(row)
-    found = np.bincount(row * num_cells + cells[point], minlength=len(num) * num_cells)
-    return found.reshape(len(num), num_cells).astype(np.float32)
+    point = np.arange(len(row)) - (np.cumsum(num) - num - start_key).take(row)
+    counts = np.bincount(row * num_cells + cells[point], minlength=len(num) * num_cells)
+    return counts.reshape(len(num), num_cells).astype(np.float32)
 
 
 def _key(owner: np.ndarray, times: np.ndarray) -> np.ndarray:

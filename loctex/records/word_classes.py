@@ -50,9 +50,9 @@ def word_class(text: str) -> str:
 
     "a red ball" is a noun, "sitting on" a verb, "the" is other, and so is what has no letters.
     """
-    parts = re.findall(r"[^\W\d_]+", text.lower())
-    found = {_one(part) for part in parts}
-    return next((name for name in CLASSES if name in found), "other")
+    pieces = re.findall(r"[^\W\d_]+", text.lower())
+    classes = {_one(piece) for piece in pieces}
+    return next((name for name in CLASSES if name in classes), "other")
 
 
 def _one(word: str) -> str:

@@ -57,11 +57,13 @@ def _matched(caption: str, position: list[int], spoken: list[str]) -> list[Span]
     matcher = SequenceMatcher(None, "".join(spoken), written, autojunk=False)
     for block in matcher.get_matching_blocks():
         place[block.a : block.a + block.size] = block.b + np.arange(block.size)
-    parts = np.split(place, np.cumsum(list(map(len, spoken))))[:-1]
-    odd = next((text for text, p in zip(spoken, parts, strict=True) if (p < 0).any()), "the end")
+    positions = np.split(place, np.cumsum(list(map(len, spoken))))[:-1]
+    odd = next(
+        (text for text, p in zip(spoken, positions, strict=True) if (p < 0).any()), "the end"
+    )
     warnings.warn(f"utterances differ from the caption {caption!r:.60} at {odd!r}", stacklevel=3)
-    parts = [part[part >= 0] for part in parts]
-    return [(position[p[0]], position[p[-1]] + 1) if len(p) else (0, 0) for p in parts]
+    positions = [places[places >= 0] for places in positions]
+    return [(position[p[0]], position[p[-1]] + 1) if len(p) else (0, 0) for p in positions]
 
 
 def windows(words: Sequence[Word], margin: float) -> np.ndarray:
@@ -107,8 +109,8 @@ def overlaps(first: np.ndarray | Sequence[Span], second: np.ndarray | Sequence[S
 
     A span that ends where it starts shares none.
     """
-    a, b = (np.asarray(part, dtype=np.int64) for part in (first, second))
-    a, b = (part if part.ndim > 1 else part.reshape(-1, 2) for part in (a, b))
+    a, b = (np.asarray(spans, dtype=np.int64) for spans in (first, second))
+    a, b = (spans if spans.ndim > 1 else spans.reshape(-1, 2) for spans in (a, b))
     a, b = a[..., :, None, :], b[..., None, :, :]
     return np.minimum(a[..., 1], b[..., 1]) > np.maximum(a[..., 0], b[..., 0])
 
@@ -118,14 +120,14 @@ def numbers(caption: str, offsets: np.ndarray, skips_stop_words: bool = False) -
 
     -1 for what is no word: start, end, padding, punctuation, and stop words where they are skipped.
     """
-    found = [
+    word_spans = [
         m.span()
         for m in WORD.finditer(caption)
         if not (skips_stop_words and m.group().lower() in STOP_WORDS)
     ]
-    if not found:
+    if not word_spans:
         return np.full(len(offsets), -1)
-    covers = overlaps(offsets, found)  # (T, W)
+    covers = overlaps(offsets, word_spans)  # (T, W)
     return np.where(covers.any(axis=1), covers.argmax(axis=1), -1)
 
 
@@ -158,4 +160,4 @@ def estimate(caption: str) -> tuple[Word, ...]:
     """The words of a caption without recording, on a steady clock (ours)."""
     texts = caption.split()
     times = [i * SECONDS_PER_WORD for i in range(len(texts) + 1)]
-    return tuple(Word(*parts) for parts in zip(texts, times[:-1], times[1:], strict=True))
+    return tuple(Word(*timed) for timed in zip(texts, times[:-1], times[1:], strict=True))

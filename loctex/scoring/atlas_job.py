@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
-class Progress:
+class AtlasProgress:
     """How far the making is. state: new, running, stopped, failed or done."""
 
     state: str
@@ -38,7 +38,7 @@ class Progress:
     problem: str = ""  # the last line it printed, where it failed
 
 
-class Making:
+class AtlasJob:
     """The folder of one atlas: of a checkpoint's weights, a snapshot and a split."""
 
     def __init__(self, folder: Path, snapshot: Path, split: str) -> None:
@@ -46,8 +46,8 @@ class Making:
         self.folder, self.split = Path(folder).resolve(), split
         self.snapshot = Snapshot.open(snapshot)
         key = hashlib.blake2b(digest_size=8)
-        for part in (_weights(self.folder), self.snapshot.hash, split):
-            key.update(part.encode())
+        for content in (_weights(self.folder), self.snapshot.hash, split):
+            key.update(content.encode())
         of_run = self.folder.parent.name == "checkpoints"
         self.run = self.folder.parents[1] if of_run else self.folder
         self.path = self.run / "atlas" / key.hexdigest()
@@ -60,30 +60,30 @@ class Making:
         """Images of the split."""
         return self.snapshot.manifest["splits"][self.split]["images"]
 
-    def progress(self) -> Progress:
+    def progress(self) -> AtlasProgress:
         """Derived from the files and the lock, which a process that died no longer holds."""
         total = self.total
         if self.table.exists():
-            return Progress("done", total, total)
-        made = sorted(file.stat().st_mtime for file in self.parts.glob("*.arrow"))
-        done = min(total, len(made) * IMAGES_A_PART)
+            return AtlasProgress("done", total, total)
+        times = sorted(file.stat().st_mtime for file in self.parts.glob("*.arrow"))
+        done = min(total, len(times) * IMAGES_A_PART)
         if not is_locked(self.lock):
             problem = self.last_line() if self.lock.exists() else ""
-            state = "stopped" if self.stop_file.exists() or (made and not problem) else "new"
-            return Progress("failed" if problem else state, done, total, None, problem)
+            state = "stopped" if self.stop_file.exists() or (times and not problem) else "new"
+            return AtlasProgress("failed" if problem else state, done, total, None, problem)
         begun = self.lock.stat().st_mtime
-        recent = [time for time in made if time >= begun]
-        left = None
+        recent = [time for time in times if time >= begun]
+        seconds_left = None
         if recent:
             pace = (recent[-1] - begun) / (len(recent) * IMAGES_A_PART)
-            left = max(0.0, (total - done) * pace)
-        return Progress("running", done, total, left)
+            seconds_left = max(0.0, (total - done) * pace)
+        return AtlasProgress("running", done, total, seconds_left)
 
     def last_line(self) -> str:
         """Of what it printed, where it ended with an error."""
         with suppress(FileNotFoundError, IndexError):
-            last = self.log.read_text(errors="replace").strip().splitlines()[-1]
-            return last if "rror" in last else ""
+            line = self.log.read_text(errors="replace").strip().splitlines()[-1]
+            return line if "rror" in line else ""
         return ""
 
     def start(self) -> None:
@@ -131,7 +131,9 @@ class Making:
             if self.table.exists():
                 return True
             split = self.snapshot.split(self.split)
-            files = {self.parts / f"{part.start:08d}.arrow": part for part in _parts(len(split))}
+            files = {
+                self.parts / f"{images.start:08d}.arrow": images for images in _parts(len(split))
+            }
             missing = [file for file in files if not file.exists()]
             if missing:  # only now a model is loaded
                 score = scorer(self.folder, device)

@@ -48,14 +48,14 @@ def scorer(folder: Path, device: str = "auto") -> Callable[[Split, range], pa.Ta
     from loctex.scoring.score import encode
 
     loaded = build.load(folder, device=distributed.choose_device(device)).eval()
-    words_of = tokenization.load(folder)
+    tokenizer = tokenization.load(folder)
 
     @torch.inference_mode()
     def score(split: Split, images: range) -> pa.Table:
         items = [split[i] for i in images]
-        found: dict[str, list[np.ndarray]] = defaultdict(list)
-        pairs = list(encode(loaded, words_of, items, found))
-        image, text = (np.concatenate(found[name]) for name in ("image", "text"))
+        embeddings: dict[str, list[np.ndarray]] = defaultdict(list)
+        pairs = list(encode(loaded, tokenizer, items, embeddings))
+        image, text = (np.concatenate(embeddings[name]) for name in ("image", "text"))
         places = [(i, k) for i, item in enumerate(items) for k in range(len(item.narratives))]
         rows = [
             _scored(pair, loaded.config.word_margin)
@@ -111,8 +111,8 @@ def _scored(pair: "Pair", margin: float) -> dict[str, Any]:
     sure = np.zeros(0)
     if rows:
         sure = metrics.certainty(word_maps(maps, pair.offsets, spans))
-    said = pair.narrative.words or words.estimate(pair.narrative.caption)
-    all_maps = word_maps(maps, pair.offsets, words.spans(pair.narrative.caption, said))
+    utterances = pair.narrative.words or words.estimate(pair.narrative.caption)
+    all_maps = word_maps(maps, pair.offsets, words.spans(pair.narrative.caption, utterances))
     is_read = all_maps.any(axis=(1, 2))
     marks = [
         {
@@ -132,21 +132,21 @@ def _scored(pair: "Pair", margin: float) -> dict[str, Any]:
 
 
 def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else math.nan
+    numbers = values[~np.isnan(values)]
+    return float(numbers.mean()) if len(numbers) else math.nan
 
 
 def ranks(table: pa.Table) -> np.ndarray:
     """(N,) the rank of each caption's own image among all, as metrics.retrieval counts it."""
     atlas = Atlas(table)
     own = np.searchsorted(atlas.image_rows, atlas.row)
-    parts = []
+    chunks = []
     for texts, mine in _chunks(atlas.texts, own, size=1000):
         similarity = texts @ atlas.images.T
         level = similarity[np.arange(len(mine)), mine][:, None]
         equal = (similarity == level).sum(axis=1) - 1
-        parts.append(1 + (similarity > level).sum(axis=1) + equal / 2)
-    return np.concatenate(parts)
+        chunks.append(1 + (similarity > level).sum(axis=1) + equal / 2)
+    return np.concatenate(chunks)
 
 
 def _chunks(*arrays: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, ...]]:
@@ -171,8 +171,8 @@ class Atlas:
             for name in (*NUMBERS, "rank")
             if name in table.column_names
         }
-        self.image_rows, first = np.unique(self.row, return_index=True)
-        self.images = _matrix(table["image"])[first]
+        self.image_rows, first_rows = np.unique(self.row, return_index=True)
+        self.images = _matrix(table["image"])[first_rows]
         self.texts = _matrix(table["text"])
         marks = table["marks"].combine_chunks()
         counts = marks.value_lengths().to_numpy()

@@ -43,7 +43,7 @@ def read(path: Path) -> list[dict[str, str]]:
 @torch.inference_mode()
 def score(
     model: LocTexModel,
-    words_of: PreTrainedTokenizerFast,
+    tokenizer: PreTrainedTokenizerFast,
     split: Split,
     rows: Iterable[dict[str, str]],
 ) -> dict[str, float]:
@@ -62,86 +62,91 @@ def score(
         raise ValueError(f"split {split.name!r} has none of the images that the foils are of")
     columns: dict[str, list[np.ndarray]] = defaultdict(list)
     numbers = np.array([number_of[row["dataset_id"], row["image_id"]] for row in rows])
-    others = np.roll(numbers, len(rows) // 2)
+    other_images = np.roll(numbers, len(rows) // 2)
     for first in range(0, len(rows), BATCH):
-        part = slice(first, first + BATCH)
-        items = [[split[n] for n in some[part]] for some in (numbers, others)]
-        for name, value in _answers(model, words_of, items[0], items[1], rows[part]).items():
+        rows_now = slice(first, first + BATCH)
+        items = [[split[n] for n in some[rows_now]] for some in (numbers, other_images)]
+        for name, value in _answers(model, tokenizer, items[0], items[1], rows[rows_now]).items():
             columns[name].append(value)
     kinds = np.array([row["kind"] for row in rows])
-    found = {name: np.concatenate(parts, axis=1) for name, parts in columns.items()}
+    scores = {name: np.concatenate(chunks, axis=1) for name, chunks in columns.items()}
     values: dict[str, float] = {}
     for kind in np.unique(kinds):
-        true, false = found["cosine"][:, kinds == kind]
+        true, false = scores["cosine"][:, kinds == kind]
         values[f"{kind}_count"] = len(true)
         values[f"{kind}_choice_contrastive"] = _choice(true, false)
-        if "match" in found:
-            true, false = found["match"][:, kinds == kind]
+        if "match" in scores:
+            true, false = scores["match"][:, kinds == kind]
             values[f"{kind}_choice_matching"] = _choice(true, false)
-            values[f"{kind}_choice_blind"] = _choice(*found["blind"][:, kinds == kind])
-            logits = found["match"] + float(model.scale) * found["cosine"]
+            values[f"{kind}_choice_blind"] = _choice(*scores["blind"][:, kinds == kind])
+            logits = scores["match"] + float(model.scale) * scores["cosine"]
             values[f"{kind}_choice_both"] = _choice(*logits[:, kinds == kind])
             values[f"{kind}_accuracy"] = float(((true > 0).mean() + (false <= 0).mean()) / 2)
-        if "word" in found:
-            for name, each in zip(WORDS, found["word"][:, kinds == kind], strict=True):
-                if not np.isnan(each).all():
-                    values[f"{kind}_{name}"] = float(np.nanmean(each))
+        if "word" in scores:
+            for name, values_of_word in zip(WORDS, scores["word"][:, kinds == kind], strict=True):
+                if not np.isnan(values_of_word).all():
+                    values[f"{kind}_{name}"] = float(np.nanmean(values_of_word))
     return values
 
 
 def _answers(
-    model: LocTexModel, words_of, items: Sequence, others: Sequence, rows: Sequence
+    model: LocTexModel, tokenizer, items: Sequence, other_items: Sequence, rows: Sequence
 ) -> dict[str, np.ndarray]:
     """(2, B) cosines, and log-odds of a match, of the true captions and the false ones; blind: with
-    the images of `others`. word: (5, B), see `_words`."""
+    the images of `other_items`. word: (5, B), see `_words`."""
     size, device = model.config.image_size, model.device
-    seen = []
-    for some in (items, others):
+    image_features = []
+    for some in (items, other_items):
         pixels = np.stack([square(simplejpeg.decode_jpeg(item.image), size) for item in some])
-        seen.append(model.encode_image(normalise(torch.from_numpy(pixels).to(device))))
+        image_features.append(model.encode_image(normalise(torch.from_numpy(pixels).to(device))))
     answers: dict[str, list[torch.Tensor]] = defaultdict(list)
     doubts = []
     for name in ("caption", "foil"):
         texts = [row[name] for row in rows]
-        tokens, offsets = tokenization.encode(words_of, texts, model.config.max_tokens)
+        tokens, offsets = tokenization.encode(tokenizer, texts, model.config.max_tokens)
         text = model.encode_text(torch.from_numpy(tokens).to(device))
-        answers["cosine"].append((seen[0].embedding * text.embedding).sum(-1))
+        answers["cosine"].append((image_features[0].embedding * text.embedding).sum(-1))
         if model.config.has_changed_words:
-            doubt = model.doubt(seen[0], text).float().cpu().numpy()
+            doubt = model.doubt(image_features[0], text).float().cpu().numpy()
             doubts.append(zip(doubt, offsets, strict=True))
         if model.config.has_matching:
-            for kind, image in zip(("match", "blind"), seen, strict=True):
+            for kind, image in zip(("match", "blind"), image_features, strict=True):
                 answers[kind].append(model.match(image, text))
-    found = {name: torch.stack(parts).float().cpu().numpy() for name, parts in answers.items()}
+    score_arrays = {
+        name: torch.stack(values).float().cpu().numpy() for name, values in answers.items()
+    }
     if doubts:
         sets = model.config.exclusive_words
         scores = [
             _words(row, true, false, sets) for row, true, false in zip(rows, *doubts, strict=True)
         ]
-        found["word"] = np.array(scores).T
-    return found
+        score_arrays["word"] = np.array(scores).T
+    return score_arrays
 
 
-def _words(row: dict[str, str], true: Tokens, said: Tokens, sets: str) -> tuple[float, ...]:
+def _words(row: dict[str, str], true: Tokens, changed: Tokens, sets: str) -> tuple[float, ...]:
     """The scores in WORDS of two captions, from the doubt in their tokens; NaN where they do not
     differ word by word, or in no word that can be asked about."""
     captions = [list(WORD.finditer(row[name])) for name in ("caption", "foil")]
     if len(captions[0]) != len(captions[1]):
         return (np.nan,) * len(WORDS)
-    asked = np.array([is_asked(word.group(), sets) for word in captions[1]], dtype=bool)
+    can_be_asked = np.array([is_asked(word.group(), sets) for word in captions[1]], dtype=bool)
     pairs = zip(*captions, strict=True)
-    differs = np.array([a.group().lower() != b.group().lower() for a, b in pairs])[asked]
+    differs = np.array([a.group().lower() != b.group().lower() for a, b in pairs])[can_be_asked]
     if not differs.any():
         return (np.nan,) * len(WORDS)
     of_true, of_false = (
-        (overlaps([word.span() for word in caption], offsets) * doubts).max(axis=1)[asked]
-        for caption, (doubts, offsets) in zip(captions, (true, said), strict=True)
+        (overlaps([word.span() for word in caption], offsets) * doubts).max(axis=1)[can_be_asked]
+        for caption, (doubts, offsets) in zip(captions, (true, changed), strict=True)
     )
     named = (of_false[differs], of_false[~differs], of_true)
     return (
         float(differs[of_false.argmax()]),
         float(differs.mean()),
-        *(float((part > DOUBTED).mean()) if len(part) else np.nan for part in named),
+        *(
+            float((word_doubts > DOUBTED).mean()) if len(word_doubts) else np.nan
+            for word_doubts in named
+        ),
     )
 
 

@@ -98,18 +98,18 @@ class Predictor:
         Grad-CAM between 0 and 1, by which the image is dimmed (METHOD 2). Raises as `attend` does.
         """
         image, text, offsets, _, spans = self._read(caption, recorded)
-        found = {}
+        layer_maps = {}
         if self.model.config.localized:
             scales = zip(image.grids, self.model.attend(image, text), strict=True)
             for (h, w), maps in reversed(list(scales)):
-                found[f"attention {h}x{w}"] = maps.unflatten(-1, (h, w))
+                layer_maps[f"attention {h}x{w}"] = maps.unflatten(-1, (h, w))
         contrastive = self.model.attend_contrastive(image, text)
-        found["contrastive"] = contrastive.unflatten(-1, image.grids[-1])
+        layer_maps["contrastive"] = contrastive.unflatten(-1, image.grids[-1])
         if self.model.config.has_matching:
-            found["grad-cam"] = self.model.grad_cam(image, text).unflatten(-1, image.grids[-1])
+            layer_maps["grad-cam"] = self.model.grad_cam(image, text).unflatten(-1, image.grids[-1])
         result = {
             name: word_maps(maps[0].float().cpu().numpy(), offsets, spans)
-            for name, maps in found.items()
+            for name, maps in layer_maps.items()
         }
         if "grad-cam" in result:
             maps = torch.from_numpy(result["grad-cam"]).flatten(1)
@@ -137,12 +137,12 @@ class Predictor:
 
         None for a model that was not trained with changed words. Raises as `attend` does.
         """
-        image, text, offsets, said, spans = self._read(caption, recorded)
+        image, text, offsets, utterances, spans = self._read(caption, recorded)
         config = self.model.config
         if not config.has_changed_words:
             return None
         doubts = self.model.doubt(image, text)[0].float().cpu().numpy()
-        is_known = np.array([is_asked(word.text, config.exclusive_words) for word in said])
+        is_known = np.array([is_asked(word.text, config.exclusive_words) for word in utterances])
         return (words.overlaps(spans, offsets) * doubts).max(axis=1, initial=0) * is_known
 
     def _read(

@@ -41,16 +41,16 @@ class Reranker:
         negatives were drawn by that logit, so that what it learned is what the logit lacks.
         """
         ranks = [(-similarity).argsort(axis).argsort(axis) for axis in (1, 0)]
-        chosen = [rank < top for rank in ranks]
-        pairs = np.argwhere(chosen[0] | chosen[1])
+        is_candidate = [rank < top for rank in ranks]
+        pairs = np.argwhere(is_candidate[0] | is_candidate[1])
         alone = np.zeros_like(similarity, dtype=np.float64)
         alone[tuple(pairs.T)] = self.match(torch.from_numpy(pairs))
-        both = alone + float(self.model.scale) * similarity
+        summed = alone + float(self.model.scale) * similarity
         values: dict[str, float] = {}
-        for ending, matched in (("reranked", both), ("reranked_alone", alone)):
+        for ending, matched in (("reranked", summed), ("reranked_alone", alone)):
             above = matched - matched.min() + 2  # any cosine is below
             for direction, is_chosen in zip(
-                ("image_to_text", "text_to_image"), chosen, strict=True
+                ("image_to_text", "text_to_image"), is_candidate, strict=True
             ):
                 scores = metrics.retrieval(np.where(is_chosen, above, similarity), image_of)
                 values |= {
@@ -66,8 +66,8 @@ class Reranker:
         fusion, device = self.model.fusion_encoder(), self.model.device
         answers: list[Tensor] = []
         order = is_token.sum(1)[pairs[:, 1]].argsort()  # captions of similar length together
-        for part in pairs[order].split(PAIRS):
-            image, text = part.T
+        for pairs_now in pairs[order].split(PAIRS):
+            image, text = pairs_now.T
             length = int(is_token[text].sum(1).max())
             rows = hidden[text, :length], is_token[text, :length], cells[image]
             hidden_rows, token_rows, cell_rows = (row.to(device) for row in rows)

@@ -42,7 +42,7 @@ class Scores:
 @torch.inference_mode()
 def score(
     model: LocTexModel,
-    words_of: PreTrainedTokenizerFast,
+    tokenizer: PreTrainedTokenizerFast,
     split: Split,
     *,
     limit: int | None = None,
@@ -65,16 +65,16 @@ def score(
     for start in tqdm(starts, unit="batch", disable=not has_progress):
         items = [split[i] for i in range(start, min(start + BATCH, count))]
         image_of += [start + i for i, item in enumerate(items) for _ in item.narratives]
-        for pair in encode(model, words_of, items, embeddings, reranker):
+        for pair in encode(model, tokenizer, items, embeddings, reranker):
             score_words(pair, model.config.word_margin, columns, rows)
     model.train(was_training)
     if not image_of:
         raise ValueError(f"split {split.name!r} has no narrative to score")
     similarity = np.concatenate(embeddings["image"]) @ np.concatenate(embeddings["text"]).T
     values = {
-        name: float(np.nanmean(np.concatenate(parts)))
-        for name, parts in columns.items()
-        if not np.isnan(np.concatenate(parts)).all()
+        name: float(np.nanmean(np.concatenate(chunks)))
+        for name, chunks in columns.items()
+        if not np.isnan(np.concatenate(chunks)).all()
     }
     values |= metrics.retrieval(similarity, np.array(image_of))
     if reranker:
@@ -85,7 +85,7 @@ def score(
 
 def encode(
     model: LocTexModel,
-    words_of: PreTrainedTokenizerFast,
+    tokenizer: PreTrainedTokenizerFast,
     items: Sequence[Item],
     embeddings: dict[str, list[np.ndarray]],
     reranker: Reranker | None = None,
@@ -99,28 +99,30 @@ def encode(
         reranker.add(image=image)
     pairs = [(i, k) for i, item in enumerate(items) for k in range(len(item.narratives))]
     for first in range(0, len(pairs), BATCH):
-        part = pairs[first : first + BATCH]
-        narratives = [items[i].narratives[k] for i, k in part]
+        pairs_now = pairs[first : first + BATCH]
+        narratives = [items[i].narratives[k] for i, k in pairs_now]
         captions = [narrative.caption for narrative in narratives]
-        tokens, offsets = tokenization.encode(words_of, captions, model.config.max_tokens)
+        tokens, offsets = tokenization.encode(tokenizer, captions, model.config.max_tokens)
         text = model.encode_text(torch.from_numpy(tokens).to(model.device))
         embeddings["text"].append(text.embedding.float().cpu().numpy())
         if reranker:
             reranker.add(text=text)
-        image_part = image.take([i for i, _ in part])
+        image_part = image.select([i for i, _ in pairs_now])
         maps = {"": token_maps(model, image_part, text)}
         if model.config.localized:
             finer = model.attend(image_part, text)[:-1]
             for (h, w), attention in zip(image.grids[:-1], finer, strict=True):
-                maps[f"_{h}x{w}"] = attention.float().cpu().numpy().reshape(len(part), -1, h, w)
+                maps[f"_{h}x{w}"] = (
+                    attention.float().cpu().numpy().reshape(len(pairs_now), -1, h, w)
+                )
             contrastive = model.attend_contrastive(image_part, text).float().cpu().numpy()
             maps["_contrastive"] = contrastive.reshape(maps[""].shape)
         if model.config.has_matching:
             gradcam = model.grad_cam(image_part, text).float().cpu().numpy()
             maps["_gradcam"] = gradcam.reshape(maps[""].shape)
-        for row, (i, k) in enumerate(part):
-            chosen = {name: part[row] for name, part in maps.items()}
-            yield Pair(narratives[row], items[i].regions[k], offsets[row], chosen)
+        for row, (i, k) in enumerate(pairs_now):
+            maps_of_pair = {name: pairs_now[row] for name, pairs_now in maps.items()}
+            yield Pair(narratives[row], items[i].regions[k], offsets[row], maps_of_pair)
 
 
 def summary(values: dict[str, float]) -> float:
@@ -137,10 +139,10 @@ def table(scores: Scores, num_words: int = 20) -> str:
         f"{scores.num_words} words with a trace"
     ]
     lines += [f"{name:32s} {value:8.3f}" for name, value in sorted(scores.metrics.items())]
-    found = {w: row for w, row in by_word(scores.words).items() if word_class(w) != "other"}
-    if found:
+    rows = {w: row for w, row in by_word(scores.words).items() if word_class(w) != "other"}
+    if rows:
         lines.append(f"{'':20s}{'words':>7s}{'at the trace':>14s}{'regions':>9s}{'in it':>7s}")
-    for word, row in list(found.items())[:num_words]:
+    for word, row in list(rows.items())[:num_words]:
         lines.append(
             f"{word:20.20s}{row.get('count', 0):7d}{row.get('pointing_trace', math.nan):14.3f}"
             f"{row.get('num_regions', 0):9d}{row.get('pointing_region', math.nan):7.3f}"

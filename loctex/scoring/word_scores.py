@@ -33,16 +33,20 @@ def score_words(pair: Pair, margin: float, columns: Columns, rows: list[dict]) -
 
     Maps of a finer grid have their own chance and center: pointing_region_14x14_chance.
     """
-    last = pair.maps[""].shape[1:]
+    last_grid = pair.maps[""].shape[1:]
     for grid in sorted({maps.shape[1:] for maps in pair.maps.values()}):
-        maps = {name: part for name, part in pair.maps.items() if part.shape[1:] == grid}
-        tag = "" if grid == last else "_{}x{}".format(*grid)
-        told = []
+        maps = {
+            name: token_maps
+            for name, token_maps in pair.maps.items()
+            if token_maps.shape[1:] == grid
+        }
+        tag = "" if grid == last_grid else "_{}x{}".format(*grid)
+        word_rows = []
         if pair.narrative.strokes:
-            told += score_trace(pair, maps, tag, margin, columns)
+            word_rows += score_trace(pair, maps, tag, margin, columns)
         if pair.regions:
-            told += score_regions(pair, maps, tag, columns)
-        rows += told if grid == last else []
+            word_rows += score_regions(pair, maps, tag, columns)
+        rows += word_rows if grid == last_grid else []
 
 
 def score_trace(
@@ -59,13 +63,13 @@ def score_trace(
     cells = metrics.trace_cells(target[grounded])
     columns[f"pointing_trace{tag}_chance"].append(metrics.pointing_chance(cells))
     columns[f"pointing_trace{tag}_center"].append(metrics.pointing_center(cells))
-    for name, part in maps.items():
-        part = word_maps(part, pair.offsets, spans)
-        boxes = trace.mass_box(part)
-        part = part[grounded]
-        columns[f"pointing_trace{name}"].append(metrics.pointing(part, cells))
-        columns[f"auc{name}"].append(metrics.auc(part, cells))
-        columns[f"iou{name}"].append(metrics.best_iou(part, cells))
+    for name, token_maps in maps.items():
+        token_maps = word_maps(token_maps, pair.offsets, spans)
+        boxes = trace.mass_box(token_maps)
+        token_maps = token_maps[grounded]
+        columns[f"pointing_trace{name}"].append(metrics.pointing(token_maps, cells))
+        columns[f"auc{name}"].append(metrics.auc(token_maps, cells))
+        columns[f"iou{name}"].append(metrics.best_iou(token_maps, cells))
         for window in (0, 1):
             cost = metrics.lbm(boxes, truth, window)
             columns[f"lbm_{window}{name}"].append(np.array([cost]))
@@ -93,10 +97,10 @@ def score_regions(
     near, cover = near[has_tokens], cover[has_tokens]
     columns[f"pointing_region{tag}_chance"].append(metrics.pointing_chance(near))
     columns[f"pointing_region{tag}_center"].append(metrics.pointing_center(near))
-    for name, part in maps.items():
-        part = word_maps(part, pair.offsets, spans)[has_tokens]
-        columns[f"pointing_region{name}"].append(metrics.pointing(part, near))
-        columns[f"energy{name}"].append(metrics.energy(part, cover))
+    for name, token_maps in maps.items():
+        token_maps = word_maps(token_maps, pair.offsets, spans)[has_tokens]
+        columns[f"pointing_region{name}"].append(metrics.pointing(token_maps, near))
+        columns[f"energy{name}"].append(metrics.energy(token_maps, cover))
     hits = columns[f"pointing_region{next(iter(maps))}"][-1]
     return [
         _row(
@@ -134,10 +138,10 @@ def by_word(rows: Sequence[dict], least: int = 5) -> dict[str, dict[str, float]]
         measure = "pointing_trace" if "pointing_trace" in row else "pointing_region"
         hits[row["word"].lower().strip(".,;:!?")][measure].append(row[measure])
     counted = {"pointing_trace": "count", "pointing_region": "num_regions"}
-    found: dict[str, dict[str, float]] = {}
-    for word, parts in sorted(hits.items(), key=lambda pair: -sum(map(len, pair[1].values()))):
-        for measure, values in sorted(parts.items(), reverse=True):
+    scores: dict[str, dict[str, float]] = {}
+    for word, measures in sorted(hits.items(), key=lambda pair: -sum(map(len, pair[1].values()))):
+        for measure, values in sorted(measures.items(), reverse=True):
             if len(values) >= least:
-                row = found.setdefault(word, {})
+                row = scores.setdefault(word, {})
                 row |= {counted[measure]: len(values), measure: round(float(np.mean(values)), 4)}
-    return found
+    return scores

@@ -45,9 +45,9 @@ def with_values(settings: Settings, values: Mapping[str, Mapping[str, Any]]) -> 
     return result
 
 
-def check_together(wanted: Settings) -> None:
+def check_together(settings: Settings) -> None:
     """ValueError where settings that are fine alone do not go together."""
-    loss, model = wanted.loss, wanted.model
+    loss, model = settings.loss, settings.model
     if 0 < loss.focal < 1:
         raise ValueError(f"loss.focal must be 0, or 1 and more, got {loss.focal:g}")
     if model.gradcam_layer >= model.fusion_layers:
@@ -57,7 +57,7 @@ def check_together(wanted: Settings) -> None:
         )
     if loss.soft_mask_weight > 0 and loss.matching_weight == 0:
         raise ValueError("loss.soft_mask_weight needs loss.matching_weight above 0: its head")
-    if loss.masked_words_weight > 0 and wanted.data.mask_words == 0:
+    if loss.masked_words_weight > 0 and settings.data.mask_words == 0:
         raise ValueError("loss.masked_words_weight needs data.mask_words above 0: what to guess")
     if loss.changed_word_weight > 0 and not (loss.changed_captions and loss.matching_weight > 0):
         raise ValueError(
@@ -73,12 +73,14 @@ def check_together(wanted: Settings) -> None:
 
 def check(section: Any, path: str, value: Any) -> Any:
     """`value` in the type of the setting `path` ("train.steps"); ValueError if it does not fit."""
-    known = {f.name: f for f in fields(section)}
+    known_fields = {f.name: f for f in fields(section)}
     name = path.split(".")[-1]
-    if name not in known:
-        raise ValueError(f"unknown setting {path!r}; the known ones are {', '.join(sorted(known))}")
+    if name not in known_fields:
+        raise ValueError(
+            f"unknown setting {path!r}; the known ones are {', '.join(sorted(known_fields))}"
+        )
     kind = get_type_hints(type(section))[name]
-    meta = known[name].metadata
+    meta = known_fields[name].metadata
     value = convert(kind, path, value)
     if meta["choices"] and value not in meta["choices"]:
         raise ValueError(f"{path} must be one of {', '.join(meta['choices'])}, got {value!r}")
@@ -91,8 +93,8 @@ def check(section: Any, path: str, value: Any) -> Any:
 def convert(kind: Any, path: str, value: Any) -> Any:
     """`value` as `kind`: int, float, bool, str, tuple[str, ...] or a mapping; text is parsed."""
     if get_origin(kind) is tuple:
-        parts = [value] if isinstance(value, str) else list(value)
-        return tuple(convert(get_args(kind)[0], path, part) for part in parts)
+        items = [value] if isinstance(value, str) else list(value)
+        return tuple(convert(get_args(kind)[0], path, item) for item in items)
     if kind is str and isinstance(value, (str, Path)):
         return str(value)
     try:
@@ -105,8 +107,8 @@ def convert(kind: Any, path: str, value: Any) -> Any:
                 return kind(float(parsed))
     if isinstance(parsed, get_origin(kind) or kind):
         return parsed
-    wanted = "a JSON object" if get_origin(kind) is dict else kind.__name__
-    raise ValueError(f"{path} must be of type {wanted}, got {value!r}")
+    expected = "a JSON object" if get_origin(kind) is dict else kind.__name__
+    raise ValueError(f"{path} must be of type {expected}, got {value!r}")
 
 
 def to_dict(settings: Settings) -> dict[str, dict[str, Any]]:

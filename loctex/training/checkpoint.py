@@ -28,7 +28,7 @@ STATE = "training.pt"
 
 
 @dataclass
-class Kept:
+class TrainingState:
     """All that a run must keep to go on to the same bits.
 
     The saved weights are the moving average where there is one; the trained ones are then part of
@@ -115,9 +115,9 @@ def save(
     link(run, "last", folder)
     if is_best or not (run / "best").exists():
         link(run, "best", folder)
-    for other in before - _linked(run):  # only what a link left: where one was lost, all stay
-        if keep_every <= 0 or step_of(other) % keep_every:
-            shutil.rmtree(other)
+    for checkpoint in before - _linked(run):  # only what a link left: where one was lost, all stay
+        if keep_every <= 0 or step_of(checkpoint) % keep_every:
+            shutil.rmtree(checkpoint)
     return folder
 
 
@@ -127,9 +127,9 @@ def rewind(run: Path, folder: Path) -> None:
     linked = [path for path in _linked(run) if path == (run / "best").resolve()]
     if not linked or step_of(linked[0]) > step_of(folder):
         link(run, "best", folder)
-    for other in folders(run):
-        if step_of(other) > step_of(folder):
-            shutil.rmtree(other)
+    for checkpoint in folders(run):
+        if step_of(checkpoint) > step_of(folder):
+            shutil.rmtree(checkpoint)
 
 
 def load_state(folder: Path) -> dict[str, Any]:

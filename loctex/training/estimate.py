@@ -37,14 +37,14 @@ class Count:
     flops: float
 
 
-def count(wanted: Settings) -> Count:
+def count(settings: Settings) -> Count:
     """For captions of the greatest length, so that it is the most a batch can take."""
     return _count(
-        replace(wanted.model, init="random", backbone_options=_Options(wanted.model)),
-        DataSettings(image_size=wanted.data.image_size, max_tokens=wanted.data.max_tokens),
+        replace(settings.model, init="random", backbone_options=_Options(settings.model)),
+        DataSettings(image_size=settings.data.image_size, max_tokens=settings.data.max_tokens),
         TrainSettings(
-            precision=wanted.train.precision,
-            checkpoint_activations=wanted.train.checkpoint_activations,
+            precision=settings.train.precision,
+            checkpoint_activations=settings.train.checkpoint_activations,
         ),
     )
 
@@ -61,30 +61,30 @@ class _Options(dict):
 
 @lru_cache(maxsize=64)
 def _count(model: ModelSettings, data: DataSettings, train: TrainSettings) -> Count:
-    wanted = Settings(data=data, model=model, train=train)
+    settings = Settings(data=data, model=model, train=train)
     with FakeTensorMode():
-        built = build.build(wanted, model.vocabulary, 0).train()
+        built = build.build(settings, model.vocabulary, 0).train()
         built.text_encoder.set_attn_implementation("eager")
         if train.checkpoint_activations:
             prepare.recompute_activations(built)
-        (two, flops), (three, _) = (_forward(built, wanted, size) for size in (2, 3))
-    parameters = sum(part.numel() for part in built.parameters())
+        (two, flops), (three, _) = (_forward(built, settings, size) for size in (2, 3))
+    parameters = sum(parameter.numel() for parameter in built.parameters())
     return Count(parameters, max(0, 3 * two - 2 * three), three - two, 3 * flops / 2)
 
 
-def _forward(built: models.LocTexModel, wanted: Settings, size: int) -> tuple[int, int]:
+def _forward(built: models.LocTexModel, settings: Settings, size: int) -> tuple[int, int]:
     """Bytes kept for the backward pass, and the arithmetic of the forward pass."""
-    own = {id(part) for part in built.parameters()}
-    kept: dict[int, torch.Tensor] = {}  # by storage; holding them keeps the keys unique
+    own = {id(parameter) for parameter in built.parameters()}
+    storages: dict[int, torch.Tensor] = {}  # by storage; holding them keeps the keys unique
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         if id(tensor) not in own:
-            kept[tensor.untyped_storage()._cdata] = tensor
+            storages[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
-    images = torch.zeros(size, 3, wanted.data.image_size, wanted.data.image_size)
-    tokens = torch.ones(size, wanted.data.max_tokens, dtype=torch.long)
-    has_bf16 = wanted.train.precision == "bf16"
+    images = torch.zeros(size, 3, settings.data.image_size, settings.data.image_size)
+    tokens = torch.ones(size, settings.data.max_tokens, dtype=torch.long)
+    has_bf16 = settings.train.precision == "bf16"
     flops = FlopCounterMode(display=False)
     with (
         saved_tensors_hooks(keep, lambda tensor: tensor),
@@ -92,43 +92,45 @@ def _forward(built: models.LocTexModel, wanted: Settings, size: int) -> tuple[in
         flops,
     ):
         built(images, tokens)
-    num_bytes = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    num_bytes = sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
     return num_bytes, flops.get_total_flops()
 
 
-def memory(wanted: Settings, num_processes: int = 1, device: str = "cpu") -> float:
+def memory(settings: Settings, num_processes: int = 1, device: str = "cpu") -> float:
     """Bytes that one process will take at most, about: on its GPU, or of the computer."""
-    found = count(wanted)
-    pairs = wanted.train.batch_size / num_processes / wanted.train.accumulate
-    return PROGRAM[device] + SPARE * (_weights(wanted, found) + found.constant + pairs * found.pair)
+    counted = count(settings)
+    pairs = settings.train.batch_size / num_processes / settings.train.accumulate
+    return PROGRAM[device] + SPARE * (
+        _weights(settings, counted) + counted.constant + pairs * counted.pair
+    )
 
 
-def _weights(wanted: Settings, found: Count) -> float:
+def _weights(settings: Settings, counted: Count) -> float:
     """Bytes of the weights, their gradients and all that is kept for each of them."""
-    numbers = 2 + (2 if wanted.train.optimizer == "adamw" else 1)
-    numbers += (wanted.train.ema > 0) + (wanted.loss.queue > 0)
-    return 4 * numbers * found.parameters + 8 * wanted.loss.queue * wanted.model.embedding
+    numbers = 2 + (2 if settings.train.optimizer == "adamw" else 1)
+    numbers += (settings.train.ema > 0) + (settings.loss.queue > 0)
+    return 4 * numbers * counted.parameters + 8 * settings.loss.queue * settings.model.embedding
 
 
 def largest_batch(
-    wanted: Settings, capacity: float, num_processes: int = 1, device: str = "cpu"
+    settings: Settings, capacity: float, num_processes: int = 1, device: str = "cpu"
 ) -> int:
     """The most pairs a step, in one chunk, that this many bytes have room for; 0: none."""
-    found = count(wanted)
-    room = (capacity - PROGRAM[device]) / SPARE - _weights(wanted, found) - found.constant
-    return max(0, int(room / found.pair)) * num_processes
+    counted = count(settings)
+    room = (capacity - PROGRAM[device]) / SPARE - _weights(settings, counted) - counted.constant
+    return max(0, int(room / counted.pair)) * num_processes
 
 
-def what_fits(wanted: Settings) -> str:
+def what_fits(settings: Settings) -> str:
     """What to do about too little memory: by what is counted, and by what this device has."""
     ranks = distributed.num_ranks()
-    share = wanted.train.batch_size // ranks
-    at_once = math.ceil(share / wanted.train.accumulate)
+    share = settings.train.batch_size // ranks
+    at_once = math.ceil(share / settings.train.accumulate)
     fits = at_once // 2
     if torch.cuda.is_available():
         free, _ = torch.cuda.mem_get_info()
         room = free + torch.cuda.memory_reserved() + PROGRAM["cuda"]
-        fits = largest_batch(wanted, room, device="cuda")
+        fits = largest_batch(settings, room, device="cuda")
     fits = max(2, min(fits, at_once - 1))
     return (
         f"{at_once} pairs at once do not fit, about {fits} would. Set train.accumulate "

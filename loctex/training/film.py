@@ -30,7 +30,7 @@ SEARCHED = 200  # images in which narratives with traces are looked for
 
 
 @dataclass(frozen=True)
-class Picture:
+class FilmPicture:
     """A validation image and some grounded words of its narrative; cells: (W, h, w) bool."""
 
     item: Item
@@ -50,20 +50,20 @@ class Film:
         tokenizer: PreTrainedTokenizerFast,
         num_pictures: int,
         model: LocTexModel,
-        done: int,
+        step: int,
     ) -> None:
-        """done: the step it starts from. Later frames are dropped; the first is taken at once."""
+        """step: the step it starts from. Later frames are dropped; the first is taken at once."""
         grid = model.grids()[-1]
         self.run, self.tokenizer = run, tokenizer
         self.pictures = choose(split, grid, model.config.word_margin, num_pictures)
-        frames = [frame for frame in run.film()[1] if frame["step"] <= done]
+        frames = [frame for frame in run.film()[1] if frame["step"] <= step]
         head = {"pictures": [_shown(picture) for picture in self.pictures], "grid": grid}
         lines = [json.dumps(line, separators=(",", ":")) + "\n" for line in (head, *frames)]
         if self.pictures:
             write_whole(run.film_file, "".join(lines))
         self.last = frames[-1]["step"] if frames else -1
         if not frames:
-            self.shoot(model, done)
+            self.shoot(model, step)
 
     def shoot(self, model: LocTexModel, step: int) -> None:
         """A frame, unless this step has one."""
@@ -73,10 +73,10 @@ class Film:
         predictor = Predictor(model, self.tokenizer)
         for picture in self.pictures:
             predictor.set_image(decode_image(picture.item.image))
-            found = predictor.attend(picture.narrative.caption, picture.narrative.words).maps
-            found = found[list(picture.chosen)]
-            maps.append(_bytes(found))
-            hits.append((metrics.pointing(found, picture.cells) > 0.5).tolist())
+            word_maps = predictor.attend(picture.narrative.caption, picture.narrative.words).maps
+            word_maps = word_maps[list(picture.chosen)]
+            maps.append(_bytes(word_maps))
+            hits.append((metrics.pointing(word_maps, picture.cells) > 0.5).tolist())
         model.train(was_training)
         line = json.dumps({"step": step, "maps": maps, "hits": hits}, separators=(",", ":"))
         with open(self.run.film_file, "ab") as file:
@@ -84,24 +84,24 @@ class Film:
         self.last = step
 
 
-def choose(split: Split, grid: tuple[int, int], margin: float, count: int) -> list[Picture]:
+def choose(split: Split, grid: tuple[int, int], margin: float, count: int) -> list[FilmPicture]:
     """The first images of a split whose narrative has words with a trace."""
-    found: list[Picture] = []
+    pictures: list[FilmPicture] = []
     for number in range(min(len(split), SEARCHED)):
-        if len(found) == count:
+        if len(pictures) == count:
             break
         item = split[number]
         for narrative in item.narratives:
             target = trace.rasterize(
                 narrative.strokes, words.windows(narrative.words, margin), grid
             )
-            chosen = _spread(narrative, np.asarray(target.any(axis=(1, 2))))
-            if chosen:
-                target = target[list(chosen)]
+            numbers = _spread(narrative, np.asarray(target.any(axis=(1, 2))))
+            if numbers:
+                target = target[list(numbers)]
                 cells = metrics.trace_cells(target)
-                found.append(Picture(item, narrative, chosen, cells, target))
+                pictures.append(FilmPicture(item, narrative, numbers, cells, target))
                 break
-    return found
+    return pictures
 
 
 def _spread(narrative: Narrative, is_grounded: np.ndarray) -> tuple[int, ...]:
@@ -111,7 +111,7 @@ def _spread(narrative: Narrative, is_grounded: np.ndarray) -> tuple[int, ...]:
     return tuple(sorted(longest[:WORDS]))
 
 
-def _shown(picture: Picture) -> dict:
+def _shown(picture: FilmPicture) -> dict:
     image = decode_image(picture.item.image)
     scale = SIDE / max(image.shape[:2])
     size = round(image.shape[1] * scale), round(image.shape[0] * scale)

@@ -30,53 +30,58 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
-def train(wanted: Settings, run: Run, resumed: str | None = None) -> dict:
-    """Trains by `wanted` in the directory `run`; returns the last validation's scores.
+def train(settings: Settings, run: Run, resumed: str | None = None) -> dict:
+    """Trains by `settings` in the directory `run`; returns the last validation's scores.
 
     resumed: the checkpoint to go on from ("last", "best", "step-00000200"); None: from the start.
 
     Raises ValueError for what a person can mend, FloatingPointError for a loss that is not finite.
     """
-    return Training(wanted, run, resumed).go()
+    return Training(settings, run, resumed).go()
 
 
 class Training:
     """One process of a run at work: what it trains, what it measures, what it writes down."""
 
-    def __init__(self, wanted: Settings, run: Run, resumed: str | None) -> None:
-        self.wanted, self.run = wanted, run
-        options = wanted.train
+    def __init__(self, settings: Settings, run: Run, resumed: str | None) -> None:
+        self.settings, self.run = settings, run
+        options = settings.train
         self.device = distributed.start(options.device)
         self.is_first = distributed.rank() == 0
         torch.manual_seed(options.seed)
-        snapshots, weights = prepare.open_snapshots(wanted.data.snapshots)
+        snapshots, weights = prepare.open_snapshots(settings.data.snapshots)
         self.mixture = Mixture([s.split("train") for s in snapshots], weights, options.seed)
         self.validation = next((s.split("val") for s in snapshots if "val" in s.splits), None)
         self.batch_size = prepare.check_sizes(options.batch_size, self.mixture.num_places())
 
         folder = checkpoint_files.find(run.path, resumed) if resumed else None
-        model, self.words = prepare.start_model(wanted, self.mixture, folder)
+        model, self.tokenizer = prepare.start_model(settings, self.mixture, folder)
         self.model = model = prepare.place(model, options, self.device)
         self.optimizer = optimizers.make(model, options)
         self.averaged = prepare.average(model, options.ema) if options.ema else None
         self.momentum = None
-        if wanted.loss.queue or wanted.loss.distillation:
+        if settings.loss.queue or settings.loss.distillation:
             self.momentum = MomentumEncoders(
-                model, size=wanted.loss.queue, decay=wanted.loss.momentum
+                model, size=settings.loss.queue, decay=settings.loss.momentum
             )
-        self.kept = checkpoint.Kept(model, self.optimizer, self.averaged, self.momentum)
-        self.done, self.best = self.kept.restore(folder) if folder else (0, -math.inf)
+        self.state = checkpoint.TrainingState(model, self.optimizer, self.averaged, self.momentum)
+        self.done, self.best = self.state.restore(folder) if folder else (0, -math.inf)
         if folder and self.is_first:
             checkpoint.rewind(run.path, folder)
         run.cut_back(self.done)
 
-        self.shown = model  # saved, scored and filmed
+        self.saved_model = model  # saved, scored and filmed
         if self.averaged:
-            self.shown = cast(LocTexModel, self.averaged.module)
+            self.saved_model = cast(LocTexModel, self.averaged.module)
         self.film = None
         if self.validation is not None and options.film_every and self.is_first:
             self.film = Film(
-                run, self.validation, self.words, options.film_pictures, self.shown, self.done
+                run,
+                self.validation,
+                self.tokenizer,
+                options.film_pictures,
+                self.saved_model,
+                self.done,
             )
         self.trained = prepare.wrap(model, options, self.device)
         self.received = stop_on_signal()
@@ -86,7 +91,7 @@ class Training:
 
     def go(self) -> dict:
         """Takes the steps that are left, or those until it is asked to stop."""
-        steps = self.wanted.train.steps
+        steps = self.settings.train.steps
         gc.freeze()  # else the collector walks through all of torch each time words were read
         with closing(self.source()) as source:
             progress = tqdm(
@@ -112,15 +117,15 @@ class Training:
 
     def source(self) -> Generator[Batch]:
         """This process's parts of the batches of the steps to come."""
-        loss, data = self.wanted.loss, self.wanted.data
+        loss, data = self.settings.loss, self.settings.data
         collate = Collate(
-            tokenizer=self.words,
+            tokenizer=self.tokenizer,
             settings=data,
             grid=self.model.grids()[0],
             is_pinned=self.device.type == "cuda",
             numbers_words=loss.soft_mask_weight > 0,
             hides_words=loss.masked_words_weight > 0 or data.mask_captions,
-            exchange=prepare.exchange(self.wanted, self.mixture),
+            exchange=prepare.exchange(self.settings, self.mixture),
         )
         return batches(
             self.mixture,
@@ -134,19 +139,19 @@ class Training:
 
     def update(self, batch: Batch, number: int) -> None:
         """One step of the optimizer, and of all that follows the weights."""
-        options = self.wanted.train
+        options = self.settings.train
         optimizers.set_learning_rates(self.optimizer, options, number)
         self.optimizer.zero_grad(set_to_none=True)
-        parts = step.backward(
+        losses = step.backward(
             self.trained,
             batch,
-            self.wanted,
+            self.settings,
             seed=(options.seed, number, distributed.rank()),
             momentum=self.momentum,
-            softness=self.wanted.loss.distillation * min(1.0, self.epoch(number)),
+            softness=self.settings.loss.distillation * min(1.0, self.epoch(number)),
         )
         norm = optimizers.update(self.model, self.optimizer, options.clip)
-        self.meter.add(parts, norm, len(batch.key), number)
+        self.meter.add(losses, norm, len(batch.key), number)
         if self.averaged:
             self.averaged.update_parameters(self.model)
         if self.momentum:
@@ -154,7 +159,7 @@ class Training:
 
     def look(self, number: int) -> bool:
         """Logs, scores, films and keeps what is due after this step; whether to stop now."""
-        options = self.wanted.train
+        options = self.settings.train
         is_last, is_stopped = number == options.steps, False
         if is_last or number == 1 or is_turn(number, options.log_every):
             values = self.meter.read() | {"epoch": self.epoch(number)}
@@ -170,7 +175,7 @@ class Training:
             self.check_finite()
         score = self.score(number) if is_scored else -math.inf
         if self.film and (is_last or is_turn(number, options.film_every)):
-            self.film.shoot(self.shown, number)
+            self.film.shoot(self.saved_model, number)
         if is_kept:
             self.keep(number, score)
         return is_stopped
@@ -178,8 +183,10 @@ class Training:
     def score(self, number: int) -> float:
         """Scores the validation split, writes it down; the number by which the best is kept."""
         assert self.validation is not None
-        limit = self.wanted.train.evaluate_images
-        self.scores = score.score(self.shown, self.words, self.validation, limit=limit).metrics
+        limit = self.settings.train.evaluate_images
+        self.scores = score.score(
+            self.saved_model, self.tokenizer, self.validation, limit=limit
+        ).metrics
         values = {f"val_{name}": value for name, value in self.scores.items()}
         write(self.run, number, values, self.board)
         return score.summary(self.scores)
@@ -188,13 +195,13 @@ class Training:
         """A checkpoint, by the first process; the best one where no score was higher."""
         is_best, self.best = score >= self.best, max(self.best, score)
         if self.is_first:
-            self.kept.save(
+            self.state.save(
                 self.run.path,
                 number,
-                tokenizer=self.words,
+                tokenizer=self.tokenizer,
                 best=self.best,
                 is_best=is_best,
-                keep_every=self.wanted.train.keep_every,
+                keep_every=self.settings.train.keep_every,
             )
 
     def epoch(self, number: int) -> float:
@@ -207,10 +214,10 @@ class Training:
         if bad is None:
             return
         names = self.mixture.images(bad - 1, self.batch_size)
-        rest = f" and {len(names) - 6} more" if len(names) > 6 else ""
+        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
         raise FloatingPointError(
             f"the loss or its gradient was not finite at step {bad}, of the images "
-            f"{', '.join(names[:6])}{rest}; that update was left out. "
+            f"{', '.join(names[:6])}{more}; that update was left out. "
             "Lower train.learning_rate, raise train.warmup_steps, or set --train.precision fp32, "
             "then start again with --resume"
         )
@@ -232,8 +239,8 @@ def write(run: Run, step: int, values: dict[str, float], board: "SummaryWriter |
 def logged_scores(run: Run, step: int) -> dict[str, float]:
     """What the validation at this step said."""
     rows = [row for row in run.metrics(after=step - 1) if row["step"] == step]
-    found = {name: value for row in rows for name, value in row.items()}
-    return {name[4:]: value for name, value in found.items() if name.startswith("val_")}
+    values = {name: value for row in rows for name, value in row.items()}
+    return {name[4:]: value for name, value in values.items() if name.startswith("val_")}
 
 
 def rates(model: LocTexModel, optimizer: torch.optim.Optimizer) -> dict[str, float]:
@@ -252,5 +259,5 @@ def stop_on_signal() -> list[int]:
 
 def should_stop(run: Run, received: list[int], device: torch.device) -> bool:
     """Whether any process was asked to stop; all processes get the same answer."""
-    asked = torch.tensor(float(bool(received) or run.stop_requested()), device=device)
-    return bool(distributed.total(asked))
+    is_asked = torch.tensor(float(bool(received) or run.stop_requested()), device=device)
+    return bool(distributed.total(is_asked))

@@ -33,12 +33,12 @@ class Meter:
         yield
         self.seconds_waiting += time.monotonic() - start
 
-    def add(self, parts: dict[str, Tensor], norm: Tensor, num_pairs: int, step: int) -> None:
+    def add(self, losses: dict[str, Tensor], norm: Tensor, num_pairs: int, step: int) -> None:
         """The terms of one step; remembers the first step whose loss or gradient is not finite."""
-        for name, value in (parts | {"gradient_norm": norm}).items():
+        for name, value in (losses | {"gradient_norm": norm}).items():
             value = value.detach()
             self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
-        is_bad = ~(torch.isfinite(norm) & torch.isfinite(parts["loss"].detach()))
+        is_bad = ~(torch.isfinite(norm) & torch.isfinite(losses["loss"].detach()))
         is_first = is_bad & (self.first_bad_step < 0)
         self.first_bad_step = torch.where(is_first, step, self.first_bad_step)
         self.num_steps += 1

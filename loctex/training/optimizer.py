@@ -39,8 +39,8 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, options: TrainSettings,
     if step <= options.warmup_steps:
         share = step / options.warmup_steps
     else:
-        rest = (step - options.warmup_steps) / max(1, options.steps - options.warmup_steps)
-        share = 0.5 * (1 + math.cos(math.pi * min(1.0, rest)))
+        progress = (step - options.warmup_steps) / max(1, options.steps - options.warmup_steps)
+        share = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
     for group in optimizer.param_groups:
         group["lr"] = group["highest"] * share
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from loctex import distributed
 from loctex.loading import tokenization
-from loctex.loading.changed_words import Exchange
+from loctex.loading.changed_words import WordSwaps
 from loctex.loading.mixture import Mixture
 from loctex.model import build
 from loctex.model.model import LocTexModel
@@ -68,37 +68,37 @@ def check_sizes(batch_size: int, num_images: int) -> int:
 
 
 def start_model(
-    wanted: Settings, mixture: Mixture, resumed: Path | None
+    settings: Settings, mixture: Mixture, resumed: Path | None
 ) -> tuple[LocTexModel, PreTrainedTokenizerFast]:
     """The model and tokenizer a run starts from: a checkpoint to resume, or `model.init`."""
-    init = wanted.model.init
+    init = settings.model.init
     if resumed is None and init in ("random", "timm"):
         captions = (caption for split in mixture.splits for caption in split.captions())
-        words = tokenization.train(captions, wanted.model.vocabulary, wanted.data.max_tokens)
-        return build.build(wanted, len(words), words.pad_token_id), words
+        words = tokenization.train(captions, settings.model.vocabulary, settings.data.max_tokens)
+        return build.build(settings, len(words), words.pad_token_id), words
     folder = resumed or checkpoint_files.find(init)
-    model = build.load(folder, build.overrides(wanted))
-    if wanted.data.max_tokens > model.config.max_tokens:
+    model = build.load(folder, build.overrides(settings))
+    if settings.data.max_tokens > model.config.max_tokens:
         raise ValueError(
-            f"data.max_tokens is {wanted.data.max_tokens}, but {folder} was made for captions of "
+            f"data.max_tokens is {settings.data.max_tokens}, but {folder} was made for captions of "
             f"{model.config.max_tokens}; set --data.max_tokens {model.config.max_tokens} or less"
         )
-    return build.with_fusion(model, wanted), tokenization.load(folder)
+    return build.with_fusion(model, settings), tokenization.load(folder)
 
 
-def exchange(wanted: Settings, mixture: Mixture) -> Exchange | None:
+def exchange(settings: Settings, mixture: Mixture) -> WordSwaps | None:
     """The words that may stand in for others, where captions are matched against changed ones."""
-    if not (wanted.loss.changed_captions and wanted.loss.matching_weight > 0):
+    if not (settings.loss.changed_captions and settings.loss.matching_weight > 0):
         return None
     captions = (caption for split in mixture.splits for caption in split.captions())
-    found = Exchange(captions, wanted.data.exclusive_words)
-    if not found.can_change:
+    word_exchange = WordSwaps(captions, settings.data.exclusive_words)
+    if not word_exchange.can_change:
         raise ValueError(
             "loss.changed_captions: no word of the captions can give way to another. Each set of "
             "data.exclusive_words needs two words that the captions say between the same neighbors "
             "('a red car', 'a blue car'); sets stand apart by ';'. Or leave it empty"
         )
-    return found
+    return word_exchange
 
 
 def place(model: LocTexModel, options: TrainSettings, device: torch.device) -> LocTexModel:

@@ -31,7 +31,7 @@ from loctex.settings import Settings
 def backward(
     model: nn.Module,
     batch: Batch,
-    wanted: Settings,
+    settings: Settings,
     *,
     seed: tuple[int, ...],
     momentum: MomentumEncoders | None = None,
@@ -43,28 +43,28 @@ def backward(
     process. softness: share of the contrastive target that the momentum encoders make.
     """
     counts = totals(batch)
-    chunks = batch.split(wanted.train.accumulate)
+    chunks = batch.split(settings.train.accumulate)
     candidates = None
     if momentum:
         slow = [
-            encode_slowly(momentum, chunk, wanted, (*seed, i)) for i, chunk in enumerate(chunks)
+            encode_slowly(momentum, chunk, settings, (*seed, i)) for i, chunk in enumerate(chunks)
         ]
         slow_image = torch.cat([image for image, _ in slow])
         slow_text = torch.cat([text for _, text in slow])
         candidates = momentum.candidates(slow_image, slow_text, batch.key)
-    whole = Whole(batch.key, counts, candidates, softness)
+    context = BatchContext(batch.key, counts, candidates, softness)
     if len(chunks) == 1:
-        contrastive, sums = at_once(model, batch, wanted, seed, whole)
+        contrastive, sums = at_once(model, batch, settings, seed, context)
     else:
-        contrastive, sums = in_chunks(model, chunks, wanted, seed, whole)
-    parts = {"loss_contrastive": contrastive.detach()}
-    loss = wanted.loss.contrastive_weight * contrastive.detach()
+        contrastive, sums = in_chunks(model, chunks, settings, seed, context)
+    terms = {"loss_contrastive": contrastive.detach()}
+    loss = settings.loss.contrastive_weight * contrastive.detach()
     for name, value in sums.items():
-        parts[f"loss_{name}"] = distributed.total(value) / counts[COUNTED[name]].clamp_min(1)
-        loss = loss + getattr(wanted.loss, f"{name}_weight") * parts[f"loss_{name}"]
+        terms[f"loss_{name}"] = distributed.total(value) / counts[COUNTED[name]].clamp_min(1)
+        loss = loss + getattr(settings.loss, f"{name}_weight") * terms[f"loss_{name}"]
     if "localization" in sums:
-        parts["grounded"] = counts["grounded"].float()
-    return {"loss": loss, **parts}
+        terms["grounded"] = counts["grounded"].float()
+    return {"loss": loss, **terms}
 
 
 COUNTED = {  # what the sum of each loss is divided by, over the whole batch
@@ -78,7 +78,7 @@ COUNTED = {  # what the sum of each loss is divided by, over the whole batch
 
 
 @dataclass
-class Whole:
+class BatchContext:
     """What a chunk must know of the batch of all processes."""
 
     keys: Tensor  # (B,) of this process
@@ -96,73 +96,77 @@ def totals(batch: Batch) -> dict[str, Tensor]:
 
 
 def at_once(
-    model: nn.Module, batch: Batch, wanted: Settings, seed: tuple[int, ...], whole: Whole
+    model: nn.Module, batch: Batch, settings: Settings, seed: tuple[int, ...], context: BatchContext
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """`backward` of an undivided batch; returns the contrastive loss and the others' sums."""
     bare = unwrap(model)
-    output = forward(model, batch, wanted, (*seed, 0))
-    contrastive = match(output.image, output.text, bare, wanted, whole)
-    sums = local_losses(output, batch, bare, wanted)
-    weighted = wanted.loss.contrastive_weight * contrastive + total(sums, wanted, whole)
+    output = forward(model, batch, settings, (*seed, 0))
+    contrastive = match(output.image, output.text, bare, settings, context)
+    sums = local_losses(output, batch, bare, settings)
+    weighted = settings.loss.contrastive_weight * contrastive + total(sums, settings, context)
     weighted.backward()
     return contrastive, {name: value.detach() for name, value in sums.items()}
 
 
 def in_chunks(
-    model: nn.Module, chunks: list[Batch], wanted: Settings, seed: tuple[int, ...], whole: Whole
+    model: nn.Module,
+    chunks: list[Batch],
+    settings: Settings,
+    seed: tuple[int, ...],
+    context: BatchContext,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """`backward` chunk by chunk; returns as `at_once`."""
     bare = unwrap(model)
     with torch.no_grad(), frozen_statistics(bare):
-        outputs = [forward(bare, part, wanted, (*seed, i)) for i, part in enumerate(chunks)]
+        outputs = [forward(bare, chunk, settings, (*seed, i)) for i, chunk in enumerate(chunks)]
     image = torch.cat([output.image for output in outputs]).requires_grad_()
     text = torch.cat([output.text for output in outputs]).requires_grad_()
-    contrastive = match(image, text, bare, wanted, whole)
-    (wanted.loss.contrastive_weight * contrastive).backward()  # also to the temperature
+    contrastive = match(image, text, bare, settings, context)
+    (settings.loss.contrastive_weight * contrastive).backward()  # also to the temperature
     assert (
         image.grad is not None and text.grad is not None
     )  # the loss of the whole has reached them
-    sizes = [len(part.key) for part in chunks]
+    sizes = [len(chunk.key) for chunk in chunks]
     summed: dict[str, Tensor] = {}
     with mean_statistics(bare) as turn:
-        for i, (part, image_gradient, text_gradient) in enumerate(
+        for i, (chunk, image_gradient, text_gradient) in enumerate(
             zip(chunks, image.grad.split(sizes), text.grad.split(sizes), strict=True)
         ):
             turn(i)
             is_parallel = isinstance(model, DistributedDataParallel)
             waits = is_parallel and i < len(chunks) - 1
             with cast(DistributedDataParallel, model).no_sync() if waits else nullcontext():
-                output = forward(model, part, wanted, (*seed, i))
-                sums = local_losses(output, part, bare, wanted)
+                output = forward(model, chunk, settings, (*seed, i))
+                sums = local_losses(output, chunk, bare, settings)
                 carried = (output.image * image_gradient).sum()
                 carried = carried + (output.text * text_gradient).sum()
                 carried = carried + 0 * bare.scale  # DistributedDataParallel waits for each one
-                (carried + total(sums, wanted, whole)).backward()
+                (carried + total(sums, settings, context)).backward()
             for name, value in sums.items():
                 summed[name] = summed.get(name, 0.0) + value.detach()
     return contrastive, summed
 
 
-def total(sums: dict[str, Tensor], wanted: Settings, whole: Whole) -> Tensor | float:
+def total(sums: dict[str, Tensor], settings: Settings, context: BatchContext) -> Tensor | float:
     """The weighted losses of a chunk, so that those of all chunks and processes make the whole."""
     ranks = distributed.num_ranks()  # DistributedDataParallel averages, we want sums
     result = 0.0
     for name, value in sums.items():
-        count = whole.counts[COUNTED[name]].clamp_min(1)
-        result = result + getattr(wanted.loss, f"{name}_weight") * value * ranks / count
+        count = context.counts[COUNTED[name]].clamp_min(1)
+        result = result + getattr(settings.loss, f"{name}_weight") * value * ranks / count
     return result
 
 
-def forward(model: nn.Module, batch: Batch, wanted: Settings, seed: tuple[int, ...]) -> Output:
+def forward(model: nn.Module, batch: Batch, settings: Settings, seed: tuple[int, ...]) -> Output:
     """The model's answer to a batch or chunk, with the dropout of `seed`."""
     start_random(seed)
     tokens, guessing = batch.tokens, None
-    if wanted.data.mask_captions:
+    if settings.data.mask_captions:
         assert batch.hidden is not None  # the collate hides words where this is set
         tokens = batch.hidden
-    elif wanted.loss.masked_words_weight > 0:
+    elif settings.loss.masked_words_weight > 0:
         guessing = batch.hidden
-    with autocast(batch.image.device, wanted.train.precision):
+    with autocast(batch.image.device, settings.train.precision):
         return model(pixels(batch), tokens, batch.lengths, guessing, batch.changed)
 
 
@@ -172,27 +176,27 @@ def start_random(seed: tuple[int, ...]) -> None:
 
 
 def local_losses(
-    output: Output, batch: Batch, bare: LocTexModel, wanted: Settings
+    output: Output, batch: Batch, bare: LocTexModel, settings: Settings
 ) -> dict[str, Tensor]:
     """The sums of the losses that need this chunk alone, by name; those of weight 0 are left out.
 
     The contrastive loss needs the others too: `match`.
     """
     sums = {}
-    if wanted.loss.localization_weight > 0:
-        sums["localization"] = localize(output, batch, bare, wanted)
+    if settings.loss.localization_weight > 0:
+        sums["localization"] = localize(output, batch, bare, settings)
     if bare.fusion is not None:
-        with autocast(batch.image.device, wanted.train.precision):
-            sums |= fused_losses(bare, output, batch, wanted)
+        with autocast(batch.image.device, settings.train.precision):
+            sums |= fused_losses(bare, output, batch, settings)
     return sums
 
 
 def encode_slowly(
-    momentum: MomentumEncoders, batch: Batch, wanted: Settings, seed: tuple[int, ...]
+    momentum: MomentumEncoders, batch: Batch, settings: Settings, seed: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
     """The momentum encoders' embeddings of a batch or chunk, with the dropout of `seed`."""
     start_random(seed)
-    with autocast(batch.image.device, wanted.train.precision):
+    with autocast(batch.image.device, settings.train.precision):
         return momentum.encode(pixels(batch), batch.tokens, batch.lengths)
 
 
@@ -202,27 +206,29 @@ def pixels(batch: Batch) -> Tensor:
     )
 
 
-def match(image: Tensor, text: Tensor, bare: LocTexModel, wanted: Settings, whole: Whole) -> Tensor:
+def match(
+    image: Tensor, text: Tensor, bare: LocTexModel, settings: Settings, context: BatchContext
+) -> Tensor:
     """The contrastive loss over the batches of all processes; the same value in each."""
-    image, text, keys = (distributed.gather(part) for part in (image, text, whole.keys))
+    image, text, keys = (distributed.gather(tensor) for tensor in (image, text, context.keys))
     return losses.contrastive(
         image,
         text,
         bare.scale,
         keys,
-        whole.candidates,
-        focal=wanted.loss.focal,
-        softness=whole.softness,
+        context.candidates,
+        focal=settings.loss.focal,
+        softness=context.softness,
     )
 
 
-def localize(output: Output, batch: Batch, bare: LocTexModel, wanted: Settings) -> Tensor:
+def localize(output: Output, batch: Batch, bare: LocTexModel, settings: Settings) -> Tensor:
     """The localization loss summed over this batch's grounded tokens, the mean over scales.
 
     The last stage counts 1, those before it `fine_weight`.
     """
-    loss = losses.LOCALIZATION[wanted.loss.localization]
-    weights = [wanted.loss.fine_weight] * (len(output.cosine) - 1) + [1.0]
+    loss = losses.LOCALIZATION[settings.loss.localization]
+    weights = [settings.loss.fine_weight] * (len(output.cosine) - 1) + [1.0]
     scales = zip(weights, output.cosine, bare.attention_heads(), strict=True)
     values = [
         weight * loss(cosine, losses.at_grid(batch.target, cosine.shape[-1]), head.scale)[0]

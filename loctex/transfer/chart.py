@@ -20,7 +20,7 @@ def svg(result: dict) -> str:
     top = max(m + s for row in rows for m, s in zip(row["mean"], row["std"], strict=True))
     ticks = _ticks(top)
     measure = {"accuracy": "Accuracy", "map": "Mean AP"}[result["measure"]]
-    parts = [
+    elements = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{measure} by number of labels"><style>{STYLE}</style>',
         f'<rect class="back" width="{WIDTH}" height="{HEIGHT}"/>',
@@ -32,18 +32,18 @@ def svg(result: dict) -> str:
     ]
     x = LEFT
     for row, color in zip(rows, COLORS * len(rows), strict=False):
-        parts.append(_curve(row, counts, ticks[-1], color))
-        parts.append(
+        elements.append(_curve(row, counts, ticks[-1], color))
+        elements.append(
             f'<rect x="{x}" y="28" width="14" height="3" fill="{color}"/>'
             f'<text x="{x + 19}" y="34">{escape(row["name"])}</text>'
         )
         x += 34 + round(6.4 * len(row["name"]))
-    return "\n".join([*parts, "</svg>\n"])
+    return "\n".join([*elements, "</svg>\n"])
 
 
 def _ticks(top: float) -> list[float]:
     """0 and the multiples of 1, 2 or 5 parts up to the first above `top`; at most 7 of them."""
-    sizes = (part * 10**power for power in range(-4, 1) for part in (1, 2, 5))
+    sizes = (factor * 10**power for power in range(-4, 1) for factor in (1, 2, 5))
     size = next(size for size in sizes if top / size <= 6)
     return [k * size for k in range(math.ceil(top / size) + 1)]
 

@@ -40,36 +40,38 @@ from loctex.transfer.labels import listing
 PLAN, WEIGHTS, SUBSET = "plan.json", "model.safetensors", "subset.json"
 
 
-def read(given: argparse.Namespace) -> tuple[Instances, Instances]:
+def read(arguments: argparse.Namespace) -> tuple[Instances, Instances]:
     """What to train on, cut to its share, and what to score. ValueError where they do not fit."""
-    skip = given.skip_damaged
-    whole = instances.read(given.train, given.images, skip_damaged=skip).with_things()
-    val = instances.read(given.val, given.val_images or given.images, skip_damaged=skip)
-    if dict(whole.categories) != dict(val.categories):
-        raise ValueError(f"{given.val} has other categories than {given.train}; give both the same")
-    if not 0 < given.share <= 1:
-        raise ValueError(f"--share {given.share}: must lie above 0, up to 1")
-    return whole.share(given.share, given.seed), val
+    skip = arguments.skip_damaged
+    labeled = instances.read(arguments.train, arguments.images, skip_damaged=skip).with_things()
+    val = instances.read(arguments.val, arguments.val_images or arguments.images, skip_damaged=skip)
+    if dict(labeled.categories) != dict(val.categories):
+        raise ValueError(
+            f"{arguments.val} has other categories than {arguments.train}; give both the same"
+        )
+    if not 0 < arguments.share <= 1:
+        raise ValueError(f"--share {arguments.share}: must lie above 0, up to 1")
+    return labeled.share(arguments.share, arguments.seed), val
 
 
 @torch.inference_mode()
 def evaluate(
-    model: FasterRCNN, given: argparse.Namespace, val: Instances, device: torch.device
+    model: FasterRCNN, arguments: argparse.Namespace, val: Instances, device: torch.device
 ) -> dict[str, float]:
     """box_ap, mask_ap, ... on all images of `val`, shared among the processes."""
     model.eval()
     mine = val.photos[distributed.rank() :: distributed.num_ranks()]
-    found = []
+    detections = []
     for photo in tqdm(mine, unit="image", desc="scoring", disable=distributed.rank() > 0):
         image = torch.from_numpy(instances.pixels(photo)).to(device).permute(2, 0, 1).float() / 255
-        with autocast(given, device):
+        with autocast(arguments, device):
             answer = model([image])[0]
-        found += precision.detections(val, photo, answer)
+        detections += precision.detections(val, photo, answer)
     if dist.is_initialized():
-        parts: list = [None] * distributed.num_ranks()
-        dist.all_gather_object(parts, found)
-        found = [row for rows in parts for row in rows]
-    return precision.score(val, found)
+        gathered: list = [None] * distributed.num_ranks()
+        dist.all_gather_object(gathered, detections)
+        detections = [row for rows in gathered for row in rows]
+    return precision.score(val, detections)
 
 
 def table(result: dict) -> str:
@@ -90,37 +92,44 @@ def table(result: dict) -> str:
     return "\n".join([*lines, *([f"left out: {listing(left_out)}"] if left_out else [])])
 
 
-def work(given: argparse.Namespace, run: Run) -> dict | None:
+def work(arguments: argparse.Namespace, run: Run) -> dict | None:
     """Trains and scores; the result, None where it was stopped or is another process's to write."""
-    device = distributed.start(given.device)
-    encoder = encoders.from_name(given.init, given.seed)
-    part, val = read(given)
+    device = distributed.start(arguments.device)
+    encoder = encoders.from_name(arguments.init, arguments.seed)
+    train_part, val = read(arguments)
     is_first = distributed.rank() == 0
     if is_first:
-        ids = [photo.id for photo in part.photos]
-        subset = {"file": given.train.name, "share": given.share, "seed": given.seed, "images": ids}
+        ids = [photo.id for photo in train_part.photos]
+        subset = {
+            "file": arguments.train.name,
+            "share": arguments.share,
+            "seed": arguments.seed,
+            "images": ids,
+        }
         write_whole(run.path / SUBSET, json.dumps(subset))
-    model = train(given, run, encoder, part, device)
-    values = evaluate(model, given, val, device) if model else {}
+    model = train(arguments, run, encoder, train_part, device)
+    values = evaluate(model, arguments, val, device) if model else {}
     if model and is_first:
         weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
         write_whole(run.path / WEIGHTS, save(weights))
     distributed.stop()
     if not values or not is_first:
         return None
-    schedule = Schedule.scaled(given.schedule, len(part.photos), given.batch, given.learning_rate)
+    schedule = Schedule.scaled(
+        arguments.schedule, len(train_part.photos), arguments.batch, arguments.learning_rate
+    )
     return {
         "protocol": "coco",
         "rows": [{"name": encoder.name, "weights": encoder.key} | values],
-        "share": given.share,
-        "seed": given.seed,
-        "schedule": given.schedule,
+        "share": arguments.share,
+        "seed": arguments.seed,
+        "schedule": arguments.schedule,
         "steps": schedule.steps,
-        "batch": given.batch,
-        "categories": part.categories,
-        "num_train": len(part.photos),
+        "batch": arguments.batch,
+        "categories": train_part.categories,
+        "num_train": len(train_part.photos),
         "num_test": len(val.photos),
-        "left_out": dict(part.left_out) | dict(val.left_out),
+        "left_out": dict(train_part.left_out) | dict(val.left_out),
     }
 
 
@@ -164,21 +173,21 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def settle(given: argparse.Namespace) -> argparse.Namespace:
+def settle(arguments: argparse.Namespace) -> argparse.Namespace:
     """The settings of a new folder, or of the one to resume; ValueError where one is missing."""
-    file = given.to / PLAN
-    if given.resume:
+    file = arguments.to / PLAN
+    if arguments.resume:
         if not file.exists():
-            raise ValueError(f"{given.to} holds nothing to resume")
-        kept = json.loads(file.read_bytes()) | {"to": str(given.to), "resume": True}
-        words = [word for key, value in kept.items() for word in _words(key, value)]
+            raise ValueError(f"{arguments.to} holds nothing to resume")
+        plan = json.loads(file.read_bytes()) | {"to": str(arguments.to), "resume": True}
+        words = [word for key, value in plan.items() for word in _words(key, value)]
         return parser().parse_args(words)
     for name in ("init", "train", "images", "val"):
-        if getattr(given, name) is None:
+        if getattr(arguments, name) is None:
             raise ValueError(f"--{name} is missing")
     if file.exists() and int(os.environ.get("RANK", 0)) == 0:
-        raise ValueError(f"{given.to} is in use; name another folder, or add --resume")
-    return given
+        raise ValueError(f"{arguments.to} is in use; name another folder, or add --resume")
+    return arguments
 
 
 def _words(key: str, value: object) -> list[str]:
@@ -188,16 +197,16 @@ def _words(key: str, value: object) -> list[str]:
     return [name] if value is True else [f"{name}={value}"]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    given = parser().parse_args(arguments)
-    run, is_first = Run(given.to), int(os.environ.get("RANK", 0)) == 0
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = parser().parse_args(argv)
+    run, is_first = Run(arguments.to), int(os.environ.get("RANK", 0)) == 0
     try:
-        distributed.choose_device(given.device)
+        distributed.choose_device(arguments.device)
         with run.hold() if is_first else nullcontext():
-            given = settle(given)
-            if is_first and not given.resume:
-                write_whole(run.path / PLAN, json.dumps(vars(given), indent=1, default=str))
-            result = work(given, run)
+            arguments = settle(arguments)
+            if is_first and not arguments.resume:
+                write_whole(run.path / PLAN, json.dumps(vars(arguments), indent=1, default=str))
+            result = work(arguments, run)
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     if result:

@@ -83,8 +83,8 @@ class Order(Sequence):
     ) -> list[tuple[int, bool]]:
         if not 0 <= number < len(self):
             raise IndexError(number)
-        first = ((self.start + number) * self.num_ranks + self.rank) * self.batch
-        return [self._index(place) for place in range(first, first + self.batch)]
+        start = ((self.start + number) * self.num_ranks + self.rank) * self.batch
+        return [self._index(place) for place in range(start, start + self.batch)]
 
     def _index(self, place: int) -> tuple[int, bool]:
         epoch, k = divmod(place, self.num_images)
@@ -143,8 +143,8 @@ class Schedule:
         """
         try:
             if name.endswith("x"):
-                seen = float(name[:-1]) * USUAL_STEPS * USUAL_BATCH / USUAL_IMAGES
-                steps = max(1, round(seen * num_images / batch))
+                images = float(name[:-1]) * USUAL_STEPS * USUAL_BATCH / USUAL_IMAGES
+                steps = max(1, round(images * num_images / batch))
             else:
                 steps = int(name)
         except ValueError as error:
@@ -168,40 +168,46 @@ STATE = "checkpoint.pt"
 
 
 def train(
-    given: argparse.Namespace, run: Run, encoder: Encoder, part: Instances, device: torch.device
+    arguments: argparse.Namespace,
+    run: Run,
+    encoder: Encoder,
+    labeled: Instances,
+    device: torch.device,
 ) -> FasterRCNN | None:
     """The trained detector; None where it was stopped before the end."""
     ranks, rank = distributed.num_ranks(), distributed.rank()
-    if given.batch % ranks:
-        raise ValueError(f"--batch {given.batch} must be a multiple of the {ranks} processes")
-    schedule = Schedule.scaled(given.schedule, len(part.photos), given.batch, given.learning_rate)
-    torch.manual_seed(given.seed)
+    if arguments.batch % ranks:
+        raise ValueError(f"--batch {arguments.batch} must be a multiple of the {ranks} processes")
+    schedule = Schedule.scaled(
+        arguments.schedule, len(labeled.photos), arguments.batch, arguments.learning_rate
+    )
+    torch.manual_seed(arguments.seed)
     model = detector.build(
         encoder,
-        len(part.categories),
-        has_masks=part.has_masks,
-        size=given.size,
-        num_rois=given.rois,
+        len(labeled.categories),
+        has_masks=labeled.has_masks,
+        size=arguments.size,
+        num_rois=arguments.rois,
     )
     model = place(model, device)
     sgd = make_optimizer(model)
-    done = restore(run.path / STATE, model, sgd) if given.resume else 0
-    run.cut_back(done)
+    step_done = restore(run.path / STATE, model, sgd) if arguments.resume else 0
+    run.cut_back(step_done)
     trained = parallel(model, device)
     order = Order(
-        len(part.photos),
-        given.batch,
+        len(labeled.photos),
+        arguments.batch,
         schedule.steps,
-        given.seed,
-        start=done,
+        arguments.seed,
+        start=step_done,
         rank=rank,
         num_ranks=ranks,
     )
-    source = batches(part, order, given.workers)
+    source = batches(labeled, order, arguments.workers)
     meter, received, is_stopped = Meter(device), stop_on_signal(), False
     progress = tqdm(
-        range(done + 1, schedule.steps + 1),
-        initial=done,
+        range(step_done + 1, schedule.steps + 1),
+        initial=step_done,
         total=schedule.steps,
         unit="step",
         mininterval=1.0,
@@ -213,38 +219,44 @@ def train(
         for group in sgd.param_groups:
             group["lr"] = schedule.rate(number)
         sgd.zero_grad(set_to_none=True)
-        torch.manual_seed(seed_of(given.seed, number, rank))
-        with autocast(given, device):
+        torch.manual_seed(seed_of(arguments.seed, number, rank))
+        with autocast(arguments, device):
             losses = trained(images, targets)
         total = torch.stack(list(losses.values())).sum()
         total.backward()
         norm = update(model, sgd)
         meter.add({"loss": total} | losses, norm, len(images), number)
         is_last = number == schedule.steps
-        if is_turn(number, given.log_every) or is_last or number == 1:
+        if is_turn(number, arguments.log_every) or is_last or number == 1:
             log(run, meter, number, schedule.rate(number))
             is_stopped = should_stop(run, received, device) and not is_last
-        if rank == 0 and (is_stopped or is_turn(number, given.checkpoint_every)) and not is_last:
+        if (
+            rank == 0
+            and (is_stopped or is_turn(number, arguments.checkpoint_every))
+            and not is_last
+        ):
             write_whole(run.path / STATE, state_of(number, model, sgd))
         if is_stopped:
             return None
-    measure_norms(given, model, part, device)
+    measure_norms(arguments, model, labeled, device)
     return model
 
 
 def measure_norms(
-    given: argparse.Namespace,
+    arguments: argparse.Namespace,
     model: FasterRCNN,
-    part: Instances,
+    labeled: Instances,
     device: torch.device,
 ) -> None:
     """Precise batch norm, over the first batches of the training."""
     ranks, rank = distributed.num_ranks(), distributed.rank()
-    steps = min(PRECISE, -(-PASSES * len(part.photos) // given.batch))
-    order = Order(len(part.photos), given.batch, steps, given.seed, rank=rank, num_ranks=ranks)
-    source = batches(part, order, given.workers)
-    torch.manual_seed(seed_of(given.seed, 0, rank))
-    with autocast(given, device):
+    steps = min(PRECISE, -(-PASSES * len(labeled.photos) // arguments.batch))
+    order = Order(
+        len(labeled.photos), arguments.batch, steps, arguments.seed, rank=rank, num_ranks=ranks
+    )
+    source = batches(labeled, order, arguments.workers)
+    torch.manual_seed(seed_of(arguments.seed, 0, rank))
+    with autocast(arguments, device):
         detector.measure_statistics(model, (on_device(batch, device)[0] for batch in source))
 
 
@@ -285,8 +297,10 @@ def update(model: FasterRCNN, sgd: torch.optim.Optimizer) -> Tensor:
     return norm
 
 
-def autocast(given: argparse.Namespace, device: torch.device) -> torch.autocast:
-    is_bf16 = given.precision == "bf16" or (given.precision == "auto" and device.type == "cuda")
+def autocast(arguments: argparse.Namespace, device: torch.device) -> torch.autocast:
+    is_bf16 = arguments.precision == "bf16" or (
+        arguments.precision == "auto" and device.type == "cuda"
+    )
     return torch.autocast(device.type, torch.bfloat16, enabled=is_bf16)
 
 

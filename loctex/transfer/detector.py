@@ -34,7 +34,7 @@ class Pyramid(nn.Module):
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
         maps = self.body(images.contiguous(memory_format=torch.channels_last))
-        return self.fpn(OrderedDict((str(k), part) for k, part in enumerate(maps)))
+        return self.fpn(OrderedDict((str(k), features) for k, features in enumerate(maps)))
 
 
 def build(
@@ -50,7 +50,7 @@ def build(
     levels = [str(k) for k in range(len(backbone.strides))]
     sides = [8 * stride for stride in [*backbone.strides, 2 * backbone.strides[-1]]]
     ratios = ((0.5, 1.0, 2.0),) * len(sides)
-    parts = {
+    options = {
         "min_size": tuple(round(size * (0.8 + 0.05 * k)) for k in range(5)),
         "max_size": round(size * 1333 / 800),
         "image_mean": list(encoder.mean),
@@ -61,9 +61,9 @@ def build(
     }
     pyramid = Pyramid(backbone=backbone)
     if not has_masks:
-        return FasterRCNN(pyramid, num_categories + 1, **parts)
+        return FasterRCNN(pyramid, num_categories + 1, **options)
     mask_pool = MultiScaleRoIAlign(levels, output_size=14, sampling_ratio=2)
-    return MaskRCNN(pyramid, num_categories + 1, mask_roi_pool=mask_pool, **parts)
+    return MaskRCNN(pyramid, num_categories + 1, mask_roi_pool=mask_pool, **options)
 
 
 def every_stage(backbone: Backbone) -> Backbone:
@@ -76,9 +76,9 @@ def every_stage(backbone: Backbone) -> Backbone:
             f"{backbone.name} has maps of strides {', '.join(map(str, all_strides))}; a feature "
             "pyramid needs 4, 8, 16 ...: take a ResNet or another convolutional backbone"
         )
-    whole = Backbone(name=backbone.name, num_scales=len(strides), options=backbone.options)
-    whole.load_state_dict(backbone.state_dict())
-    return whole
+    all_stages = Backbone(name=backbone.name, num_scales=len(strides), options=backbone.options)
+    all_stages.load_state_dict(backbone.state_dict())
+    return all_stages
 
 
 def measure_statistics(model: FasterRCNN, images: Iterable[list[Tensor]]) -> None:
@@ -86,14 +86,16 @@ def measure_statistics(model: FasterRCNN, images: Iterable[list[Tensor]]) -> Non
 
     images: batches of (3, H, W) in 0..1, on the model's device. What was learned stays.
     """
-    norms = [part for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    usual = [part.momentum for part in norms]
-    for part in norms:
-        part.reset_running_stats()
-        part.momentum = None  # PyTorch's word for a plain average
+    norms = [
+        module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    ]
+    usual = [module.momentum for module in norms]
+    for module in norms:
+        module.reset_running_stats()
+        module.momentum = None  # PyTorch's word for a plain average
     model.train()
     with torch.no_grad():
         for batch in images:
             model.backbone(model.transform(batch)[0].tensors)
-    for part, momentum in zip(norms, usual, strict=True):
-        part.momentum = momentum
+    for module, momentum in zip(norms, usual, strict=True):
+        module.momentum = momentum

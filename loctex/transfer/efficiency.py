@@ -42,24 +42,24 @@ def draw(labels: Labels, seed: int) -> np.ndarray:
     classes grow in proportion; within a class the order is random.
     """
     random = np.random.default_rng(seed)
-    shown = labels.values > 0
-    rarity = np.where(shown, shown.sum(axis=0), len(labels) + 1)
-    kind = np.where(shown.any(axis=1), rarity.argmin(axis=1), -1)
+    is_shown = labels.values > 0
+    rarity = np.where(is_shown, is_shown.sum(axis=0), len(labels) + 1)
+    kind = np.where(is_shown.any(axis=1), rarity.argmin(axis=1), -1)
     place = np.empty(len(labels))
-    for one in np.unique(kind):
-        rows = random.permutation(np.flatnonzero(kind == one))
+    for combination in np.unique(kind):
+        rows = random.permutation(np.flatnonzero(kind == combination))
         place[rows] = np.arange(len(rows)) / len(rows)
     return np.lexsort((random.random(len(labels)), place))
 
 
-def counts_of(labels: Labels, wanted: Sequence[int] | None = None) -> list[int]:
+def counts_of(labels: Labels, chosen_counts: Sequence[int] | None = None) -> list[int]:
     """The numbers of labels to try: those wanted, else shares of all; at least one per class."""
     total, least = len(labels), max(2, len(labels.classes))
-    if wanted:
-        wrong = [count for count in wanted if not 2 <= count <= total]
+    if chosen_counts:
+        wrong = [count for count in chosen_counts if not 2 <= count <= total]
         if wrong:
             raise ValueError(f"--counts {wrong[0]}: there are {total} images to train on")
-        return sorted(set(wanted))
+        return sorted(set(chosen_counts))
     return sorted({min(total, max(least, round(share * total))) for share in SHARES})
 
 
@@ -80,8 +80,8 @@ def curve(
                 scores[seed, column] = scores[0, column]
                 continue
             rows = np.sort(order[:count])
-            found = linear.ridge(train[rows], task.train.values[rows], test)
-            scores[seed, column] = score(found, task.test.values)
+            predictions = linear.ridge(train[rows], task.train.values[rows], test)
+            scores[seed, column] = score(predictions, task.test.values)
     return scores
 
 
@@ -102,21 +102,23 @@ def labels_needed(scores: np.ndarray, counts: Sequence[int], goal: float) -> flo
 
 
 def sentence(
-    ours: np.ndarray, name: str, theirs: np.ndarray, other: str, counts: Sequence[int]
+    ours: np.ndarray, name: str, theirs: np.ndarray, other_name: str, counts: Sequence[int]
 ) -> str:
     """What the (seeds, counts) scores of two rows say of each other, in labels."""
     most, goal = counts[-1], theirs.mean(axis=0)[-1]
     needed = labels_needed(ours.mean(axis=0), counts, goal)
     if needed is None:
         best = ours.mean(axis=0)[-1]
-        return f"{name} stays below {other}: {best:.3f} against {goal:.3f} with {most} labels."
+        return f"{name} stays below {other_name}: {best:.3f} against {goal:.3f} with {most} labels."
     if needed <= counts[0]:
-        return f"{name} with {counts[0]} labels, the fewest tried, reaches {other} with {most}."
-    each = [labels_needed(row, counts, goal) for row in ours]
-    reached = [value for value in each if value is not None]
-    high = f"{max(reached):.0f}" if len(reached) == len(each) else "more than all"
+        return (
+            f"{name} with {counts[0]} labels, the fewest tried, reaches {other_name} with {most}."
+        )
+    needed_by_draw = [labels_needed(row, counts, goal) for row in ours]
+    reached = [value for value in needed_by_draw if value is not None]
+    high = f"{max(reached):.0f}" if len(reached) == len(needed_by_draw) else "more than all"
     spread = "" if len(ours) == 1 else f" ({min(reached):.0f} to {high} over {len(ours)} draws)"
-    return f"{name} with {needed:.0f} labels{spread} equals {other} with {most}."
+    return f"{name} with {needed:.0f} labels{spread} equals {other_name} with {most}."
 
 
 def evaluate(
@@ -136,7 +138,7 @@ def evaluate(
     measure: "accuracy", where each image shows one class, or "map".
     ValueError names unreadable images, unless `skip_damaged` takes them out of the task.
     """
-    found = []
+    rows_of_encoders = []
     for encoder in encoders:
         train, test, task = labels.encode(
             encoder,
@@ -147,20 +149,20 @@ def evaluate(
             device=device,
             has_progress=has_progress,
         )
-        found.append((train, test))
+        rows_of_encoders.append((train, test))
     counts = counts_of(task.train, counts)
     draws = [draw(task.train, seed) for seed in range(num_seeds)]
-    scores = [curve(*pair, task, counts, draws, measure) for pair in found]
+    scores = [curve(*pair, task, counts, draws, measure) for pair in rows_of_encoders]
     names = [encoder.name for encoder in encoders]
     rows = [
         {
             "name": encoder.name,
             "weights": encoder.key,
-            "mean": part.mean(axis=0).tolist(),
-            "std": part.std(axis=0).tolist(),
-            "scores": part.tolist(),
+            "mean": encoder_scores.mean(axis=0).tolist(),
+            "std": encoder_scores.std(axis=0).tolist(),
+            "scores": encoder_scores.tolist(),
         }
-        for encoder, part in zip(encoders, scores, strict=True)
+        for encoder, encoder_scores in zip(encoders, scores, strict=True)
     ]
     return {
         "protocol": "efficiency",
@@ -168,8 +170,8 @@ def evaluate(
         "counts": counts,
         "rows": rows,
         "sentences": [
-            sentence(scores[1], names[1], part, name, counts)
-            for i, (name, part) in enumerate(zip(names, scores, strict=True))
+            sentence(scores[1], names[1], encoder_scores, name, counts)
+            for i, (name, encoder_scores) in enumerate(zip(names, scores, strict=True))
             if i != 1
         ],
         "classes": task.train.classes,
@@ -229,35 +231,35 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    given = parser().parse_args(arguments)
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = parser().parse_args(argv)
     try:
-        device = distributed.choose_device(given.device)
-        folder = checkpoint_files.find(given.run, given.checkpoint)
-        sets = label_files.read(given.labels, given.images, given.test)
+        device = distributed.choose_device(arguments.device)
+        folder = checkpoint_files.find(arguments.run, arguments.checkpoint)
+        sets = label_files.read(arguments.labels, arguments.images, arguments.test)
         task = labels.make(*sets, least=1)
-        if given.seeds < 1:
+        if arguments.seeds < 1:
             raise ValueError("--seeds must be 1 or more")
         result = evaluate(
             [
-                encoders.from_random(given.run, given.checkpoint),
-                encoders.from_run(given.run, given.checkpoint),
-                *(encoders.from_name(name) for name in given.also),
+                encoders.from_random(arguments.run, arguments.checkpoint),
+                encoders.from_run(arguments.run, arguments.checkpoint),
+                *(encoders.from_name(name) for name in arguments.also),
             ],
             task,
-            given.run / "transfer" / "features",
+            arguments.run / "transfer" / "features",
             "accuracy" if all(label_files.is_single(labels) for labels in sets) else "map",
-            counts=given.counts,
-            num_seeds=given.seeds,
-            skip_damaged=given.skip_damaged,
+            counts=arguments.counts,
+            num_seeds=arguments.seeds,
+            skip_damaged=arguments.skip_damaged,
             device=device,
             has_progress=True,
         )
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
-    name = f"efficiency-{given.labels.resolve().stem}-{Path(given.checkpoint).name}"
-    to = given.to or given.run / "transfer" / name / "result.json"
-    result |= {"run": given.run.resolve().name, "checkpoint": folder.name}
+    name = f"efficiency-{arguments.labels.resolve().stem}-{Path(arguments.checkpoint).name}"
+    to = arguments.to or arguments.run / "transfer" / name / "result.json"
+    result |= {"run": arguments.run.resolve().name, "checkpoint": folder.name}
     write_whole(to.with_name("subsets.json"), json.dumps(result.pop("subsets"), indent=1))
     write_whole(to.with_name("chart.svg"), chart.svg(result))
     write_whole(to, json.dumps(result, indent=1))

@@ -175,11 +175,15 @@ def from_timm(name: str) -> Encoder:
 def from_name(name: str, seed: int = 0) -> Encoder:
     """An encoder as the command line names it: "timm:MODEL", "timm:MODEL=FILE", "random:RUN",
     "random:MODEL" (a timm model's architecture), or a run."""
-    kind, _, rest = name.partition(":")
-    if kind == "timm" and rest:
-        return from_timm(rest)
-    if kind == "random" and rest:
-        return from_random(rest, seed=seed) if Path(rest).exists() else _untrained(rest, {}, seed)
+    kind, _, argument = name.partition(":")
+    if kind == "timm" and argument:
+        return from_timm(argument)
+    if kind == "random" and argument:
+        return (
+            from_random(argument, seed=seed)
+            if Path(argument).exists()
+            else _untrained(argument, {}, seed)
+        )
     return from_run(name)
 
 
@@ -200,17 +204,17 @@ def extract(
     place = {mark: path for mark, path in zip(marks, paths, strict=True) if isinstance(mark, str)}
     content = hashlib.sha256("".join(sorted(place)).encode()).hexdigest()
     file = cache / f"{encoder.key[:16]}-{content[:16]}.npz"
-    known = _load(file)
-    missing = {mark: path for mark, path in place.items() if mark not in known}
-    found = _compute(encoder, list(missing.values()), device, has_progress)
-    known |= dict(zip(missing, found, strict=True))
+    features = _load(file)
+    missing = {mark: path for mark, path in place.items() if mark not in features}
+    computed = _compute(encoder, list(missing.values()), device, has_progress)
+    features |= dict(zip(missing, computed, strict=True))
     if missing:
-        _save(file, known)
+        _save(file, features)
 
     rows = np.full((len(paths), encoder.backbone.channels[-1]), np.nan, dtype=np.float32)
     problems = {}
     for i, mark in enumerate(marks):
-        row = known[mark] if isinstance(mark, str) else mark
+        row = features[mark] if isinstance(mark, str) else mark
         if isinstance(row, ValueError):
             problems[i] = str(row)
         else:
@@ -224,7 +228,7 @@ def _compute(
     encoder: Encoder, paths: Sequence[Picture], device: torch.device | str, has_progress: bool
 ) -> list[np.ndarray | ValueError]:
     """A feature, or what is wrong, for each path; the next batch is decoded meanwhile."""
-    found: list[np.ndarray | ValueError] = []
+    computed: list[np.ndarray | ValueError] = []
     batches = [paths[i : i + BATCH] for i in range(0, len(paths), BATCH)]
     with ThreadPoolExecutor(THREADS) as pool, _bar(encoder, len(paths), has_progress) as bar:
 
@@ -236,9 +240,9 @@ def _compute(
             squares, ahead = list(ahead), start(following)
             good = [square for square in squares if not isinstance(square, ValueError)]
             rows = iter(encoder(np.stack(good), device) if good else ())
-            found += [s if isinstance(s, ValueError) else next(rows) for s in squares]
+            computed += [s if isinstance(s, ValueError) else next(rows) for s in squares]
             bar.update(len(squares))
-    return found
+    return computed
 
 
 def _bar(encoder: Encoder, total: int, has_progress: bool) -> tqdm:
@@ -260,8 +264,8 @@ def _load(file: Path) -> dict[str, np.ndarray | ValueError]:
         return dict(zip(arrays["images"].tolist(), arrays["features"], strict=True))
 
 
-def _save(file: Path, known: dict[str, np.ndarray | ValueError]) -> None:
-    good = {mark: row for mark, row in known.items() if not isinstance(row, ValueError)}
+def _save(file: Path, features: dict[str, np.ndarray | ValueError]) -> None:
+    good = {mark: row for mark, row in features.items() if not isinstance(row, ValueError)}
     content = io.BytesIO()
     np.savez(content, images=list(good), features=list(good.values()))
     write_whole(file, content.getvalue())
@@ -277,9 +281,9 @@ def _crop(config: LocTexConfig) -> Crop:
 def _cached_weights(name: str, repository: str | None) -> str:
     """The file of a timm model's weights in this machine's cache; ValueError if it is not there."""
     for file in ("model.safetensors", "pytorch_model.bin"):
-        found = repository and huggingface_hub.try_to_load_from_cache(repository, file)
-        if isinstance(found, str):
-            return found
+        path = repository and huggingface_hub.try_to_load_from_cache(repository, file)
+        if isinstance(path, str):
+            return path
     raise ValueError(
         f"this machine has no weights of timm's {name}; get them with `hf download {repository}`, "
         f"or name a file: timm:{name}=FILE"

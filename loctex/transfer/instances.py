@@ -61,10 +61,10 @@ class Instances:
 
         ValueError where none does.
         """
-        kept = tuple(photo for photo in self.photos if photo.annotations)
-        if not kept:
+        photos = tuple(photo for photo in self.photos if photo.annotations)
+        if not photos:
             raise ValueError(f"{self.file}: no image has an annotation that is not a crowd")
-        return replace(self, photos=kept)
+        return replace(self, photos=photos)
 
     def share(self, share: float, seed: int) -> "Instances":
         """A part of the images; of one seed, a smaller share lies inside every larger one."""
@@ -101,11 +101,13 @@ def read(file: Path, images: Path, *, skip_damaged: bool = False) -> Instances:
         for item in sorted(_items(file, content, "categories", "name"), key=lambda item: item["id"])
     }
     left_out: dict[str, str] = {}
-    found: dict[int, list] = {item["id"]: [] for item in _items(file, content, "images", "width")}
+    annotations_of: dict[int, list] = {
+        item["id"]: [] for item in _items(file, content, "images", "width")
+    }
     sizes = {item["id"]: item for item in content["images"]}
     for item in _items(file, content, "annotations", "bbox"):
         where = f"{file}: annotation {item['id']}"
-        if item.get("image_id") not in found:
+        if item.get("image_id") not in annotations_of:
             raise ValueError(f"{where} is of image {item.get('image_id')!r}, which is not there")
         if item.get("category_id") not in categories:
             raise ValueError(f"{where} is of category {item.get('category_id')!r}: not there")
@@ -113,15 +115,15 @@ def read(file: Path, images: Path, *, skip_damaged: bool = False) -> Instances:
         if why is not None:
             left_out[f"annotation {item['id']}"] = why
         elif not item.get("iscrowd", 0):
-            found[item["image_id"]].append(item)
-    kept = [item for items in found.values() for item in items]
-    without = [item["id"] for item in kept if not item.get("segmentation")]
-    if without and len(without) < len(kept):
+            annotations_of[item["image_id"]].append(item)
+    annotations = [item for items in annotations_of.values() for item in items]
+    without = [item["id"] for item in annotations if not item.get("segmentation")]
+    if without and len(without) < len(annotations):
         raise ValueError(
-            f"{file}: {len(without)} of {len(kept)} annotations have no segmentation, as "
+            f"{file}: {len(without)} of {len(annotations)} annotations have no segmentation, as "
             f"{without[0]}; give each one, or none of them to learn boxes alone"
         )
-    photos = [_photo(file, item, images, found[item["id"]]) for item in content["images"]]
+    photos = [_photo(file, item, images, annotations_of[item["id"]]) for item in content["images"]]
     wrong = _unreadable(photos, skip_damaged)
     if wrong and not skip_damaged:
         raise ValueError(
@@ -132,7 +134,9 @@ def read(file: Path, images: Path, *, skip_damaged: bool = False) -> Instances:
     photos = [photo for photo in photos if photo not in wrong]
     if not photos:
         raise ValueError(f"{file} has no image that can be used")
-    return Instances(file, categories, tuple(photos), not without and bool(kept), content, left_out)
+    return Instances(
+        file, categories, tuple(photos), not without and bool(annotations), content, left_out
+    )
 
 
 def pixels(photo: Photo) -> np.ndarray:
@@ -155,11 +159,11 @@ def outline(value: Any, photo: Photo) -> np.ndarray:
     size = [photo.height, photo.width]
     if isinstance(value, Mapping):
         if list(value.get("size", ())) != size:
-            found = value.get("size")
-            raise ValueError(f"{photo.file.name}: a mask is of size {found}, not {size}")
+            rle_size = value.get("size")
+            raise ValueError(f"{photo.file.name}: a mask is of size {rle_size}, not {size}")
         coded = rle.frPyObjects(value, *size) if isinstance(value["counts"], list) else value
         return rle.decode(coded)
-    return rle.decode(rle.merge(rle.frPyObjects([list(part) for part in value], *size)))
+    return rle.decode(rle.merge(rle.frPyObjects([list(polygon) for polygon in value], *size)))
 
 
 def _photo(file: Path, item: Mapping, images: Path, annotations: Sequence[Mapping]) -> Photo:
@@ -184,8 +188,8 @@ def _unreadable(photos: Sequence[Photo], decodes: bool) -> dict[Photo, str]:
         return None
 
     with ThreadPoolExecutor(THREADS) as pool:
-        found = zip(photos, pool.map(problem, photos), strict=True)
-        return {photo: why for photo, why in found if why is not None}
+        problems = zip(photos, pool.map(problem, photos), strict=True)
+        return {photo: why for photo, why in problems if why is not None}
 
 
 def _corners(bbox: Sequence[float], photo: Photo | Mapping) -> tuple[float, ...]:

@@ -83,8 +83,8 @@ def read(
     twice = [image for image, count in Counter(row.image for row in rows).items() if count > 1]
     if twice:
         raise ValueError(f"{labels}: image {twice[0]!r} is listed twice; give it one line")
-    for part, name in ((train, "train"), (held, "test")):
-        if not part:
+    for labels_of_split, name in ((train, "train"), (held, "test")):
+        if not labels_of_split:
             raise ValueError(f"{labels} holds no image to {name} on")
     classes = sorted({name for row in rows for name in row.values})
     return _table(train, classes), _table(held, classes)
@@ -138,20 +138,20 @@ def _table(rows: Sequence[Row], classes: Sequence[str]) -> Labels:
 def read_folders(root: Path, images: Path | None = None) -> Iterator[Row]:
     """ROOT/CLASS/image, or ROOT/train/CLASS/image and ROOT/test/CLASS/image."""
     folders = sorted(path for path in root.iterdir() if path.is_dir())
-    parts = {path: SPLITS.get(path.name.lower()) for path in folders}
-    if "train" not in parts.values() or not {"val", "test"} & set(parts.values()):
-        parts = {root: None}
-    found = False
-    for part, split in parts.items():
-        if split is None and part != root:
-            raise ValueError(f"{part} is neither train nor test; move it away")
-        for folder in sorted(path for path in part.iterdir() if path.is_dir()):
+    split_of = {path: SPLITS.get(path.name.lower()) for path in folders}
+    if "train" not in split_of.values() or not {"val", "test"} & set(split_of.values()):
+        split_of = {root: None}
+    is_found = False
+    for split_folder, split in split_of.items():
+        if split is None and split_folder != root:
+            raise ValueError(f"{split_folder} is neither train nor test; move it away")
+        for folder in sorted(path for path in split_folder.iterdir() if path.is_dir()):
             for file in sorted(folder.iterdir()):
                 if file.suffix.lower() in EXTENSIONS:
-                    found = True
+                    is_found = True
                     name = file.relative_to(root).as_posix()
                     yield Row(name, file, {folder.name: 1}, split)
-    if not found:
+    if not is_found:
         raise ValueError(f"{root} holds no CLASS/image; put each image into its class's folder")
 
 
@@ -159,15 +159,15 @@ def read_csv(file: Path, images: Path | None = None) -> Iterator[Row]:
     """Columns image and label, optionally split (train, test, val); labels parted by ";"."""
     with open(file, newline="", encoding="utf-8-sig") as lines:
         reader = csv.DictReader(lines)
-        known = {name.strip().lower(): name for name in reader.fieldnames or ()}
-        if not {"image", "label"} <= set(known):
+        columns = {name.strip().lower(): name for name in reader.fieldnames or ()}
+        if not {"image", "label"} <= set(columns):
             raise ValueError(f"{file}: the first line must name the columns image and label")
         for row in reader:
             where = f"{file}:{reader.line_num}"
             name, label, split = (
-                (row.get(known.get(key, "")) or "").strip() for key in ("image", "label", "split")
+                (row.get(columns.get(key, "")) or "").strip() for key in ("image", "label", "split")
             )
-            classes = [part.strip() for part in label.split(";") if part.strip()]
+            classes = [class_name.strip() for class_name in label.split(";") if class_name.strip()]
             if not name or not classes:
                 raise ValueError(f"{where}: the {'label' if name else 'image'} is empty")
             if split and split.lower() not in SPLITS:
@@ -184,8 +184,8 @@ def read_coco(file: Path, images: Path | None = None) -> Iterator[Row]:
         pictures = {item["id"]: item["file_name"] for item in content["images"]}
         values: dict[Any, dict[str, int]] = {key: {} for key in pictures}
         for item in content["annotations"]:
-            shown, name = values[item["image_id"]], names[item["category_id"]]
-            shown[name] = max(shown.get(name, 0), int(not item.get("iscrowd", 0)))
+            values_of, name = values[item["image_id"]], names[item["category_id"]]
+            values_of[name] = max(values_of.get(name, 0), int(not item.get("iscrowd", 0)))
     except (KeyError, TypeError) as error:
         raise ValueError(f"{file} is not COCO instances: {error!r} is missing") from error
     except ValueError as error:
@@ -202,10 +202,10 @@ def read_saved(folder: Path, images: Path | None = None) -> Iterator[Row]:
         loaded = load_from_disk(str(folder))
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise ValueError(f"{folder} cannot be read ({error}); save it again") from error
-    parts = loaded if isinstance(loaded, DatasetDict) else {"": loaded}
-    for part, rows in parts.items():
-        if part and part.lower() not in SPLITS:
-            raise ValueError(f"{folder}: split {part!r} is neither train, val nor test")
+    loaded_splits = loaded if isinstance(loaded, DatasetDict) else {"": loaded}
+    for split_name, rows in loaded_splits.items():
+        if split_name and split_name.lower() not in SPLITS:
+            raise ValueError(f"{folder}: split {split_name!r} is neither train, val nor test")
         column = next((n for n, kind in rows.features.items() if isinstance(kind, Image)), None)
         label = next((name for name in ("label", "labels") if name in rows.features), None)
         if column is None or label is None:
@@ -216,13 +216,18 @@ def read_saved(folder: Path, images: Path | None = None) -> Iterator[Row]:
         kind = rows.features[label]
         kind = getattr(kind, "feature", kind)  # of a list of labels: the one label
         for index, value in enumerate(rows[label]):
-            name = f"{part or 'row'}/{index:07d}"
-            given = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-            if any(one in (None, -1) for one in given):
+            name = f"{split_name or 'row'}/{index:07d}"
+            labels = (
+                value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+            )
+            if any(number in (None, -1) for number in labels):
                 raise ValueError(f"{folder}: {name} has no label; remove it")
-            classes = [kind.int2str(one) if hasattr(kind, "int2str") else str(one) for one in given]
+            classes = [
+                kind.int2str(value_) if hasattr(kind, "int2str") else str(value_)
+                for value_ in labels
+            ]
             picture = SavedImage(name, rows, index, column)
-            yield Row(name, picture, dict.fromkeys(classes, 1), SPLITS.get(part.lower()))
+            yield Row(name, picture, dict.fromkeys(classes, 1), SPLITS.get(split_name.lower()))
 
 
 def is_single(labels: Labels) -> bool:

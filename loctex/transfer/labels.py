@@ -44,31 +44,34 @@ class Labels:
 
 
 def table(
-    found: Mapping[str, Mapping[str, int]], pictures: Mapping[str, Picture], classes: Sequence[str]
+    classes_of: Mapping[str, Mapping[str, int]],
+    pictures: Mapping[str, Picture],
+    classes: Sequence[str],
 ) -> Labels:
     """{image: {class: value}} -> the table; a class an image does not name is not shown on it."""
-    images = tuple(sorted(found))
+    images = tuple(sorted(classes_of))
     values = np.full((len(images), len(classes)), -1, dtype=np.int8)
     column = {name: k for k, name in enumerate(classes)}
     for i, image in enumerate(images):
-        for name, value in found[image].items():
+        for name, value in classes_of[image].items():
             values[i, column[name]] = value
     return Labels(images, tuple(pictures[image] for image in images), tuple(classes), values)
 
 
 def check_disjoint(train: Labels, test: Labels) -> None:
     """ValueError names images that are in both: a score on them would say nothing."""
-    both = sorted(set(train.images) & set(test.images))
-    if both:
+    shared = sorted(set(train.images) & set(test.images))
+    if shared:
         raise ValueError(
-            f"{len(both)} image(s) are in both train and test, as {both[0]!r}; take them out of one"
+            f"{len(shared)} image(s) are in both train and test, as {shared[0]!r}; "
+            "take them out of one"
         )
 
 
 def listing(problems: Sequence[str], most: int = 5) -> str:
     """The first few of a list of problems, and how many more there are."""
-    rest = f" and {len(problems) - most} more" if len(problems) > most else ""
-    return "; ".join(problems[:most]) + rest
+    more = f" and {len(problems) - most} more" if len(problems) > most else ""
+    return "; ".join(problems[:most]) + more
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,20 +85,20 @@ class Task:
     def problems(self, most: int = 10) -> list[str]:
         """What is left out, as lines to print: the first few, and how many more."""
         lines = texts(self.left_out)
-        rest = [f"and {len(lines) - most} more"] if len(lines) > most else []
-        return [f"left out: {line}" for line in lines[:most] + rest]
+        more = [f"and {len(lines) - most} more"] if len(lines) > most else []
+        return [f"left out: {line}" for line in lines[:most] + more]
 
     def without_unusable(self, least: int) -> "Task":
         """Without the classes that have fewer than `least` images to train on, or none to test on.
 
         Each is named in left_out; ValueError where no class is left.
         """
-        found = {
+        unusable = {
             f"class {name}": _unusable(self.train.values[:, k], self.test.values[:, k], least)
             for k, name in enumerate(self.train.classes)
         }
-        keep = [k for k, why in enumerate(found.values()) if why is None]
-        left_out = {name: why for name, why in found.items() if why is not None}
+        keep = [k for k, why in enumerate(unusable.values()) if why is None]
+        left_out = {name: why for name, why in unusable.items() if why is not None}
         if not keep:
             raise ValueError(f"no class can be scored: {listing(texts(left_out))}")
         train, test = self.train.with_classes(keep), self.test.with_classes(keep)
@@ -134,25 +137,25 @@ def encode(
     to train on whose very file is also tested on is taken out, and named.
     """
     pictures = (*task.train.pictures, *task.test.pictures)
-    found = encoders.extract(encoder, pictures, cache, device=device, has_progress=has_progress)
+    features = encoders.extract(encoder, pictures, cache, device=device, has_progress=has_progress)
     names = (*task.train.images, *task.test.images)
-    if found.problems and not skip_damaged:
-        first = listing([f"{names[i]}: {why}" for i, why in found.problems.items()])
+    if features.problems and not skip_damaged:
+        sentence = listing([f"{names[i]}: {why}" for i, why in features.problems.items()])
         raise ValueError(
-            f"{len(found.problems)} image(s) cannot be read: {first}; mend them, or leave them "
-            "out with --skip-damaged"
+            f"{len(features.problems)} image(s) cannot be read: {sentence}; mend them, "
+            "or leave them out with --skip-damaged"
         )
-    tested = dict(zip(found.contents[len(task.train) :], task.test.images, strict=True))
+    tested = dict(zip(features.contents[len(task.train) :], task.test.images, strict=True))
     twins = {
         i: f"to train on, is the same picture as {tested[mark]} to test on"
-        for i, mark in enumerate(found.contents[: len(task.train)])
+        for i, mark in enumerate(features.contents[: len(task.train)])
         if mark is not None and mark in tested
     }
-    problems = found.problems | twins
+    problems = features.problems | twins
     if problems:
         named = {f"image {names[i]}": why for i, why in problems.items()}
         task = task.without_images(named).without_unusable(least)
-    rows = found.rows[[i for i in range(len(names)) if i not in problems]].astype(np.float64)
+    rows = features.rows[[i for i in range(len(names)) if i not in problems]].astype(np.float64)
     return rows[: len(task.train)], rows[len(task.train) :], task
 
 
@@ -160,9 +163,12 @@ def texts(problems: dict[str, str]) -> list[str]:
     return [f"{what}: {why}" for what, why in problems.items()]
 
 
-def _unusable(shown: np.ndarray, truth: np.ndarray, least: int) -> str | None:
+def _unusable(train_values: np.ndarray, truth: np.ndarray, least: int) -> str | None:
     """Why a class cannot be scored; None where it can."""
-    for kind, count in (("positive", (shown > 0).sum()), ("negative", (shown < 0).sum())):
+    for kind, count in (
+        ("positive", (train_values > 0).sum()),
+        ("negative", (train_values < 0).sum()),
+    ):
         if count < least:
             return f"{count} {kind} image(s) to train on, {least} needed"
     for kind, has in (("positive", (truth > 0).any()), ("negative", (truth < 0).any())):

@@ -45,39 +45,46 @@ def svm(cost: float) -> LinearSVC:
 
 
 def score_class(
-    train: np.ndarray, shown: np.ndarray, test: np.ndarray, truth: np.ndarray
+    train: np.ndarray, train_values: np.ndarray, test: np.ndarray, truth: np.ndarray
 ) -> ClassScore:
     """(N, C) features and (N,) labels of one class, to train and to test on."""
-    train, shown = train[shown != 0], shown[shown != 0]
+    train, train_values = train[train_values != 0], train_values[train_values != 0]
     test, truth = test[truth != 0], truth[truth != 0]
     by_cost = [
-        cross_val_score(svm(cost), train, shown, cv=FOLDS, scoring="average_precision").mean()
+        cross_val_score(
+            svm(cost), train, train_values, cv=FOLDS, scoring="average_precision"
+        ).mean()
         for cost in COSTS
     ]
     cost = COSTS[int(np.argmax(by_cost))]
-    model = svm(cost).fit(train, shown)
+    model = svm(cost).fit(train, train_values)
     return ClassScore(
         ap=float(average_precision_score(truth > 0, model.decision_function(test))),
         cost=cost,
-        num_train=int((shown > 0).sum()),
+        num_train=int((train_values > 0).sum()),
         num_test=int((truth > 0).sum()),
         is_converged=bool(np.max(model.n_iter_) < MAX_ITERATIONS),
     )
 
 
 def score(
-    train: np.ndarray, shown: np.ndarray, test: np.ndarray, truth: np.ndarray, num_jobs: int = -1
+    train: np.ndarray,
+    train_values: np.ndarray,
+    test: np.ndarray,
+    truth: np.ndarray,
+    num_jobs: int = -1,
 ) -> list[dict]:
     """`ClassScore` of each column of the (N, K) labels, computed in parallel."""
     rows = Parallel(num_jobs)(
-        delayed(score_class)(train, shown[:, k], test, truth[:, k]) for k in range(shown.shape[1])
+        delayed(score_class)(train, train_values[:, k], test, truth[:, k])
+        for k in range(train_values.shape[1])
     )
     return [asdict(row) for row in rows]
 
 
 def neighbors(
     train: np.ndarray,
-    shown: np.ndarray,
+    train_values: np.ndarray,
     test: np.ndarray,
     truth: np.ndarray,
     count: int = 20,
@@ -92,9 +99,9 @@ def neighbors(
     nearest = np.argsort(-cosine, axis=1, kind="stable")
     weight = np.exp((np.take_along_axis(cosine, nearest, axis=1) - 1) / temperature)
     scores = np.empty(truth.shape)
-    for k in range(shown.shape[1]):
-        enough = count + int((shown[:, k] == 0).sum())
-        labels = shown[nearest[:, :enough], k]
+    for k in range(train_values.shape[1]):
+        enough = count + int((train_values[:, k] == 0).sum())
+        labels = train_values[nearest[:, :enough], k]
         votes = (labels != 0) & ((labels != 0).cumsum(axis=1) <= count)
         votes = weight[:, :enough] * votes
         scores[:, k] = (votes * (labels > 0)).sum(axis=1) / votes.sum(axis=1)
@@ -103,7 +110,7 @@ def neighbors(
 
 def low_shot(
     train: np.ndarray,
-    shown: np.ndarray,
+    train_values: np.ndarray,
     test: np.ndarray,
     truth: np.ndarray,
     shots: Sequence[int] = SHOTS,
@@ -116,11 +123,13 @@ def low_shot(
     other classes. Sizes as in Goyal et al. (ICCV 2019), at C = 1 (ours: no cost can be chosen
     from one image).
     """
-    num_classes = shown.shape[1]
-    shots = [k for k in shots if k <= (shown > 0).sum(axis=0).min()]
+    num_classes = train_values.shape[1]
+    shots = [k for k in shots if k <= (train_values > 0).sum(axis=0).min()]
     jobs = [(k, s, c) for k in shots for s in range(SAMPLES) for c in range(num_classes)]
     scores = Parallel(num_jobs)(
-        delayed(_score_few)(train, shown[:, c], test, truth[:, c], few(shown, c, k, sample))
+        delayed(_score_few)(
+            train, train_values[:, c], test, truth[:, c], few(train_values, c, k, sample)
+        )
         for k, sample, c in jobs
     )
     means = np.reshape(scores, (len(shots), SAMPLES, num_classes)).mean(axis=2)
@@ -130,37 +139,43 @@ def low_shot(
     }
 
 
-def few(shown: np.ndarray, column: int, k: int, sample: int) -> np.ndarray:
+def few(train_values: np.ndarray, column: int, k: int, sample: int) -> np.ndarray:
     """The rows drawn for one class of the (N, K) labels: k positives, (K - 1) k negatives."""
     random = np.random.default_rng((sample, column))
-    positive = random.permutation(np.flatnonzero(shown[:, column] > 0))[:k]
-    negative = random.permutation(np.flatnonzero(shown[:, column] < 0))
-    return np.sort(np.concatenate((positive, negative[: max(1, shown.shape[1] - 1) * k])))
+    positive = random.permutation(np.flatnonzero(train_values[:, column] > 0))[:k]
+    negative = random.permutation(np.flatnonzero(train_values[:, column] < 0))
+    return np.sort(np.concatenate((positive, negative[: max(1, train_values.shape[1] - 1) * k])))
 
 
 def _score_few(
-    train: np.ndarray, shown: np.ndarray, test: np.ndarray, truth: np.ndarray, rows: np.ndarray
+    train: np.ndarray,
+    train_values: np.ndarray,
+    test: np.ndarray,
+    truth: np.ndarray,
+    rows: np.ndarray,
 ) -> float:
-    model = svm(1.0).fit(train[rows], shown[rows])
+    model = svm(1.0).fit(train[rows], train_values[rows])
     keep = truth != 0
     return float(average_precision_score(truth[keep] > 0, model.decision_function(test[keep])))
 
 
-def ridge(train: np.ndarray, shown: np.ndarray, test: np.ndarray) -> np.ndarray:
+def ridge(train: np.ndarray, train_values: np.ndarray, test: np.ndarray) -> np.ndarray:
     """(M, K) scores of the test images by least squares on labels of -1 and 1.
 
     Each class's penalty is chosen by exact leave-one-out on the training images, in one solution
     for all penalties and classes: it works from two images on, and has nothing to tune (ours).
     """
-    if (shown != 0).all():
-        model = RidgeCV(ALPHAS, alpha_per_target=True).fit(train, shown.astype(float))
-        return model.predict(test).reshape(len(test), shown.shape[1])
+    if (train_values != 0).all():
+        model = RidgeCV(ALPHAS, alpha_per_target=True).fit(train, train_values.astype(float))
+        return model.predict(test).reshape(len(test), train_values.shape[1])
     columns = []
-    for k in range(shown.shape[1]):
-        keep = shown[:, k] != 0
+    for k in range(train_values.shape[1]):
+        keep = train_values[:, k] != 0
         few = keep.sum() < 2
         columns.append(
-            np.zeros((len(test), 1)) if few else ridge(train[keep], shown[keep, k : k + 1], test)
+            np.zeros((len(test), 1))
+            if few
+            else ridge(train[keep], train_values[keep, k : k + 1], test)
         )
     return np.hstack(columns)
 
@@ -176,8 +191,8 @@ def accuracy(scores: np.ndarray, truth: np.ndarray) -> float:
 
 def mean_ap(scores: np.ndarray, truth: np.ndarray) -> float:
     """Mean AP over the classes; (N, K) scores and labels."""
-    parts = []
+    precisions = []
     for k in range(truth.shape[1]):
         keep = truth[:, k] != 0
-        parts.append(average_precision_score(truth[keep, k] > 0, scores[keep, k]))
-    return float(np.mean(parts))
+        precisions.append(average_precision_score(truth[keep, k] > 0, scores[keep, k]))
+    return float(np.mean(precisions))

@@ -17,18 +17,22 @@ NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 
 
 def detections(
-    instances: Instances, photo: Photo, found: Mapping[str, Tensor]
+    instances: Instances, photo: Photo, prediction: Mapping[str, Tensor]
 ) -> list[dict[str, Any]]:
     """What a detector says of one image, as COCO's results file has it.
 
-    found: boxes (n, 4) x0, y0, x1, y1 in pixels, labels (n,), scores (n,), and masks (n, 1, H, W)
-    as probabilities where it gives any.
+    prediction: boxes (n, 4) x0, y0, x1, y1 in pixels, labels (n,), scores (n,), and masks
+    (n, 1, H, W) as probabilities where it gives any.
     """
     keys = list(instances.categories)
-    masks = found["masks"][:, 0] if "masks" in found else [None] * len(found["labels"])
-    parts = zip(found["boxes"], found["labels"], found["scores"], masks, strict=True)
+    masks = (
+        prediction["masks"][:, 0] if "masks" in prediction else [None] * len(prediction["labels"])
+    )
+    columns = zip(
+        prediction["boxes"], prediction["labels"], prediction["scores"], masks, strict=True
+    )
     rows = []
-    for box, label, score, mask in parts:
+    for box, label, score, mask in columns:
         x0, y0, x1, y1 = (float(side) for side in box)
         row = {
             "image_id": photo.id,
@@ -48,7 +52,7 @@ def encode(mask: np.ndarray) -> dict[str, Any]:
     return {"size": coded["size"], "counts": coded["counts"].decode()}
 
 
-def score(instances: Instances, found: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def score(instances: Instances, results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """box_ap, box_ap50, ... and mask_ap, ... of results on all images of `instances`.
 
     Fractions; -1 where the images hold nothing of a size. Everything is 0 without a detection.
@@ -61,7 +65,7 @@ def score(instances: Instances, found: Sequence[Mapping[str, Any]]) -> dict[str,
         kinds = {"box": "bbox", "mask": "segm"} if instances.has_masks else {"box": "bbox"}
         for name, kind in kinds.items():
             drop = "bbox" if kind == "segm" else "segmentation"
-            rows = [{k: v for k, v in row.items() if k != drop} for row in found]
+            rows = [{k: v for k, v in row.items() if k != drop} for row in results]
             if not rows:
                 values |= {f"{name}_{key}": 0.0 for key in NAMES}
                 continue

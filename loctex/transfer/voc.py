@@ -18,8 +18,8 @@ def find(devkit: Path) -> Path:
     years = sorted(path.parent.parent for path in devkit.glob("*/ImageSets/Main"))
     if len(years) == 1:
         return years[0]
-    seen = f"; name one of {', '.join(path.name for path in years)}" if years else ""
-    raise ValueError(f"{devkit} is no VOCdevkit: it has no VOC2007/ImageSets/Main{seen}")
+    years_clause = f"; name one of {', '.join(path.name for path in years)}" if years else ""
+    raise ValueError(f"{devkit} is no VOCdevkit: it has no VOC2007/ImageSets/Main{years_clause}")
 
 
 def splits(folder: Path) -> tuple[str, str]:
@@ -41,10 +41,10 @@ def read(folder: Path, train: str, test: str) -> tuple[Labels, Labels]:
     A class is shown where an object of it is not marked difficult; where all are difficult the
     image takes no part for that class (METHOD section 4). ValueError names what is missing.
     """
-    found = [_read_set(folder, name) for name in (train, test)]
-    classes = sorted({name for rows in found for row in rows.values() for name in row})
-    paths = {image: folder / "JPEGImages" / f"{image}.jpg" for rows in found for image in rows}
-    return table(found[0], paths, classes), table(found[1], paths, classes)
+    sets = [_read_set(folder, name) for name in (train, test)]
+    classes = sorted({name for rows in sets for row in rows.values() for name in row})
+    paths = {image: folder / "JPEGImages" / f"{image}.jpg" for rows in sets for image in rows}
+    return table(sets[0], paths, classes), table(sets[1], paths, classes)
 
 
 def _read_set(folder: Path, name: str) -> dict[str, dict[str, int]]:
@@ -60,24 +60,24 @@ def _read_set(folder: Path, name: str) -> dict[str, dict[str, int]]:
     twice = [image for image, count in Counter(images).items() if count > 1]
     if twice:
         raise ValueError(f"{file} names images twice: {listing(twice)}")
-    found, problems = {}, []
+    objects_of, problems = {}, []
     for image in images:
         try:
-            found[image] = _objects(folder / "Annotations" / f"{image}.xml")
+            objects_of[image] = _objects(folder / "Annotations" / f"{image}.xml")
         except (OSError, ValueError, ElementTree.ParseError) as error:
             problems.append(f"{image}.xml ({error})")
     if problems:
         raise ValueError(f"{len(problems)} annotation(s) of {name} unusable: {listing(problems)}")
-    return found
+    return objects_of
 
 
 def _objects(file: Path) -> dict[str, int]:
     """Class -> 1, or 0 where every object of it is marked difficult."""
-    found: dict[str, int] = {}
+    state_of: dict[str, int] = {}
     for item in ElementTree.parse(file).getroot().findall("object"):
         name = (item.findtext("name") or "").strip()
         if not name:
             raise ValueError("an object has no name")
         is_easy = (item.findtext("difficult") or "0").strip() == "0"
-        found[name] = max(found.get(name, 0), int(is_easy))
-    return found
+        state_of[name] = max(state_of.get(name, 0), int(is_easy))
+    return state_of

@@ -42,26 +42,28 @@ def read(devkit: Path, train: str | None, test: str | None, difficult: str = "ig
     if train is None or test is None:
         usual = voc.splits(folder)
         train, test = train or usual[0], test or usual[1]
-    first, second = voc.read(folder, train, test)
+    train_labels, second = voc.read(folder, train, test)
     if difficult == "negative":
-        first = replace(first, values=np.where(first.values == 0, -1, first.values))
-    return labels.make(first, second, linear.FOLDS)
+        train_labels = replace(
+            train_labels, values=np.where(train_labels.values == 0, -1, train_labels.values)
+        )
+    return labels.make(train_labels, second, linear.FOLDS)
 
 
 def score(
     train: np.ndarray, test: np.ndarray, task: Task, protocols: Sequence[str], num_jobs: int = -1
 ) -> dict:
     """The numbers of one row; fractions, not percent."""
-    given = (train, task.train.values, test, task.test.values)
+    data = (train, task.train.values, test, task.test.values)
     result: dict = {}
     if "svm" in protocols:
-        classes = linear.score(*given, num_jobs=num_jobs)
+        classes = linear.score(*data, num_jobs=num_jobs)
         result["map"] = float(np.mean([row["ap"] for row in classes]))
         result["classes"] = dict(zip(task.train.classes, classes, strict=True))
     if "knn" in protocols:
-        result["knn"] = linear.neighbors(*given)
+        result["knn"] = linear.neighbors(*data)
     if "low-shot" in protocols:
-        result["low_shot"] = linear.low_shot(*given, num_jobs=num_jobs)
+        result["low_shot"] = linear.low_shot(*data, num_jobs=num_jobs)
     return result
 
 
@@ -113,7 +115,11 @@ def table(rows: Sequence[dict], task: Task) -> str:
         lines.append(
             f"{row['name']:{width}} {_percent(row.get('map'))} {_percent(row.get('knn'))}{cells}"
         )
-        slow = [name for name, part in row.get("classes", {}).items() if not part["is_converged"]]
+        slow = [
+            name
+            for name, class_row in row.get("classes", {}).items()
+            if not class_row["is_converged"]
+        ]
         if slow:
             lines.append(f"{'':{width}}   the solver stopped early on {', '.join(slow)}")
     return "\n".join([*lines, *task.problems()])
@@ -123,8 +129,12 @@ def _percent(value: float | None) -> str:
     return f"{'-':>6}" if value is None else f"{100 * value:6.2f}"
 
 
-def _few(part: dict | None) -> str:
-    return f"{'-':>12}" if part is None else f"{100 * part['mean']:6.1f} ±{100 * part['std']:4.1f}"
+def _few(scores: dict | None) -> str:
+    return (
+        f"{'-':>12}"
+        if scores is None
+        else f"{100 * scores['mean']:6.1f} ±{100 * scores['std']:4.1f}"
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -164,38 +174,41 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    given = parser().parse_args(arguments)
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = parser().parse_args(argv)
     try:
-        device = distributed.choose_device(given.device)
-        folder = checkpoint_files.find(given.run, given.checkpoint)
-        task = read(given.voc, given.train, given.test, given.difficult)
+        device = distributed.choose_device(arguments.device)
+        folder = checkpoint_files.find(arguments.run, arguments.checkpoint)
+        task = read(arguments.voc, arguments.train, arguments.test, arguments.difficult)
         rows, task = evaluate(
             [
-                encoders.from_random(given.run, given.checkpoint, given.seed),
-                encoders.from_run(given.run, given.checkpoint),
-                *(encoders.from_name(name) for name in given.also),
+                encoders.from_random(arguments.run, arguments.checkpoint, arguments.seed),
+                encoders.from_run(arguments.run, arguments.checkpoint),
+                *(encoders.from_name(name) for name in arguments.also),
             ],
             task,
-            given.run / "transfer" / "features",
-            protocols=given.protocols,
-            skip_damaged=given.skip_damaged,
+            arguments.run / "transfer" / "features",
+            protocols=arguments.protocols,
+            skip_damaged=arguments.skip_damaged,
             device=device,
-            num_jobs=given.jobs,
+            num_jobs=arguments.jobs,
             has_progress=True,
         )
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
-    to = given.to or given.run / "transfer" / f"voc07-{Path(given.checkpoint).name}" / "result.json"
+    to = (
+        arguments.to
+        or arguments.run / "transfer" / f"voc07-{Path(arguments.checkpoint).name}" / "result.json"
+    )
     result = {
         "protocol": "voc07",
-        "run": given.run.resolve().name,
+        "run": arguments.run.resolve().name,
         "checkpoint": folder.name,
         "rows": rows,
         "classes": task.train.classes,
         "num_train": len(task.train),
         "num_test": len(task.test),
-        "difficult": given.difficult,
+        "difficult": arguments.difficult,
         "left_out": task.left_out,
     }
     write_whole(to, json.dumps(result, indent=1))

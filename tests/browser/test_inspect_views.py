@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from loctex.loading import tokenization
 from loctex.model import build
 from loctex.records.snapshot import Snapshot
-from loctex.scoring.atlas_job import Making
+from loctex.scoring.atlas_job import AtlasJob
 from loctex.training import checkpoint
 from tests.browser.conftest import Studio
 from tests.browser.player_page import answer, photo, random_maps, told
@@ -35,7 +35,7 @@ def studio(snapshot, tmp_path_factory):
         checkpoint.save(
             root / "runs" / name, 1, model=built, tokenizer=words, state={}, is_best=True
         )
-    Making(root / "runs" / "first" / "best", root / "snapshots" / "scenes", "val").make()
+    AtlasJob(root / "runs" / "first" / "best", root / "snapshots" / "scenes", "val").make()
     running = Studio(root)
     yield running
     running.stop()

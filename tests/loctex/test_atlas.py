@@ -15,7 +15,7 @@ from loctex.records.files import holder, is_locked
 from loctex.records.snapshot import Snapshot
 from loctex.records.word_classes import word_class
 from loctex.scoring import atlas_job, atlas_table, metrics, score
-from loctex.scoring.atlas_job import Making
+from loctex.scoring.atlas_job import AtlasJob
 from loctex.scoring.atlas_table import Atlas
 from loctex.training.loop import train
 from tests.loctex.small import small
@@ -32,7 +32,7 @@ def run(snapshot, tmp_path_factory):
 def making(run, snapshot, monkeypatch):
     """Of the training split, 32 images, 8 in a part; nothing is made yet."""
     monkeypatch.setattr(atlas_job, "IMAGES_A_PART", 8)
-    yield Making(run / "best", snapshot, "train")
+    yield AtlasJob(run / "best", snapshot, "train")
     shutil.rmtree(run / "atlas", ignore_errors=True)
 
 
@@ -97,7 +97,7 @@ def test_a_stopped_one_goes_on_where_it_was(making, monkeypatch):
 
 
 def test_it_is_made_in_a_process_of_its_own_that_may_die(run, snapshot):
-    making = Making(run / "best", snapshot, "train")
+    making = AtlasJob(run / "best", snapshot, "train")
     making.start()
     deadline = time.monotonic() + 120
     while not (is_locked(making.lock) and holder(making.lock)) and not making.table.exists():
@@ -119,13 +119,13 @@ def test_it_is_made_in_a_process_of_its_own_that_may_die(run, snapshot):
 def test_other_weights_or_another_split_are_another_atlas(making, run, snapshot, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(run / "best", copy)
-    assert Making(copy, snapshot, "train").path.name == making.path.name  # the same content
-    assert Making(copy, snapshot, "val").path.name != making.path.name
+    assert AtlasJob(copy, snapshot, "train").path.name == making.path.name  # the same content
+    assert AtlasJob(copy, snapshot, "val").path.name != making.path.name
     weights = copy / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    assert Making(copy, snapshot, "train").path.name != making.path.name
+    assert AtlasJob(copy, snapshot, "train").path.name != making.path.name
 
 
 def test_what_went_wrong_is_said(making, run):
@@ -138,7 +138,7 @@ def test_what_went_wrong_is_said(making, run):
     with pytest.raises(ValueError, match="score again"):
         Atlas.open(making.table)
     with pytest.raises(ValueError, match="train first"):
-        Making(run, making.snapshot.path, "val")
+        AtlasJob(run, making.snapshot.path, "val")
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_the_tokenizer_comes_back_and_its_offsets_name_the_characters(tmp_path):
 def test_what_is_remembered_equals_what_is_read_anew_and_the_oldest_is_forgotten():
     words = tokenization.train(CAPTIONS, 400, 16)
     captions = [f"{caption} {number} éß" for number, caption in enumerate(CAPTIONS[:6] * 4)]
-    remembers = tokenization.Encoder(words, 16, size=10)
+    remembers = tokenization.CaptionEncoder(words, 16, size=10)
     for part in (captions[:4], captions, captions[2:9] * 2, captions[::-1]):
         for fast, slow in zip(
             tokenization.padded(remembers.rows(part), words.pad_token_id),

@@ -8,7 +8,7 @@ import torch
 
 from loctex.jobs.run import Run
 from loctex.loading import tokenization
-from loctex.loading.changed_words import Exchange
+from loctex.loading.changed_words import WordSwaps
 from loctex.model import build
 from loctex.records.snapshot import Snapshot
 from loctex.scoring import false_captions, metrics, score
@@ -33,8 +33,8 @@ def reranker_of(model, images=6, captions=9):
         tokens[row, 3 + row % 5 :] = 0
     text = model.encode_text(tokens)
     reranker = Reranker(model)
-    reranker.add(image=image.take([0, 1, 2]))
-    reranker.add(image=image.take([3, 4, 5]), text=text)
+    reranker.add(image=image.select([0, 1, 2]))
+    reranker.add(image=image.select([3, 4, 5]), text=text)
     return reranker, image, tokens, (image.embedding @ text.embedding.T).numpy()
 
 
@@ -45,7 +45,7 @@ def test_pairs_are_matched_as_one_by_one(matching_model):
         found = reranker.match(pairs)
         for value, (i, k) in zip(found, pairs.tolist(), strict=True):
             text = matching_model.encode_text(tokens[k : k + 1])
-            want = float(matching_model.match(image.take([i]), text))
+            want = float(matching_model.match(image.select([i]), text))
             assert value == pytest.approx(want, abs=1e-5)
 
 
@@ -125,7 +125,7 @@ def test_a_file_of_foils_names_the_line_that_does_not_fit(tmp_path):
 
 def test_a_word_gives_way_to_one_seen_between_the_same_neighbors():
     said = ["a red circle above it", "a blue circle below it", "a red star above it", "the image"]
-    exchange = Exchange(said)
+    exchange = WordSwaps(said)
     random = np.random.default_rng(0)
     found = {exchange.change("A red circle above it.", random).caption for _ in range(60)}
     assert found == {"A blue circle above it.", "A red circle below it.", "A red star above it."}
@@ -142,7 +142,7 @@ def test_only_words_that_exclude_each_other_change_wherever_the_same_thing_is_na
         "a green circle below it",
         "a red square",
     ]
-    exchange = Exchange(said, "RED green blue; above below")
+    exchange = WordSwaps(said, "RED green blue; above below")
     random = np.random.default_rng(0)
     caption = "A red circle above it, a red square. The red circle."
     changes = [exchange.change(caption, random) for _ in range(60)]
@@ -164,9 +164,9 @@ def test_only_words_that_exclude_each_other_change_wherever_the_same_thing_is_na
         ((new, old),) = {pair for pair in pairs if pair[0] != pair[1]}
         assert new in exchange.excludes[old]
     assert exchange.change("a square over it", random).true == []
-    assert exchange.can_change and Exchange(said).can_change
+    assert exchange.can_change and WordSwaps(said).can_change
     for sets in ("red; green; blue", "cat dog", "above red"):
-        assert not Exchange(said, sets).can_change
+        assert not WordSwaps(said, sets).can_change
 
 
 def test_the_word_doubted_most_is_looked_for_among_those_that_can_be_asked_about():

@@ -222,11 +222,11 @@ def test_pictures_without_narratives_are_queued_by_how_unsure_the_model_is(works
 
 
 def test_progress_says_how_long_it_takes_and_what_went_wrong():
-    from loctex.scoring.atlas_job import Progress
+    from loctex.scoring.atlas_job import AtlasProgress
 
-    html = progress_html(Progress("running", 640, 8000, 75.0), "scenes · val")
+    html = progress_html(AtlasProgress("running", 640, 8000, 75.0), "scenes · val")
     assert "640 of 8,000 pictures, about 75 s left" in html and 'value="0.080"' in html
-    html = progress_html(Progress("failed", 64, 300, None, "ValueError: <damaged>"), "x")
+    html = progress_html(AtlasProgress("failed", 64, 300, None, "ValueError: <damaged>"), "x")
     assert "&lt;damaged&gt;" in html and "64 of 300" in html
 
 

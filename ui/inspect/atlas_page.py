@@ -12,7 +12,7 @@ from html import escape
 
 import numpy as np
 
-from loctex.scoring.atlas_job import Progress
+from loctex.scoring.atlas_job import AtlasProgress
 from ui.inspect.nearest import picture
 from ui.train.run_facts import duration
 from ui.viewing.survey import BINS, LBM_END, Filter, Survey, histogram
@@ -249,7 +249,7 @@ def _row(workspace: Workspace, survey: Survey, source: str, chosen: Filter, n: i
     )
 
 
-def progress_html(progress: Progress, what: str) -> str:
+def progress_html(progress: AtlasProgress, what: str) -> str:
     """HTML: what is to be done, or how far it is."""
     if progress.state in ("new", "stopped"):
         begun = (

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from loctex.scoring.atlas_job import Making
+from loctex.scoring.atlas_job import AtlasJob
 from ui.assets import static
 from ui.components import Listing
 from ui.data.listing import problem_html
@@ -115,7 +115,7 @@ class AtlasView:
             gr.Timer(active=is_going),
         )
 
-    def _survey(self, checkpoint: str, source: str) -> tuple[Making, Survey | None]:
+    def _survey(self, checkpoint: str, source: str) -> tuple[AtlasJob, Survey | None]:
         made = making(self.workspace, checkpoint, source)
         return made, survey(made)
 

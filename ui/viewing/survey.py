@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from loctex.records.word_classes import CLASSES
-from loctex.scoring.atlas_job import Making
+from loctex.scoring.atlas_job import AtlasJob
 from loctex.scoring.atlas_table import Atlas
 from ui.workspace import Workspace
 
@@ -199,7 +199,7 @@ def uncertainty(image: np.ndarray, texts: np.ndarray, scale: float = 20.0) -> fl
 # --- where atlases are
 
 
-def making(workspace: Workspace, checkpoint: str, source: str) -> Making:
+def making(workspace: Workspace, checkpoint: str, source: str) -> AtlasJob:
     """Of pictures "snapshot/NAME/SPLIT". ValueError for a collection, which has
     no splits, and where there is no such checkpoint, snapshot or split."""
     kind, _, rest = source.partition("/")
@@ -209,13 +209,13 @@ def making(workspace: Workspace, checkpoint: str, source: str) -> Making:
             "into one."
         )
     name, _, split = rest.partition("/")
-    made = Making(workspace.checkpoint(checkpoint), workspace.snapshot(name), split)
+    made = AtlasJob(workspace.checkpoint(checkpoint), workspace.snapshot(name), split)
     if split not in made.snapshot.splits:
         raise ValueError(f"Snapshot {name} has no split {split[:20]!r}; choose another one.")
     return made
 
 
-def survey(made: Making) -> Survey | None:
+def survey(made: AtlasJob) -> Survey | None:
     """The finished one, kept in memory; None where it is not finished."""
     if not made.table.exists():
         return None
