@@ -37,7 +37,7 @@ def making(run, snapshot, monkeypatch):
 
 
 def test_its_numbers_are_evaluates(making, run, snapshot):
-    assert making.progress() == atlas_job.Progress("new", 0, 32)
+    assert making.progress() == atlas_job.AtlasProgress("new", 0, 32)
     assert making.make() and making.progress().state == "done"
     found = Atlas.open(making.table)
     loaded, words_of = build.load(run / "best"), tokenization.load(run / "best")
