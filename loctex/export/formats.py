@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from loctex.export import card, onnx_parts
-from loctex.loading import augment, tokenization
+from loctex.loading import tokenization
 from loctex.model import build
 from loctex.model.model import LocTexModel
 from loctex.records import checkpoint_files
@@ -182,8 +182,8 @@ def write_preprocessing(model: LocTexModel, folder: Path) -> None:
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": list(augment.MEAN),
-        "image_std": list(augment.STD),
+        "image_mean": list(model.config.pixel_mean),
+        "image_std": list(model.config.pixel_std),
     }
     write_whole(folder / "preprocessor_config.json", json.dumps(settings, indent=1))
 

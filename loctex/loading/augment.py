@@ -134,13 +134,15 @@ def apply_to_caption(
 
 @lru_cache
 @torch.inference_mode(False)
-def _constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _constants(
+    device: torch.device, mean: tuple[float, ...], std: tuple[float, ...]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Mean, deviation and gray of RGB, put on the device once: each time the host would wait."""
-    mean, deviation, gray = (
+    center, deviation, gray = (
         torch.tensor(values, dtype=torch.float32, device=device)
-        for values in (MEAN, STD, _GRAY.tolist())
+        for values in (mean, std, _GRAY.tolist())
     )
-    return mean, deviation, gray
+    return center, deviation, gray
 
 
 def apply_to_pixels(
@@ -149,14 +151,17 @@ def apply_to_pixels(
     colors: Tensor | None = None,
     contrasts: Tensor | None = None,
     distorted: Tensor | None = None,
+    *,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
 ) -> Tensor:
     """(B, H, W, 3) uint8 cropped images -> (B, 3, H, W) normalised floats, on their device.
 
     flips: (B,) bool. colors: (B, 3, 3); contrasts: (B,), around each image's mean gray; None
-    leaves colors alone. distorted: (B, 9), as `distortions` makes it. The result is channels-last
-    in memory.
+    leaves colors alone. distorted: (B, 9), as `distortions` makes it. mean, std: of RGB in 0..1, as
+    the backbone wants its pixels. The result is channels-last in memory.
     """
-    mean, std, weights = _constants(images.device)
+    center, deviation, weights = _constants(images.device, tuple(mean), tuple(std))
     pixels = images.float() / 255  # (B, H, W, 3)
     if colors is not None and contrasts is not None:
         gray = torch.einsum("c,bcd,bhwd->b", weights, colors, pixels)
@@ -167,7 +172,7 @@ def apply_to_pixels(
         pixels = pixels.clamp_(0, 1).view(images.shape)
     if distorted is not None:
         pixels = distortions.apply_tones(pixels, distorted)
-    pixels = (pixels - mean) / std
+    pixels = (pixels - center) / deviation
     if distorted is not None:
         pixels = distortions.apply_map(pixels, distorted)
     pixels = torch.where(flips[:, None, None, None], pixels.flip(2), pixels)

@@ -42,6 +42,10 @@ class Batch:
     kept_word: Tensor | None = None  # (B, T) bool: tokens of `changed` that say others, kept
     true_word: Tensor | None = None  # (B, T) bool: tokens of `tokens` that say the same ones
     hidden_at: Tensor | None = None  # (B, K) int64 places of hidden tokens, rising; 0: none
+    crop: Tensor | None = None  # (B, 4) float32 box of the crop, in fractions, where there are maps
+    maps: list[Tensor] | None = (
+        None  # per scale, finest first, (B, C, h, w): whole images, unflipped
+    )
 
     def to(self, device: torch.device | str) -> "Batch":
         """All tensors on `device`."""
@@ -52,20 +56,26 @@ class Batch:
         return self._each(torch.Tensor.pin_memory)  # what is pinned already stays
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        changed: dict[str, Any] = {
-            name: change(tensor) for name, tensor in tensors.items() if isinstance(tensor, Tensor)
-        }
+        changed: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Tensor):
+                changed[item.name] = change(value)
+        if self.maps is not None:
+            changed["maps"] = [change(scale) for scale in self.maps]
         return replace(self, **changed)
 
     def split(self, count: int) -> list["Batch"]:
         """At most `count` chunks of nearly equal size, in order."""
         edges = np.linspace(0, len(self.key), min(count, len(self.key)) + 1).astype(int).tolist()
-        fields_by_name = {f.name: getattr(self, f.name) for f in fields(self)}
-        rows = {name: value for name, value in fields_by_name.items() if value is not None}
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        present = {name: value for name, value in values.items() if value is not None}
         chunks = []
         for a, b in pairwise(edges):
-            chunks.append(replace(self, **{name: value[a:b] for name, value in rows.items()}))
+            rows = {name: value[a:b] for name, value in present.items() if name != "maps"}
+            if self.maps is not None:
+                rows["maps"] = [scale[a:b] for scale in self.maps]
+            chunks.append(replace(self, **rows))
         return chunks
 
 
@@ -82,7 +92,9 @@ class Collate:
         numbers_words: bool = False,
         hides_words: bool = False,
         exchange: WordSwaps | None = None,
+        features: Callable[[Sequence[int]], list[Tensor]] | None = None,
     ) -> None:
+        """features: a frozen backbone's maps by the examples' keys; pixels are then not read."""
         self.tokenizer = tokenizer
         self.encoder = CaptionEncoder(tokenizer, settings.max_tokens)
         self.settings = settings
@@ -91,6 +103,7 @@ class Collate:
         self.numbers_words = numbers_words or hides_words or settings.skip_stop_words
         self.hides_words = hides_words
         self.exchange = exchange
+        self.features = features
 
     def __call__(
         self, examples: Sequence[Example], pool: Executor | None = None, helpers: int = 0
@@ -111,10 +124,10 @@ class Collate:
         examples, spans = [examples[i] for i in order], [pairs[i][1] for i in order]
         tokens, offsets = tokens[order], offsets[order]
 
-        size = self.settings.image_size
+        size = self.settings.image_size if self.features is None else 0
         shape = (len(examples), size, size, 3)
         images = torch.empty(shape, dtype=torch.uint8, pin_memory=self.is_pinned)
-        undecoded = deque(zip(examples, images.numpy(), strict=True))
+        undecoded = deque(zip(examples, images.numpy(), strict=True) if size else ())
         helping = [pool.submit(_decode, undecoded) for _ in range(helpers)] if pool else []
         target = self.target(examples, spans, offsets)
         _decode(undecoded)
@@ -133,6 +146,10 @@ class Collate:
             key=torch.tensor([example.key for example in examples]),
             lengths=lengths[order].tolist(),
         )
+        if self.features is not None:
+            boxes = [example.augmentation.box for example in examples]
+            batch.crop = torch.tensor(boxes, dtype=torch.float32)
+            batch.maps = self.features([example.key for example in examples])
         if self.settings.distort:
             distortions = [a.distortion for a in augmentations if a.distortion is not None]
             batch.distortion = torch.stack([distortion.tensor() for distortion in distortions])

@@ -74,6 +74,10 @@ class Mixture:
         """Images an epoch shows."""
         return sum(round(w * len(s)) for s, w in zip(self.splits, self.weights, strict=True))
 
+    def offsets(self) -> list[int]:
+        """The key of each split's first image, and one beyond the last: keys count through all."""
+        return [0, *accumulate(len(split) for split in self.splits)]
+
     def images(self, step: int, batch_size: int) -> list[str]:
         """The names of what `batches` gives at a step, DATASET/IMAGE, over all processes."""
         epoch, number = divmod(step, self.num_places() // batch_size)
@@ -88,7 +92,7 @@ class Mixture:
 
         random: (B, augment.DRAWS) in 0..1.
         """
-        offsets = [0, *accumulate(map(len, self.splits))]
+        offsets = self.offsets()
         places = places.tolist()
         items = [self.splits[split][row] for split, row in places]
         augmentations = augment.draw(

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from loctex.model import pretrained
 from loctex.model.backbones import Backbone
 from loctex.model.config import LocTexConfig
 from loctex.model.losses import ATTENTION
@@ -30,6 +31,7 @@ def build(settings: Settings, vocab_size: int, pad_token_id: int) -> LocTexModel
         attention=model.attention,
         max_tokens=data.max_tokens,
         start_temperature=settings.loss.temperature,
+        **pixels(settings),
         **overrides(settings),
         **fusion_settings(settings),
     )
@@ -37,14 +39,34 @@ def build(settings: Settings, vocab_size: int, pad_token_id: int) -> LocTexModel
     if result.fusion is not None and model.fusion_init == "text":
         result.fusion.start_from(result.text_encoder)
     if model.init == "timm":
-        pretrained = Backbone(
+        backbone = pretrained_backbone(settings)
+        result.backbone.load_state_dict(backbone.state_dict())
+    return result
+
+
+def pretrained_backbone(settings: Settings) -> Backbone:
+    """The backbone with its pre-trained weights. ValueError says which file to fetch, and where
+    to name it."""
+    model = settings.model
+    file = pretrained.weights_file(model.backbone, model.weights)
+    overlay = {"state_dict": pretrained.load_weights(model.backbone, file)}
+    try:
+        return Backbone(
             name=model.backbone,
             num_scales=model.attention_scales,
-            options=model.backbone_options,
+            options=model.backbone_options | {"pretrained_cfg_overlay": overlay},
             pretrained=True,
         )
-        result.backbone.load_state_dict(pretrained.state_dict())
-    return result
+    except RuntimeError as error:  # timm's, of sizes that the options changed
+        raise ValueError(
+            f"{file} does not fit model.backbone_options {model.backbone_options}: {error}"
+        ) from error
+
+
+def pixels(settings: Settings) -> dict[str, Any]:
+    """How the pixels are made: as a pre-trained backbone wants them, else as ImageNet's."""
+    own = pretrained.pixels_of(settings.model.backbone) if settings.model.init == "timm" else None
+    return {"pixel_mean": own.mean, "pixel_std": own.std} if own else {}
 
 
 def overrides(settings: Settings) -> dict[str, Any]:
@@ -55,6 +77,7 @@ def overrides(settings: Settings) -> dict[str, Any]:
         "learn_temperature": settings.loss.learn_temperature,
         "image_size": settings.data.image_size,
         "word_margin": settings.data.word_margin,
+        "frozen_backbone": settings.model.freeze,
     }
 
 

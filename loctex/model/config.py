@@ -1,8 +1,12 @@
 """What a saved model says of itself in its config.json."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from transformers import BertConfig, PretrainedConfig
+
+# Of ImageNet's pixels, as torchvision's weights expect; all models before 0.1.0 were fed so.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class LocTexConfig(PretrainedConfig):
@@ -38,6 +42,9 @@ class LocTexConfig(PretrainedConfig):
         image_size: int = 224,
         max_tokens: int = 64,
         word_margin: float = 0.2,
+        pixel_mean: Sequence[float] = IMAGENET_MEAN,
+        pixel_std: Sequence[float] = IMAGENET_STD,
+        frozen_backbone: bool = False,
         **options,
     ) -> None:
         self.backbone = backbone
@@ -64,6 +71,9 @@ class LocTexConfig(PretrainedConfig):
         self.image_size = image_size
         self.max_tokens = max_tokens
         self.word_margin = word_margin
+        self.pixel_mean = list(pixel_mean)  # of RGB in 0..1, as the backbone wants it
+        self.pixel_std = list(pixel_std)
+        self.frozen_backbone = frozen_backbone  # True: it stays as its weights were loaded
         super().__init__(**{"pad_token_id": pad_token_id} | options)
 
     def bert(self, width: int, layers: int) -> BertConfig:

@@ -92,6 +92,15 @@ class LocTexModel(PreTrainedModel):
         """No gradient for what its config says is not learned; transformers' loading forgets it."""
         self.log_scale.requires_grad_(self.config.learn_temperature)
         self.attention.requires_grad_(self.config.localized)
+        if self.config.frozen_backbone:
+            self.backbone.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "LocTexModel":
+        """As nn.Module's; a frozen backbone stays in evaluation mode, statistics included."""
+        super().train(mode)
+        if self.config.frozen_backbone:
+            self.backbone.eval()
+        return self
 
     def attention_heads(self) -> list[AttentionMap]:
         """The maps of each trained scale, finest first."""
@@ -130,7 +139,10 @@ class LocTexModel(PreTrainedModel):
 
     def encode_image(self, images: Tensor) -> ImageFeatures:
         """(B, 3, H, W) normalised pixels -> features."""
-        maps = self.backbone(images)
+        return self.encode_maps(self.backbone(images))
+
+    def encode_maps(self, maps: Sequence[Tensor]) -> ImageFeatures:
+        """The backbone's maps, finest first, (B, C, h, w) each -> features."""
         pooled = maps[-1].mean(dim=(2, 3))
         cells = [
             F.normalize(head.cell(features.flatten(2).transpose(1, 2)), dim=-1)
@@ -187,9 +199,14 @@ class LocTexModel(PreTrainedModel):
         lengths: Sequence[int] | None = None,
         guessing: Tensor | None = None,
         changed: Tensor | None = None,
+        maps: Sequence[Tensor] | None = None,
     ) -> Output:
-        """guessing, changed: (B, T) tokens with some words hidden, with one changed, if needed."""
-        image, text = self.encode_image(images), self.encode_text(tokens, lengths)
+        """guessing, changed: (B, T) tokens with some words hidden, with one changed, if needed.
+
+        maps: what the backbone says of the images, where that is known; they are then not read.
+        """
+        image = self.encode_image(images) if maps is None else self.encode_maps(maps)
+        text = self.encode_text(tokens, lengths)
         output = Output(image=image.embedding, text=text.embedding, cosine=cosines(image, text))
         if self.fusion is not None:
             output.last, output.hidden = image.last, text.hidden

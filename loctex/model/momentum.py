@@ -31,10 +31,17 @@ class MomentumEncoders:
 
     @torch.no_grad()
     def encode(
-        self, images: Tensor, tokens: Tensor, lengths: Sequence[int] | None = None
+        self,
+        images: Tensor,
+        tokens: Tensor,
+        lengths: Sequence[int] | None = None,
+        maps: Sequence[Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """(b, D) image and text embeddings of this process's batch or chunk."""
-        image, text = self.model.encode_image(images), self.model.encode_text(tokens, lengths)
+        """(b, D) image and text embeddings of this process's batch or chunk, as the model takes
+        them."""
+        encode = self.model.encode_image
+        image = encode(images) if maps is None else self.model.encode_maps(maps)
+        text = self.model.encode_text(tokens, lengths)
         return image.embedding.float(), text.embedding.float()
 
     @torch.no_grad()

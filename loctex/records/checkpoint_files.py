@@ -5,13 +5,8 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from loctex.records.drafts import draft_of
-
-if TYPE_CHECKING:
-    pass
-
 
 _NAME = re.compile(r"step-[0-9]{8,15}")
 

@@ -4,7 +4,6 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 from threading import local
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -39,10 +38,6 @@ def resize_into(image: np.ndarray, out: np.ndarray) -> None:
     is_near = factors[0] * factors[1] < 1.5**2 and max(factors) < 2
     form = cv2.INTER_LINEAR if is_near else cv2.INTER_AREA
     cv2.resize(image, out.shape[1::-1], dst=out, interpolation=form)
-
-
-if TYPE_CHECKING:
-    pass
 
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what browsers show

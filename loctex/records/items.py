@@ -4,16 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
 
 from loctex.records.narrative import Narrative, Word
-
-if TYPE_CHECKING:
-    pass
-
 
 _word = partial(tuple.__new__, Word)  # as Word._make, in half the time
 

@@ -98,7 +98,8 @@ def _answers(
     image_features = []
     for some in (items, other_items):
         pixels = np.stack([square(simplejpeg.decode_jpeg(item.image), size) for item in some])
-        image_features.append(model.encode_image(normalise(torch.from_numpy(pixels).to(device))))
+        images = normalise(torch.from_numpy(pixels).to(device), model.config)
+        image_features.append(model.encode_image(images))
     answers: dict[str, list[torch.Tensor]] = defaultdict(list)
     doubts = []
     for name in ("caption", "foil"):

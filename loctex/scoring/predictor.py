@@ -12,6 +12,7 @@ from loctex import distributed
 from loctex.loading import augment, tokenization
 from loctex.loading.changed_words import is_asked
 from loctex.model import build
+from loctex.model.config import LocTexConfig
 from loctex.model.model import ImageFeatures, LocTexModel, TextFeatures
 from loctex.model.soft_masks import soft_mask
 from loctex.records import checkpoint_files, trace, words
@@ -57,7 +58,8 @@ class Predictor:
     def set_image(self, image: np.ndarray) -> None:
         """(H, W, 3) uint8 RGB of any size; the whole image is stretched to the model's square."""
         pixels = torch.from_numpy(square(image, self.model.config.image_size)[None])
-        self._image = self.model.encode_image(normalise(pixels.to(self.model.device)))
+        pixels = normalise(pixels.to(self.model.device), self.model.config)
+        self._image = self.model.encode_image(pixels)
 
     @torch.inference_mode()
     def attend(self, caption: str, recorded: Sequence[Word] | None = None) -> Attention:
@@ -171,10 +173,13 @@ def square(image: np.ndarray, size: int) -> np.ndarray:
     return out
 
 
-def normalise(images: torch.Tensor) -> torch.Tensor:
+def normalise(images: torch.Tensor, config: LocTexConfig) -> torch.Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, H, W) as the model sees images that are not distorted."""
     return augment.apply_to_pixels(
-        images, torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        images,
+        torch.zeros(len(images), dtype=torch.bool, device=images.device),
+        mean=config.pixel_mean,
+        std=config.pixel_std,
     )
 
 

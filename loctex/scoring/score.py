@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import simplejpeg
 import torch
+from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from loctex.loading import tokenization
+from loctex.loading.frozen_features import FeatureMaps
 from loctex.model.model import LocTexModel
 from loctex.records.items import Item, Split
 from loctex.records.word_classes import word_class
@@ -47,9 +49,12 @@ def score(
     *,
     limit: int | None = None,
     rerank: int = RERANK,
+    features: FeatureMaps | None = None,
     has_progress: bool = False,
 ) -> Scores:
     """All measures over the first `limit` images of a split; the model keeps its mode.
+
+    features: what a frozen backbone says of the split's images, where that was kept.
 
     rerank: candidates that the matching head orders anew, where the model has one; 0: none.
     """
@@ -65,7 +70,8 @@ def score(
     for start in tqdm(starts, unit="batch", disable=not has_progress):
         items = [split[i] for i in range(start, min(start + BATCH, count))]
         image_of += [start + i for i, item in enumerate(items) for _ in item.narratives]
-        for pair in encode(model, tokenizer, items, embeddings, reranker):
+        maps = features.maps(range(start, start + len(items))) if features else None
+        for pair in encode(model, tokenizer, items, embeddings, reranker, maps):
             score_words(pair, model.config.word_margin, columns, rows)
     model.train(was_training)
     if not image_of:
@@ -89,11 +95,19 @@ def encode(
     items: Sequence[Item],
     embeddings: dict[str, list[np.ndarray]],
     reranker: Reranker | None = None,
+    features: Sequence[Tensor] | None = None,
 ) -> Iterator[Pair]:
-    """Encodes images and their captions; yields each pair, and adds the embeddings."""
-    size = model.config.image_size
-    pixels = np.stack([square(simplejpeg.decode_jpeg(item.image), size) for item in items])
-    image = model.encode_image(normalise(torch.from_numpy(pixels).to(model.device)))
+    """Encodes images and their captions; yields each pair, and adds the embeddings.
+
+    features: the backbone's maps of the images, where they are known.
+    """
+    if features is None:
+        size = model.config.image_size
+        pixels = np.stack([square(simplejpeg.decode_jpeg(item.image), size) for item in items])
+        images = torch.from_numpy(pixels).to(model.device)
+        image = model.encode_image(normalise(images, model.config))
+    else:
+        image = model.encode_maps([part.to(model.device).float() for part in features])
     embeddings["image"].append(image.embedding.float().cpu().numpy())
     if reranker:
         reranker.add(image=image)

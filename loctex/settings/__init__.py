@@ -48,6 +48,13 @@ def with_values(settings: Settings, values: Mapping[str, Mapping[str, Any]]) -> 
 def check_together(settings: Settings) -> None:
     """ValueError where settings that are fine alone do not go together."""
     loss, model = settings.loss, settings.model
+    if model.freeze and model.init == "random":
+        raise ValueError(
+            "model.freeze keeps the backbone as it starts, and model.init random starts it from "
+            "random numbers; set --model.init timm (pre-trained), or a run's folder"
+        )
+    if model.freeze and settings.data.distort:
+        raise ValueError("model.freeze computes features once: data.distort must be 0")
     if 0 < loss.focal < 1:
         raise ValueError(f"loss.focal must be 0, or 1 and more, got {loss.focal:g}")
     if model.gradcam_layer >= model.fusion_layers:

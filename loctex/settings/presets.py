@@ -54,6 +54,35 @@ SOFTMASK = from_dict(
 )
 
 
+PHOTOS = from_dict(
+    {
+        "data": {"image_size": 224, "min_scale": 0.5, "color": 0.0},
+        "model": {
+            "init": "timm",
+            "backbone": "tf_efficientnet_lite0",
+            "freeze": True,
+            "attention_scales": 2,
+            "text_layers": 2,
+            "text_width": 256,
+            "text_heads": 4,
+            "vocabulary": 4000,
+            "embedding": 256,
+            "attention": 256,
+        },
+        "train": {
+            "steps": 600,
+            "batch_size": 64,
+            "optimizer": "adamw",
+            "learning_rate": 1e-3,
+            "text_learning_rate": 5e-4,
+            "weight_decay": 0.05,
+            "warmup_steps": 50,
+            "evaluate_every": 200,
+            "film_every": 50,
+            "checkpoint_every": 200,
+        },
+    }
+)
 PRESETS: Mapping[str, Settings] = MappingProxyType(
-    {"tiny": TINY, "r50": Settings(), "softmask": SOFTMASK}
+    {"tiny": TINY, "r50": Settings(), "photos": PHOTOS, "softmask": SOFTMASK}
 )

@@ -61,7 +61,14 @@ class ModelSettings:
     init: str = setting(
         "random", "Random numbers, timm (a pre-trained backbone), a run's folder, or a saved model."
     )
+    weights: str = setting(
+        "",
+        "A file of the backbone's weights, for init timm; empty: a package's, or timm's cache.",
+    )
     backbone: str = setting("resnet50", "Any timm model that returns feature maps, by name.")
+    freeze: bool = setting(
+        False, "Keep the backbone as it is: what it says of each image is computed once, and kept."
+    )
     backbone_options: dict[str, Any] = setting({}, "More arguments for timm, as JSON.")
     attention_scales: int = setting(
         1, "1: attention on the last stage; 2: also on the stage before it.", 1, 2
@@ -160,6 +167,12 @@ class TrainSettings:
     optimizer: str = setting("sgd", "Optimizer.", choices=("sgd", "adamw"))
     learning_rate: float = setting(0.2, "Highest learning rate of the image side.", 0, 10)
     text_learning_rate: float = setting(1e-3, "Highest learning rate of the text side.", 0, 10)
+    backbone_rate: float = setting(
+        1.0, "Learning rate of the backbone, as a share of the image side's.", 0, 1
+    )
+    backbone_wait: int = setting(
+        0, "Steps for which the heads learn alone, before the backbone does.", 0, 1_000_000
+    )
     momentum: float = setting(0.9, "Momentum of SGD, first beta of AdamW.", 0, 1)
     weight_decay: float = setting(1e-4, "Weight decay (not on norms and biases).", 0, 1)
     warmup_steps: int = setting(

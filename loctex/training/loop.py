@@ -15,6 +15,7 @@ from loctex import distributed
 from loctex.jobs.run import Run
 from loctex.loading.batches import batches
 from loctex.loading.collate import Batch, Collate
+from loctex.loading.frozen_features import FeatureMaps
 from loctex.loading.mixture import Mixture
 from loctex.model.model import LocTexModel
 from loctex.model.momentum import MomentumEncoders
@@ -57,6 +58,12 @@ class Training:
         folder = checkpoint_files.find(run.path, resumed) if resumed else None
         model, self.tokenizer = prepare.start_model(settings, self.mixture, folder)
         self.model = model = prepare.place(model, options, self.device)
+        self.features: list[FeatureMaps] | None = None
+        self.validation_features: FeatureMaps | None = None
+        if settings.model.freeze:
+            self.features, self.validation_features = prepare.frozen_features(
+                model, snapshots, run, self.validation, has_progress=self.is_first
+            )
         self.optimizer = optimizers.make(model, options)
         self.averaged = prepare.average(model, options.ema) if options.ema else None
         self.momentum = None
@@ -126,6 +133,7 @@ class Training:
             numbers_words=loss.soft_mask_weight > 0,
             hides_words=loss.masked_words_weight > 0 or data.mask_captions,
             exchange=prepare.exchange(self.settings, self.mixture),
+            features=prepare.by_key(self.features, self.mixture) if self.features else None,
         )
         return batches(
             self.mixture,
@@ -185,7 +193,11 @@ class Training:
         assert self.validation is not None
         limit = self.settings.train.evaluate_images
         self.scores = score.score(
-            self.saved_model, self.tokenizer, self.validation, limit=limit
+            self.saved_model,
+            self.tokenizer,
+            self.validation,
+            limit=limit,
+            features=self.validation_features,
         ).metrics
         values = {f"val_{name}": value for name, value in self.scores.items()}
         write(self.run, number, values, self.board)

@@ -11,24 +11,36 @@ from loctex.settings import TrainSettings
 
 
 def make(model: LocTexModel, options: TrainSettings) -> torch.optim.Optimizer:
-    """Four groups: image and text side, each with and without weight decay (norms, biases).
+    """Four groups: image and text side, each with and without weight decay (norms, biases); the
+    backbone has groups of its own where its rate or its start differs from the heads'.
 
     Temperatures go with the text side: at the rate that suits convolutions they would leap.
     """
-    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    has_own_rate = options.backbone_rate != 1 or options.backbone_wait > 0
+    groups: dict[tuple[str, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            is_text = name.startswith(("text_", "fusion.")) or ".token." in name
-            is_text = is_text or parameter.ndim == 0
-            groups.setdefault((is_text, parameter.ndim > 1), []).append(parameter)
-    rows = [
-        {
+        if not parameter.requires_grad:
+            continue
+        side = "image"
+        if name.startswith(("text_", "fusion.")) or ".token." in name or parameter.ndim == 0:
+            side = "text"
+        elif has_own_rate and name.startswith("backbone."):
+            side = "backbone"
+        groups.setdefault((side, parameter.ndim > 1), []).append(parameter)
+
+    rate = options.learning_rate
+    highest = {"image": rate, "text": options.text_learning_rate}
+    highest["backbone"] = rate * options.backbone_rate
+    rows = []
+    for (side, is_decayed), parameters in groups.items():
+        row = {
             "params": parameters,
-            "highest": options.text_learning_rate if is_text else options.learning_rate,
+            "highest": highest[side],
             "weight_decay": options.weight_decay if is_decayed else 0.0,
         }
-        for (is_text, is_decayed), parameters in groups.items()
-    ]
+        if side == "backbone":
+            row["wait"] = options.backbone_wait
+        rows.append(row)
     if options.optimizer == "sgd":
         return torch.optim.SGD(rows, lr=0.1, momentum=options.momentum, fused=True)
     return torch.optim.AdamW(rows, lr=0.1, betas=(options.momentum, 0.98), fused=True)
@@ -42,7 +54,8 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, options: TrainSettings,
         progress = (step - options.warmup_steps) / max(1, options.steps - options.warmup_steps)
         share = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
     for group in optimizer.param_groups:
-        group["lr"] = group["highest"] * share
+        is_waiting = step <= group.get("wait", 0)
+        group["lr"] = 0.0 if is_waiting else group["highest"] * share
 
 
 def update(model: LocTexModel, optimizer: torch.optim.Optimizer, clip: float) -> Tensor:

@@ -1,25 +1,32 @@
 """What a run needs before its first step: data, model, optimizer, from settings or a checkpoint."""
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from timm.layers import convert_sync_batchnorm
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from loctex import distributed
+from loctex.jobs.run import Run
 from loctex.loading import tokenization
 from loctex.loading.changed_words import WordSwaps
+from loctex.loading.frozen_features import Extraction, FeatureMaps, key_of
 from loctex.loading.mixture import Mixture
 from loctex.model import build
 from loctex.model.model import LocTexModel
 from loctex.records import checkpoint_files
+from loctex.records.items import Split
 from loctex.records.snapshot import Snapshot
+from loctex.scoring.predictor import normalise
 from loctex.settings import Settings, TrainSettings
 
 if TYPE_CHECKING:
@@ -115,6 +122,86 @@ def place(model: LocTexModel, options: TrainSettings, device: torch.device) -> L
     if options.checkpoint_activations:
         recompute_activations(model)
     return model
+
+
+def frozen_features(
+    model: LocTexModel,
+    snapshots: Sequence[Snapshot],
+    run: Run,
+    validation: Split | None,
+    has_progress: bool,
+) -> tuple[list[FeatureMaps], FeatureMaps | None]:
+    """What the frozen backbone says of all images: of each snapshot's train split, and of
+    `validation`. Computed once, beside the snapshot; in the run's folder where that is not ours to
+    write, or far away."""
+    features: list[FeatureMaps] = []
+    of_validation = None
+    for snapshot in snapshots:
+        folder = snapshot.path / ".cache"
+        if not os.access(folder if folder.exists() else snapshot.path, os.W_OK):
+            folder = run.path / "features" / snapshot.hash[:16]
+        train = snapshot.split("train")
+        features.append(_extract(model, train, folder, snapshot.hash, has_progress))
+        if validation is not None and "val" in snapshot.splits and of_validation is None:
+            of_validation = _extract(model, validation, folder, snapshot.hash, has_progress)
+    return features, of_validation
+
+
+def _extract(
+    model: LocTexModel, split: Split, folder: Path, content: str, has_progress: bool
+) -> FeatureMaps:
+    config, device = model.config, model.device
+    channels, grids = model.backbone.channels, model.grids()
+
+    @torch.inference_mode()
+    def encode(images: Tensor) -> list[Tensor]:
+        return model.backbone(normalise(images.to(device), config))
+
+    extraction = Extraction(
+        split=split,
+        folder=folder,
+        key=key_of(
+            model.backbone.state_dict(),
+            content,
+            config.image_size,
+            config.pixel_mean,
+            config.pixel_std,
+            config.attention_scales,
+        ),
+        image_size=config.image_size,
+        shapes=tuple((count, *grid) for count, grid in zip(channels, grids, strict=True)),
+        encode=encode,
+    )
+    if extraction.missing():
+        size = extraction.num_bytes / 1e6
+        log.info("features of %s images, once: %.0f MB in %s", len(split), size, extraction.path)
+    progress = tqdm(
+        total=len(split), desc=f"features of {split.name}", unit="image", disable=not has_progress
+    )
+    with progress:
+        return extraction.run(lambda count, total: progress.update(count - progress.n))
+
+
+def by_key(
+    features: Sequence[FeatureMaps], mixture: Mixture
+) -> Callable[[Sequence[int]], list[Tensor]]:
+    """A function from examples' keys, which count through all splits, to their maps."""
+    offsets = np.array(mixture.offsets())
+
+    def maps(keys: Sequence[int]) -> list[Tensor]:
+        places = np.asarray(keys)
+        numbers = np.searchsorted(offsets, places, side="right") - 1
+        joined: list[Tensor] = []
+        for number in np.unique(numbers):
+            rows = np.flatnonzero(numbers == number)
+            scales = features[number].maps((places[rows] - offsets[number]).tolist())
+            if not joined:
+                joined = [scale.new_empty(len(keys), *scale.shape[1:]) for scale in scales]
+            for whole_batch, scale in zip(joined, scales, strict=True):
+                whole_batch[torch.from_numpy(rows)] = scale
+        return joined
+
+    return maps
 
 
 def recompute_activations(model: LocTexModel) -> None:

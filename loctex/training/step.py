@@ -20,7 +20,9 @@ from torch.nn.parallel import DistributedDataParallel
 from loctex import distributed
 from loctex.loading import augment
 from loctex.loading.collate import Batch
+from loctex.loading.frozen_features import crop
 from loctex.model import losses
+from loctex.model.config import LocTexConfig
 from loctex.model.fusion_losses import fused_losses
 from loctex.model.losses import Candidates
 from loctex.model.model import LocTexModel, Output
@@ -166,8 +168,12 @@ def forward(model: nn.Module, batch: Batch, settings: Settings, seed: tuple[int,
         tokens = batch.hidden
     elif settings.loss.masked_words_weight > 0:
         guessing = batch.hidden
-    with autocast(batch.image.device, settings.train.precision):
-        return model(pixels(batch), tokens, batch.lengths, guessing, batch.changed)
+    device, config = batch.image.device, unwrap(model).config
+    with autocast(device, settings.train.precision):
+        if batch.maps is not None:
+            seen = seen_maps(batch)
+            return model(batch.image, tokens, batch.lengths, guessing, batch.changed, seen)
+        return model(pixels(batch, config), tokens, batch.lengths, guessing, batch.changed)
 
 
 def start_random(seed: tuple[int, ...]) -> None:
@@ -197,13 +203,29 @@ def encode_slowly(
     """The momentum encoders' embeddings of a batch or chunk, with the dropout of `seed`."""
     start_random(seed)
     with autocast(batch.image.device, settings.train.precision):
-        return momentum.encode(pixels(batch), batch.tokens, batch.lengths)
+        if batch.maps is not None:
+            return momentum.encode(batch.image, batch.tokens, batch.lengths, seen_maps(batch))
+        images = pixels(batch, momentum.model.config)
+        return momentum.encode(images, batch.tokens, batch.lengths)
 
 
-def pixels(batch: Batch) -> Tensor:
+def pixels(batch: Batch, config: LocTexConfig) -> Tensor:
+    """(B, 3, H, W) as the backbone wants them, distorted as drawn."""
     return augment.apply_to_pixels(
-        batch.image, batch.flip, batch.color, batch.contrast, batch.distortion
+        batch.image,
+        batch.flip,
+        batch.color,
+        batch.contrast,
+        batch.distortion,
+        mean=config.pixel_mean,
+        std=config.pixel_std,
     )
+
+
+def seen_maps(batch: Batch) -> list[Tensor]:
+    """The frozen backbone's maps of the batch's images, cropped and mirrored as drawn."""
+    assert batch.maps is not None and batch.crop is not None
+    return [crop(scale.float(), batch.crop, batch.flip) for scale in batch.maps]
 
 
 def match(

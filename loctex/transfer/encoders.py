@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Protocol
 
 import cv2
-import huggingface_hub
 import numpy as np
 import timm
 import torch
@@ -23,7 +22,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from loctex.loading import augment
-from loctex.model import build
+from loctex.model import build, pretrained
 from loctex.model.backbones import Backbone
 from loctex.model.model import LocTexConfig
 from loctex.records import checkpoint_files
@@ -132,7 +131,8 @@ def from_run(run: Path | str, checkpoint_name: str = "best") -> Encoder:
     model = build.load(folder)
     kind = "" if model.config.localized else ", contrastive only"
     name = folder.parents[1].name if folder.parent.name == "checkpoints" else folder.name
-    return Encoder(f"{name}{kind}", model.backbone, _crop(model.config))
+    mean, std = tuple(model.config.pixel_mean), tuple(model.config.pixel_std)
+    return Encoder(f"{name}{kind}", model.backbone, _crop(model.config), mean, std)
 
 
 def from_random(run: Path | str, checkpoint_name: str = "best", seed: int = 0) -> Encoder:
@@ -160,13 +160,14 @@ def from_timm(name: str) -> Encoder:
     cfg = timm.get_pretrained_cfg(name)
     if cfg is None:
         raise ValueError(f"timm knows no weights for {name}; name a run, or another model")
-    overlay = {"file": file or _cached_weights(name, cfg.hf_hub_id)}
+    path = pretrained.weights_file(name, file)
+    overlay = {"state_dict": pretrained.load_weights(name, path)}
     try:
         backbone = Backbone(
             name=name, num_scales=1, options={"pretrained_cfg_overlay": overlay}, pretrained=True
         )
     except (OSError, RuntimeError) as error:
-        raise ValueError(f"{overlay['file']} holds no weights of {name}: {error}") from error
+        raise ValueError(f"{path} holds no weights of {name}: {error}") from error
     size = cfg.input_size[-1]
     crop = Crop.of(size if cfg.fixed_input_size else min(224, size))
     return Encoder(f"timm {name}", backbone, crop, tuple(cfg.mean), tuple(cfg.std))
@@ -276,15 +277,3 @@ def _crop(config: LocTexConfig) -> Crop:
     cfg = timm.get_pretrained_cfg(config.backbone)
     is_fixed = cfg is not None and cfg.fixed_input_size
     return Crop.of(config.image_size if is_fixed else min(224, config.image_size))
-
-
-def _cached_weights(name: str, repository: str | None) -> str:
-    """The file of a timm model's weights in this machine's cache; ValueError if it is not there."""
-    for file in ("model.safetensors", "pytorch_model.bin"):
-        path = repository and huggingface_hub.try_to_load_from_cache(repository, file)
-        if isinstance(path, str):
-            return path
-    raise ValueError(
-        f"this machine has no weights of timm's {name}; get them with `hf download {repository}`, "
-        f"or name a file: timm:{name}=FILE"
-    )

@@ -20,6 +20,7 @@ from loctex.export import formats as export
 from loctex.export.__main__ import main as export_command
 from loctex.loading import tokenization
 from loctex.model import build
+from loctex.model.config import LocTexConfig
 from loctex.model.model import LocTexModel
 from loctex.records import checkpoint_files, terms
 from loctex.scoring import predictor as answers
@@ -113,7 +114,7 @@ def test_huggingface_holds_model_tokenizer_and_preprocessing(run, tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     processor = AutoImageProcessor.from_pretrained(tmp_path / "out")
     pixels = processor(images=picture, return_tensors="pt")["pixel_values"]
-    wanted = answers.normalise(torch.from_numpy(picture[None]))
+    wanted = answers.normalise(torch.from_numpy(picture[None]), LocTexConfig())
     assert torch.allclose(pixels, wanted, rtol=0, atol=1e-5)
 
 

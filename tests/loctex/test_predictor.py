@@ -274,7 +274,9 @@ def test_the_training_path_and_the_inspecting_path_give_the_same_attention(run, 
     lengths = (tokens != one.tokenizer.pad_token_id).sum(axis=1)
     assert (np.diff(lengths) >= 0).all() and lengths[0] < lengths[-1]
     with torch.inference_mode():
-        output = one.model(answers.normalise(pixels), torch.from_numpy(tokens), lengths.tolist())
+        output = one.model(
+            answers.normalise(pixels, one.model.config), torch.from_numpy(tokens), lengths.tolist()
+        )
         form, head = ATTENTION[one.model.config.localization], one.model.attention[-1]
         fast = form(output.cosine[-1], head.scale).numpy().reshape(4, -1, 4, 4)
     for k, caption in enumerate(captions):
