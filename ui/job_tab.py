@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 
 from loctex.jobs import queue as jobs
 from loctex.jobs.command import Command
 from loctex.jobs.run import Run
 from ui.components import static
+from ui.context import page_and_tab
 from ui.evaluate.questions import newest_first
 from ui.train.run_facts import log_text
 from ui.workspace import Workspace, look_up
@@ -162,12 +162,12 @@ class JobTab:
 
     def _wire(self) -> None:
         chosen = [self.selected, self.seen]
-        offer = {
+        offer: dict[str, Any] = {
             "fn": self._offer,
             "inputs": self.offered,
             "outputs": [self.guide, self.questions, self.token, *self.offered],
         }
-        preview = {
+        preview: dict[str, Any] = {
             "fn": self._preview,
             "inputs": self.asked,
             "outputs": [self.problem, self.lines, self.start],
@@ -184,9 +184,9 @@ class JobTab:
             self.stop,
             *self.answered,
         ]
-        show = {"fn": self._look, "inputs": chosen, "outputs": shown}
+        show: dict[str, Any] = {"fn": self._look, "inputs": chosen, "outputs": shown}
 
-        page, tab = Context.root_block, Context.block
+        page, tab = page_and_tab()
         for event in (page.load, tab.select):
             event(**offer, **QUIET).then(**preview, **QUIET)
         page.load(self._newest, None, self.selected, **QUIET).then(**show, **QUIET)
@@ -232,7 +232,9 @@ class JobTab:
 
     def _start(self, token: str, *asked: Any) -> list[Any]:
         try:
-            job = jobs.submit(self.root, *self.plan(*asked), token=token)
+            planned = self.plan(*asked)
+            assert planned is not None  # the preview leaves Start off without one
+            job = jobs.submit(self.root, *planned, token=token)
         except (ValueError, OSError) as error:
             return [gr.skip(), gr.skip(), problem(str(error)), gr.skip()]
         return [job.name, {}, problem(""), secrets.token_hex(8)]

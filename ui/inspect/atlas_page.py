@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,8 @@ def applied(chosen: Filter, act: str) -> Filter:
         row, column = value.split(",")
         return chosen.toggled("cell", (int(row), int(column)))
     if name == "drop":
-        return replace(chosen, **{value: "" if value == "text" else None})
+        nothing: Any = "" if value == "text" else None
+        return replace(chosen, **{value: nothing})
     if name in ("hit", "lbm"):
         return chosen.toggled(name, int(value))
     if name in ("kind", "word"):

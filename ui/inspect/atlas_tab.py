@@ -65,7 +65,7 @@ class AtlasView:
         self._wire()
 
     def _wire(self) -> None:
-        private = {"api_visibility": "private"}
+        private: dict[str, Any] = {"api_visibility": "private"}
         asked = [*self.where, self.chosen, self.first]
         self.start.click(self._start, self.where, self.outcome, **private).then(
             self.show, asked, self.shown, **private
@@ -119,6 +119,12 @@ class AtlasView:
         made = making(self.workspace, checkpoint, source)
         return made, survey(made)
 
+    def _scored(self, checkpoint: str, source: str) -> Survey:
+        """Of a split that is scored: what asks for it is in view with the atlas alone."""
+        scored = self._survey(checkpoint, source)[1]
+        assert scored is not None
+        return scored
+
     def _start(self, checkpoint: str, source: str, request: gr.Request) -> str:
         try:
             self.workspace.demand("admin", request.username)
@@ -161,7 +167,7 @@ class AtlasView:
     ) -> str:
         try:
             self.workspace.demand("admin", request.username)
-            found = self._survey(checkpoint, source)[1]
+            found = self._scored(checkpoint, source)
             split = open_split(self.workspace, source)
             items = annotate_next.worst_items(found, split, found.narratives(chosen), int(count))
             _, name, part = source.split("/")
@@ -181,7 +187,7 @@ class AtlasView:
     ) -> str:
         try:
             self.workspace.demand("admin", request.username)
-            found = self._survey(checkpoint, source)[1]
+            found = self._scored(checkpoint, source)
             rows = annotate_next.without_narratives(self.workspace)
             ranked = annotate_next.least_certain(
                 self.models, checkpoint, found, rows, progress.tqdm

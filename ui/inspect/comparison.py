@@ -35,16 +35,13 @@ def compare(
         for folder, one, payload in zip(chosen, looked, payloads, strict=False)
     ]
     told = [i for i, word in enumerate(payloads[0]["words"]) if word["kind"] in ("noun", "color")]
-    apart = {
-        i: max(
-            np.abs(one.seen.attention.trace[i, :2] - looked[0].seen.attention.trace[i, :2]).sum()
-            for one in looked
-        )
-        for i in told
-    }
+    paths = [one.seen.attention.trace for one in looked if one.seen is not None]
+    apart = {i: max(np.abs(path[i, :2] - paths[0][i, :2]).sum() for path in paths) for i in told}
     return {name: payloads[0][name] for name in SHARED} | {
         "models": sides,
-        "first": max(apart, key=apart.get, default=0),  # the word on which they differ most
+        "first": max(
+            apart, key=lambda i: apart[i], default=0
+        ),  # the word on which they differ most
     }
 
 
@@ -64,7 +61,7 @@ def _side(label: str, looked: Looked, payload: dict[str, Any]) -> dict[str, Any]
 
 def inside(looked: Looked) -> list[float | None] | None:
     """Per word, the share of the attention on the cells of the person's trace; None without one."""
-    if looked.recorded is None:
+    if looked.recorded is None or looked.seen is None:
         return None
     maps = looked.seen.attention.maps
     windows = words.windows(looked.recorded.words, looked.seen.margin)

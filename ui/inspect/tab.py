@@ -283,6 +283,7 @@ class InspectPage:
     ) -> tuple:
         """A near sentence asked of this picture, or a near picture opened with its own."""
         found = survey(making(self.workspace, checkpoint, source))
+        assert found is not None  # the list that was clicked comes from it
         act, row = str(event.id).split(" ")
         near = nearest.listed(found, source, int(row))
         return (item, near.caption) if act == "say" else (near, near.caption)
@@ -303,8 +304,9 @@ class InspectPage:
         try:
             looked = look(self.workspace, self.models, checkpoint, item, caption)
             chosen = [int(k) - 1 for k in words.split(",")] if words.strip() else None
-            options = {"chosen": chosen, "columns": int(columns)}
-            content = figure.content([looked], kind, dpi=int(dpi), **options)
+            content = figure.content(
+                [looked], kind, dpi=int(dpi), chosen=chosen, columns=int(columns)
+            )
         except (ValueError, FileNotFoundError, IndexError) as error:
             raise gr.Error(str(error), print_exception=False) from error
         name = re.sub(r"[^A-Za-z0-9]+", "-", caption)[:48].strip("-").lower() or "figure"
@@ -344,7 +346,7 @@ def _offer(
         for known, old in ((trained, checkpoint), (places, source))
     ]
     folders = {str(Path(folder).resolve()): folder for _, folder in reversed(trained)}
-    still = [rival for rival in rivals or [] if rival in dict(map(reversed, trained))]
+    still = [rival for rival in rivals or [] if rival in {value for _, value in trained}]
     some = still or list(reversed(folders.values()))[:2]
     again = (None, [0]) if is_new else (item, starts)
     ready = bool(trained)

@@ -49,7 +49,7 @@ def table(runs: Sequence[Run], picked: Sequence[str]) -> dict[str, Any]:
     settings}], scores: [name], settings: [name]}; settings are those that differ among the picked
     runs, or among all."""
     known = {run.name: run_facts.settings_of(run) for run in runs}
-    compared = [known[name] for name in picked or known if known.get(name)]
+    compared = [own for name in picked or known if (own := known.get(name))]
     differ = differing(compared)
     rows = []
     for run in runs:
@@ -95,7 +95,7 @@ def _shown(value: Any) -> str:
 
 def chart(histories: Sequence[History]) -> dict[str, Any]:
     """What the Curves component draws of several runs: a run has one color in all charts."""
-    panels = []
+    panels: list[dict[str, Any]] = []
     for metric, title, note, is_share in PANELS:
         lines = []
         for number, history in enumerate(histories):

@@ -37,9 +37,9 @@ PRESET_NOTES = {
     "r50": "ResNet-50: the size of the LocTex paper, for a GPU",
     "softmask": "Soft mask: the same with a fusion encoder, which tells near captions apart",
 }
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
-_ACTION = {"scale": 0, "min_width": 220}
-COMMAND = {"interactive": False, "buttons": ["copy"], "lines": 2, "max_lines": 8}
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_ACTION: dict[str, Any] = {"scale": 0, "min_width": 220}
+COMMAND: dict[str, Any] = {"interactive": False, "buttons": ["copy"], "lines": 2, "max_lines": 8}
 _EMPTY = empty(
     "Nothing to learn from yet",
     "Describe a few pictures in Annotate, or open the demo collection in Data. Then a model learns "
@@ -60,6 +60,8 @@ def problem(text: str) -> Any:
 
 class NewRun:
     """The components of the form, and what they do. `wish` are the inputs in the order of Wish."""
+
+    inputs: dict[str, Any]  # of `form.build`; Gradio adds their events while it runs
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
@@ -156,7 +158,7 @@ class NewRun:
         asked, shown = self._fresh_io()
         for event in opened:
             self.refresh(event(self._fresh_in_view, [selected, *asked], shown, **QUIET))
-        own = [self.picked, self.folders, self.name, self.devices, self.launcher]
+        own: list[Any] = [self.picked, self.folders, self.name, self.devices, self.launcher]
         gr.on(
             [part.input for name, part in self.inputs.items() if name != "model.init"]
             + [part.input for part in own],

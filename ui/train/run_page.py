@@ -13,7 +13,7 @@ from ui.train import compare, run_facts
 from ui.train.new_run import COMMAND, QUIET, html
 from ui.workspace import Workspace
 
-_BUTTON = {"scale": 0, "min_width": 150}
+_BUTTON: dict[str, Any] = {"scale": 0, "min_width": 150}
 
 
 class RunPage:
@@ -45,7 +45,7 @@ class RunPage:
         )
 
     def _build_actions(self) -> None:
-        hidden = {"visible": False, **_BUTTON}
+        hidden: dict[str, Any] = {"visible": False, **_BUTTON}
         with gr.Row(elem_classes="studio-actions"):
             self.stop = gr.Button("Stop", variant="stop", **hidden)
             self.resume = gr.Button("Resume", variant="primary", **hidden)

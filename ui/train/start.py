@@ -59,7 +59,8 @@ class Plan:
 
     def command(self, frozen: Sequence[Path]) -> tuple[Command, Settings]:
         """The command with the frozen collections' folders, and the settings it leads to."""
-        names = [short(folder) for folder in (*frozen, *self.folders)]
+        folders: list[Path | str] = [*frozen, *self.folders]
+        names = [short(folder) for folder in folders]
         changes = settings.changed(self.settings, PRESETS[self.preset])
         complete = settings.with_values(self.settings, {"data": {"snapshots": names}})
         words = training(self.run.path, names, self.preset, changes)

@@ -5,11 +5,11 @@ import threading
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 
 from loctex.jobs import queue as jobs
 from loctex.jobs.run import Run
 from ui.components import Curves, RunTable
+from ui.context import page_and_tab
 from ui.train import compare, run_facts
 from ui.train import film_frames as film
 from ui.train.curves import History, chart
@@ -127,12 +127,13 @@ class TrainTab:
         self._wire()
 
     def _wire(self) -> None:
-        look = {
+        look: dict[str, Any] = {
             "fn": self._look,
             "inputs": [self.selected, self.seen, self.names],
             "outputs": self.shown,
         }
-        page, tab, chosen = Context.root_block, Context.block, [self.selected, self.seen]
+        page, tab = page_and_tab()
+        chosen = [self.selected, self.seen]
         self.run.wire(self.selected, look)
         loaded = page.load(self._open, None, self.shown, **QUIET)
         self.form.wire((loaded.then, tab.select), self.selected)
