@@ -299,9 +299,9 @@ def _files(workspace: Path, folders: Sequence[str]) -> Iterator[Path]:
     """The files and links that travel."""
     for folder in folders:
         for path in sorted((workspace / folder).rglob("*")):
-            parts = path.relative_to(workspace).parts
-            is_draft_or_cache = any(part == ".cache" or is_draft(part) for part in parts)
-            if is_draft_or_cache or parts[1].startswith("."):  # so are drafts of older versions
+            names = path.relative_to(workspace).parts
+            is_draft_or_cache = any(name == ".cache" or is_draft(name) for name in names)
+            if is_draft_or_cache or names[1].startswith("."):  # so are drafts of older versions
                 continue
             is_made_anew = path.name in ("lock", "pid") or path.name.endswith(MADE_ANEW)
             if path.is_symlink() or path.is_file() and not is_made_anew:
@@ -310,13 +310,13 @@ def _files(workspace: Path, folders: Sequence[str]) -> Iterator[Path]:
 
 def _left_out(workspace: Path, has_runs: bool) -> list[str]:
     """A sentence for each thing at the top of a workspace that does not travel."""
-    known = {"studio.db", "studio.db-wal", "studio.db-shm", "database.txt", LAUNCHERS}
-    known.add("statistics")  # counted anew
-    known |= set(FOLDERS if has_runs else FOLDERS[:4])
+    expected = {"studio.db", "studio.db-wal", "studio.db-shm", "database.txt", LAUNCHERS}
+    expected.add("statistics")  # counted anew
+    expected |= set(FOLDERS if has_runs else FOLDERS[:4])
     lines = []
     for path in sorted(workspace.iterdir()):
         is_made_anew = path.name.startswith(".") or path.name.endswith((".lock", ".log", ".tmp"))
-        if path.name not in known and not is_made_anew:
+        if path.name not in expected and not is_made_anew:
             is_asked = path.name in FOLDERS
             why = "as --without-runs says" if is_asked else "it is no part that a backup knows"
             lines.append(f"{path.name}: {why}")
@@ -363,11 +363,13 @@ def _revision(building: Path, file: Path) -> str:
         raise ValueError(f"{file} is no saved workspace: it holds no database") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged: its tables cannot be read ({error})") from error
-    known = [one.revision for one in ScriptDirectory.from_config(migrations()).walk_revisions()]
-    if revision not in known:
+    revisions = [
+        script.revision for script in ScriptDirectory.from_config(migrations()).walk_revisions()
+    ]
+    if revision not in revisions:
         raise StoreError(
             f"{file} was saved by a newer version of LocTex Studio (its tables are at {revision}, "
-            f"this version knows up to {known[0]}): update the studio"
+            f"this version knows up to {revisions[0]}): update the studio"
         )
     return revision
 
@@ -379,8 +381,8 @@ def _in_order(connection: Connection, lines: Sequence[Path]) -> list[Path]:
     if connection.scalar(select(func.count()).select_from(metadata.tables["collections"])):
         raise StoreError("the database holds something already; name an empty one")
     order = [table.name for table in metadata.sorted_tables]
-    kept = [path for path in lines if path.stem != "alembic_version"]
-    return sorted(kept, key=lambda path: order.index(path.stem))
+    table_files = [path for path in lines if path.stem != "alembic_version"]
+    return sorted(table_files, key=lambda path: order.index(path.stem))
 
 
 def _fill(connection: Connection, path: Path) -> int:
@@ -395,24 +397,24 @@ def _fill(connection: Connection, path: Path) -> int:
     if rows:
         connection.execute(insert(table), rows)
     if connection.dialect.name == "postgresql" and "id" in table.c:
-        last = f"(SELECT coalesce(max(id), 0) + 1 FROM {table.name})"
+        next_id = f"(SELECT coalesce(max(id), 0) + 1 FROM {table.name})"
         sequence = f"pg_get_serial_sequence('{table.name}', 'id')"
-        connection.execute(text(f"SELECT setval({sequence}, {last}, false)"))
+        connection.execute(text(f"SELECT setval({sequence}, {next_id}, false)"))
     return count + len(rows)
 
 
-def report(done: Restored, file: Path) -> None:
+def report(restored: Restored, file: Path) -> None:
     """What was not restored, a line each."""
-    if not done.is_proven and not done.missing:
+    if not restored.is_proven and not restored.missing:
         print(
             f"{file} has no manifest, as older versions saved it: it cannot be proven whole. Look "
             "whether all is there before the original goes.",
             file=sys.stderr,
         )
     for noun, lines in (
-        ("missing", done.missing),
-        ("not saved", done.left_out),
-        ("waits", done.held),
+        ("missing", restored.missing),
+        ("not saved", restored.left_out),
+        ("waits", restored.held),
     ):
         for line in lines:
             print(f"{noun}: {line}", file=sys.stderr)
@@ -446,7 +448,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             print(f"{count:,} rows and files in {options.file}")
         else:
-            done = restore(
+            restored = restore(
                 options.file,
                 options.workspace,
                 options.database,
@@ -454,8 +456,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 has_launchers=options.launchers,
                 users=options.users,
             )
-            report(done, options.file)
-            print(f"{done.num_rows:,} rows restored, and their files, in {options.workspace}")
+            report(restored, options.file)
+            print(f"{restored.num_rows:,} rows restored, and their files, in {options.workspace}")
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data_tools.exchange.sources import Collection
+from data_tools.exchange.sources import CollectionSource
 from data_tools.freezing.freeze import freeze
 from data_tools.store.address import without_password
 from loctex import settings
@@ -256,7 +256,7 @@ def start(plan: Plan, token: str, progress: Callable[..., Any] = lambda *_, **__
         def report(done: int, total: int, name: str = name) -> None:
             progress((done, total), desc=f"Freezing {name}", unit="steps")
 
-        collection = [Collection(plan.workspace.store, name)]
+        collection = [CollectionSource(plan.workspace.store, name)]
         manifest = freeze(folder, collection, report, previous=_latest(folder))
         same = _same_snapshot(plan.workspace, folder, manifest["hash"])
         if same:
