@@ -20,7 +20,7 @@ from ui.inspect import tab as inspect
 from ui.train import compare
 from ui.train.new_run import NewRun
 from ui.train.run_page import RunPage
-from ui.train.start import Wish, like, make_plan
+from ui.train.start import RunRequest, like, make_plan
 from ui.train.tab import Dashboard
 from ui.viewing import look, pictures, survey
 from ui.workspace import Workspace, look_up
@@ -195,9 +195,9 @@ def test_a_model_or_a_snapshot_of_a_question_is_one_of_the_lists(
 def test_a_plan_takes_snapshots_and_collections_that_exist(workspace: Workspace) -> None:
     for picked in ("snapshot:../../victim", "snapshot:.", "collection:../x", "collection:gone"):
         with pytest.raises(ValueError, match="choose"):
-            make_plan(workspace, Wish((picked,), name="new"))
+            make_plan(workspace, RunRequest((picked,), name="new"))
     with pytest.raises(ValueError, match="Name the run"):
-        make_plan(workspace, Wish(("snapshot:scenes",), name="../../x"))
+        make_plan(workspace, RunRequest(("snapshot:scenes",), name="../../x"))
 
 
 def test_settings_are_read_of_runs_only(

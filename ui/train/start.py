@@ -30,7 +30,7 @@ from ui.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Wish:
+class RunRequest:
     """What the form says, as it says it."""
 
     picked: tuple[str, ...] = ()  # collection:NAME, snapshot:NAME
@@ -112,10 +112,10 @@ class Plan:
 
 def choices(workspace: Workspace) -> list[tuple[str, str]]:
     """(label with counts, value) of what can be trained on: collections, then snapshots."""
-    found = []
+    options = []
     for collection in workspace.store.collections():
         if collection.num_narratives:
-            found.append(
+            options.append(
                 (
                     f"{collection.name} · {_counted(collection.num_narratives, 'caption')}, "
                     f"{collection.num_with_trace:,} with traces",
@@ -124,14 +124,14 @@ def choices(workspace: Workspace) -> list[tuple[str, str]]:
             )
     for path in workspace.snapshots():
         amount = forecast.of_snapshot(path)
-        found.append(
+        options.append(
             (
                 f"{path.name} · frozen, {_counted(amount.images, 'image')}, "
                 f"{_counted(amount.captions, 'caption')}, {amount.traced:,} with traces",
                 f"snapshot:{path.name}",
             )
         )
-    return found
+    return options
 
 
 def _counted(number: int, noun: str) -> str:
@@ -154,11 +154,16 @@ def like(workspace: Workspace, init: str, inputs: Sequence[Any]) -> list[Any]:
     folder = Path(os.path.abspath(jobs.ROOT / str(init)))
     if folder not in [run.path for run in workspace.runs()]:
         return list(inputs)
-    known = run_facts.settings_of(Run(folder))
-    if known is None:
+    run_settings = run_facts.settings_of(Run(folder))
+    if run_settings is None:
         return list(inputs)
-    shape = {f"model.{name}": value for name, value in settings.to_dict(known)["model"].items()}
-    shape |= {"data.image_size": known.data.image_size, "data.max_tokens": known.data.max_tokens}
+    shape = {
+        f"model.{name}": value for name, value in settings.to_dict(run_settings)["model"].items()
+    }
+    shape |= {
+        "data.image_size": run_settings.data.image_size,
+        "data.max_tokens": run_settings.data.max_tokens,
+    }
     del shape["model.init"]
     return form.replaced(inputs, shape)
 
@@ -171,37 +176,37 @@ def picked_from(workspace: Workspace, snapshots: Sequence[str]) -> tuple[list[st
     return picked, "\n".join(name for path, name in names.items() if path not in own)
 
 
-def make_plan(workspace: Workspace, wish: Wish) -> Plan:
+def make_plan(workspace: Workspace, request: RunRequest) -> Plan:
     """What the form asks for. ValueError says what to mend."""
-    name = wish.name.strip()
+    name = request.name.strip()
     if not re.fullmatch(r"\w[\w .+-]*", name):
         raise ValueError("Name the run with letters, digits, spaces and . _ + -")
     run = Run(workspace.runs_dir / name)
     if run.path.exists():
         raise ValueError(f"A run named {name} exists: choose another name.")
-    kinds = [str(value).partition(":")[::2] for value in wish.picked]
-    others = [line.strip() for line in wish.folders.splitlines() if line.strip()]
-    if not kinds and not others:
+    kinds = [str(value).partition(":")[::2] for value in request.picked]
+    folders = [line.strip() for line in request.folders.splitlines() if line.strip()]
+    if not kinds and not folders:
         raise ValueError("Choose what to learn from.")
-    known = [collection.name for collection in workspace.store.collections()]
+    names = [collection.name for collection in workspace.store.collections()]
     for kind, collection in kinds:
-        if kind == "collection" and collection not in known:
+        if kind == "collection" and collection not in names:
             raise ValueError(f"There is no collection {collection[:60]!r} here; choose again.")
     frozen = [str(workspace.snapshot(name)) for kind, name in kinds if kind == "snapshot"]
-    takes, launcher = devices.chosen(
-        wish.takes, wish.launcher, devices.launchers(workspace.root), run
+    takes, launcher = devices.resolved(
+        request.takes, request.launcher, devices.launchers(workspace.root), run
     )
-    chosen = form.read(wish.inputs, PRESETS[wish.preset])
+    run_settings = form.read(request.inputs, PRESETS[request.preset])
     if takes == (CPU,):
-        chosen = settings.with_values(chosen, {"train": {"device": CPU}})
+        run_settings = settings.with_values(run_settings, {"train": {"device": CPU}})
     collections = [(n, _folder(workspace, n)) for kind, n in kinds if kind == "collection"]
     return Plan(
         workspace,
         run,
-        wish.preset,
-        chosen,
+        request.preset,
+        run_settings,
         tuple(collections),
-        (*frozen, *others),
+        (*frozen, *folders),
         takes,
         launcher,
         tuple(n for n, folder in collections if (folder / "snapshot.json").exists()),
@@ -281,9 +286,9 @@ def _latest(folder: Path) -> Path | None:
 
 
 def _same_snapshot(workspace: Workspace, folder: Path, content: str) -> Path | None:
-    for other in workspace.snapshots():
-        if other != folder:
+    for candidate in workspace.snapshots():
+        if candidate != folder:
             with suppress(ValueError, OSError):  # a damaged one is not the same
-                if Snapshot.open(other).hash == content:
-                    return other
+                if Snapshot.open(candidate).hash == content:
+                    return candidate
     return None
