@@ -35,7 +35,7 @@ from sqlalchemy import Connection, MetaData, Table, func, insert, select, text
 
 from data_tools.processes import stop_tidily
 from data_tools.restoring import arrived
-from data_tools.restoring.manifest import NAME, Hashed, Manifest
+from data_tools.restoring.manifest import NAME, HashedFile, Manifest
 from data_tools.store.address import address, note_address
 from data_tools.store.database import Database, StoreError, migrations
 from loctex.jobs import queue as jobs
@@ -55,7 +55,7 @@ ROWS = 500  # read and inserted at a time
 
 
 @dataclass(frozen=True)
-class Restored:
+class RestoreReport:
     """What a restore did. missing: a sentence for each file that is not there or damaged; left_out:
     what was not saved in the first place. is_proven: whether the file had a manifest."""
 
@@ -92,7 +92,7 @@ def save(
     source = Database(url)
     try:
         with draft_file(to) as draft, tarfile.open(draft, "w") as tar:
-            written = _Written(tar)
+            written = _SavedFile(tar)
             written.add_bytes(MARK, FORMAT)
             count = _add_tables(written, source)  # first: files are written before their rows
             for held in (workspace / LAUNCHERS, users):
@@ -110,7 +110,7 @@ def save(
     return count
 
 
-class _Written:
+class _SavedFile:
     """A saved file while it is written, and what its manifest will say."""
 
     def __init__(self, tar: tarfile.TarFile) -> None:
@@ -122,7 +122,7 @@ class _Written:
     def add_open(self, name: str, file: BinaryIO, size: int, written: float = 0) -> None:
         entry = tarfile.TarInfo(name)
         entry.size, entry.mtime = size, int(written)
-        hashed = Hashed(file)
+        hashed = HashedFile(file)
         self.tar.addfile(entry, hashed)
         self.manifest.files[name] = size, hashed.hexdigest()
 
@@ -170,7 +170,7 @@ def restore(
     is_partial: bool = False,
     has_launchers: bool = False,
     users: Path | None = None,
-) -> Restored:
+) -> RestoreReport:
     """Make the workspace anew from a saved file.
 
     database: an empty one that is filled; else the workspace gets a studio.db. is_partial: restore
@@ -208,7 +208,7 @@ def restore(
             for run in jobs.all_runs(root):
                 arrived.settle(run, workspace)
     left_out = tuple(manifest.left_out) if manifest else ()
-    return Restored(count, tuple(missing), left_out, tuple(held), manifest is not None)
+    return RestoreReport(count, tuple(missing), left_out, tuple(held), manifest is not None)
 
 
 def _extract(tar: tarfile.TarFile, building: Path, file: Path) -> list[str]:
@@ -326,7 +326,7 @@ def _left_out(workspace: Path, has_runs: bool) -> list[str]:
 # --- rows
 
 
-def _add_tables(written: _Written, source: Database) -> int:
+def _add_tables(written: _SavedFile, source: Database) -> int:
     """Each table of one moment, as lines of JSON; how many lines."""
     count = 0
     with source.frozen() as connection:
@@ -341,7 +341,7 @@ def _add_tables(written: _Written, source: Database) -> int:
     return count
 
 
-def _add(written: _Written, name: str, rows: Iterable[Mapping[str, Any]]) -> int:
+def _add(written: _SavedFile, name: str, rows: Iterable[Mapping[str, Any]]) -> int:
     """A file of these rows, a line each; how many."""
     count = 0
     with tempfile.TemporaryFile(dir=Path(str(written.tar.name)).parent) as lines:
@@ -403,7 +403,7 @@ def _fill(connection: Connection, path: Path) -> int:
     return count + len(rows)
 
 
-def report(restored: Restored, file: Path) -> None:
+def report(restored: RestoreReport, file: Path) -> None:
     """What was not restored, a line each."""
     if not restored.is_proven and not restored.missing:
         print(

@@ -35,7 +35,7 @@ SPLITS = ("train", "val", "test")
 FreezeProgress = Callable[[int, int], None]  # steps done, steps in all
 
 
-class Spooled(NamedTuple):
+class SpooledImage(NamedTuple):
     """Where an image's JPEG lies among the others; see shards.FrozenImage."""
 
     start: int
@@ -64,7 +64,7 @@ def freeze(
     earlier = EarlierSnapshot.open(previous) if previous else None
     workers = workers or os.cpu_count() or 1
     with whole_folder(to) as building, tempfile.TemporaryFile(dir=building) as spool:
-        gathered = _Gathered(sources)
+        gathered = _SourceEntries(sources)
         step = _steps(progress, 2 * len(gathered.entries))
         frozen = _Freeze(gathered, earlier, spool, step, workers, building / "data", shard_bytes)
         manifest = frozen.run()
@@ -86,7 +86,7 @@ def _steps(progress: FreezeProgress | None, total: int) -> Callable[[], None]:
     return step
 
 
-class _Gathered:
+class _SourceEntries:
     """The entries of all sources, image by image, and what they could not give."""
 
     def __init__(self, sources: Iterable[Source]) -> None:
@@ -107,7 +107,7 @@ class _Freeze:
 
     def __init__(
         self,
-        gathered: _Gathered,
+        gathered: _SourceEntries,
         earlier: EarlierSnapshot | None,
         spool: BinaryIO,
         step: Callable[[], None],
@@ -119,7 +119,7 @@ class _Freeze:
         self.earlier = earlier or EarlierSnapshot(Path())
         self.spool, self.step, self.workers = spool, step, workers
         self.folder, self.shard_bytes = folder, shard_bytes
-        self.spooled: dict[Key, Spooled] = {}  # pictures that were shrunk
+        self.spooled: dict[Key, SpooledImage] = {}  # pictures that were shrunk
         self.sizes: dict[Key, int] = {}  # bytes of the lines
         self.digests: dict[Path, str] = {}  # of the files that were taken over
         self.rows: list[FrozenRow] = []
@@ -160,7 +160,7 @@ class _Freeze:
                         unchanged.add(key)
                     else:
                         num_bytes = self.spool.write(result.jpeg)
-                        self.spooled[key] = Spooled(place, num_bytes, *result[1:])
+                        self.spooled[key] = SpooledImage(place, num_bytes, *result[1:])
                         place += num_bytes
         self.spool.flush()
         return unchanged

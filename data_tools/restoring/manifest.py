@@ -71,7 +71,7 @@ def hash_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class Hashed:
+class HashedFile:
     """A file that is read once, and its sha256 then."""
 
     def __init__(self, file: BinaryIO) -> None:

@@ -75,7 +75,7 @@ def align(caption: str, voice: np.ndarray | Path) -> tuple[SpokenWord, ...]:
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _HeardWord:
     text: str
     start: float
     end: float
@@ -99,13 +99,13 @@ class _Listener:
         model.write_text(language_model([token for token in tokens if token in pronounceable]))
         self._decoder.add_lm_file("caption", str(model))
 
-    def recognize(self, samples: np.ndarray) -> list[_Heard]:
+    def recognize(self, samples: np.ndarray) -> list[_HeardWord]:
         self._decoder.activate_search("caption")
         return self._listen(samples)
 
     def force(
         self, tokens: Sequence[str], samples: np.ndarray, start: float, end: float
-    ) -> list[_Heard]:
+    ) -> list[_HeardWord]:
         """The tokens in just this order, from start to end; empty where they do not fit."""
         start = max(0.0, start)
         if end - start < SHORTEST * sum(map(len, tokens)):
@@ -114,16 +114,16 @@ class _Listener:
         heard = self._listen(samples[round(start * RATE) : round(end * RATE)])
         if [word.text for word in heard] != list(tokens):
             return []
-        return [_Heard(w.text, w.start + start, w.end + start, FORCED) for w in heard]
+        return [_HeardWord(w.text, w.start + start, w.end + start, FORCED) for w in heard]
 
-    def _listen(self, samples: np.ndarray) -> list[_Heard]:
+    def _listen(self, samples: np.ndarray) -> list[_HeardWord]:
         decoder = self._decoder
         decoder.start_utt()
         decoder.process_raw(_in_a_room(samples).tobytes(), full_utt=True)
         decoder.end_utt()
         length = len(samples) / RATE
         return [
-            _Heard(
+            _HeardWord(
                 re.sub(r"\(\d+\)$", "", segment.word),
                 min(length, max(0.0, segment.start_frame / 100 - QUIET)),
                 min(length, max(0.0, (segment.end_frame + 1) / 100 - QUIET)),
@@ -142,7 +142,7 @@ def _in_a_room(samples: np.ndarray) -> np.ndarray:
     return np.clip(padded + noise, -32768, 32767).astype(np.int16)
 
 
-def _anchors(tokens: Sequence[str], heard: Sequence[_Heard]) -> dict[int, _Heard]:
+def _anchors(tokens: Sequence[str], heard: Sequence[_HeardWord]) -> dict[int, _HeardWord]:
     """Token index -> where it was heard: the cheapest monotone alignment that changes no word."""
     places = match([word.text for word in heard], tokens)
     return {token: heard[word] for word, token in places}
@@ -178,12 +178,12 @@ def match(first: Sequence[str], second: Sequence[str]) -> list[tuple[int, int]]:
 def _aligned_gaps(
     tokens: Sequence[str],
     pronounceable: set[str],
-    placed: dict[int, _Heard],
+    placed: dict[int, _HeardWord],
     listener: _Listener,
     samples: np.ndarray,
-) -> dict[int, _Heard]:
+) -> dict[int, _HeardWord]:
     """What forced alignment finds, between anchors, of runs of tokens that were not recognized."""
-    result: dict[int, _Heard] = {}
+    result: dict[int, _HeardWord] = {}
     length = len(samples) / RATE
     for first, last in _runs(len(tokens), placed):
         start = placed[first - 1].end if first else 0.0
@@ -202,7 +202,10 @@ def _runs(num: int, placed: Container[int]) -> list[tuple[int, int]]:
 
 
 def _fill(
-    texts: Sequence[str], forms: Sequence[Sequence[str]], placed: dict[int, _Heard], length: float
+    texts: Sequence[str],
+    forms: Sequence[Sequence[str]],
+    placed: dict[int, _HeardWord],
+    length: float,
 ) -> tuple[SpokenWord, ...]:
     """Words of what was heard of their tokens; the others share the gaps by their letters."""
     bounds = [0, *accumulate(map(len, forms))]

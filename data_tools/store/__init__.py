@@ -18,7 +18,7 @@ from data_tools.pictures import extension
 from data_tools.store import assignment, bulk, writes
 from data_tools.store import tables as db
 from data_tools.store.address import address
-from data_tools.store.bulk import Added, StoredImage
+from data_tools.store.bulk import AddReport, StoredImage
 from data_tools.store.database import Database, StoreError
 from data_tools.store.people import People
 from data_tools.store.queries import (
@@ -201,7 +201,7 @@ class Store:
             write_whole(path, data)
         return values
 
-    def add_all(self, collection_id: int, images: Sequence[StoredImage]) -> Added:
+    def add_all(self, collection_id: int, images: Sequence[StoredImage]) -> AddReport:
         """Kept images and their narratives, in one transaction; what is there already stays."""
         return self._database.write(lambda c: bulk.add(c, collection_id, images))
 

@@ -35,7 +35,7 @@ class StoredImage(NamedTuple):
 
 
 @dataclass
-class Added:
+class AddReport:
     """How many narratives are new, how many were there, and why an image could not come in."""
 
     num_new: int = 0
@@ -43,9 +43,9 @@ class Added:
     problems: list[str] = field(default_factory=list)
 
 
-def add(connection: Connection, collection_id: int, images: Sequence[StoredImage]) -> Added:
+def add(connection: Connection, collection_id: int, images: Sequence[StoredImage]) -> AddReport:
     """Insert what is not there yet, inside one transaction."""
-    added = Added()
+    added = AddReport()
     ids = _image_ids(connection, collection_id, images, added)
     takes = {
         take_id: (ids[image.key], take)
@@ -64,7 +64,7 @@ def add(connection: Connection, collection_id: int, images: Sequence[StoredImage
 
 
 def _image_ids(
-    connection: Connection, collection_id: int, images: Sequence[StoredImage], added: Added
+    connection: Connection, collection_id: int, images: Sequence[StoredImage], added: AddReport
 ) -> dict[Key, int]:
     """The row of each image, inserted where there is none; not of one that is another picture."""
     i = db.images.c
