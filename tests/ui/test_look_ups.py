@@ -145,7 +145,7 @@ def test_a_reviewer_reads_no_remarks_beyond_the_runs(workspace: Workspace) -> No
 
     tab = TrainTab.__new__(TrainTab)
     parts = dict.fromkeys(
-        ("seen", "start_page", "compare_page", "one_page", "side", "comparing", "runs"), None
+        ("view_state", "start_page", "compare_page", "one_page", "side", "comparing", "runs"), None
     )
     tab.workspace, tab.dashboard = workspace, Dashboard(workspace)
     run_page = without_components(RunPage, workspace, note="note")
