@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_tools.exchange.download import RESERVE, USUAL, Item, Patience
+from data_tools.exchange.download import RESERVE, USUAL, Download, Patience
 from data_tools.exchange.public_files import download
 
 VOC = "http://host.robots.ox.ac.uk/pascal/VOC/voc2007"
@@ -91,18 +91,18 @@ def missing(names: Sequence[str], to: Path) -> list[Archive]:
     for name in names:
         if name not in ARCHIVES:
             raise ValueError(f"no set {name!r}; there is {', '.join(ARCHIVES)}")
-    wanted = [archive for name in dict.fromkeys(names) for archive in ARCHIVES[name]]
-    return [archive for archive in wanted if not mark(archive, to).exists()]
+    archives = [archive for name in dict.fromkeys(names) for archive in ARCHIVES[name]]
+    return [archive for archive in archives if not mark(archive, to).exists()]
 
 
 def plan(names: Sequence[str], to: Path, keep: bool) -> str:
     """What will be fetched, and what disk it takes. ValueError where the disk has no room."""
-    wanted = missing(names, to)
-    lines = [f"{a.name:34} {a.size / 1e9:7.2f} GB from {a.url}" for a in wanted]
-    to_come = sum(a.size for a in wanted) - _come(wanted, to)
+    archives = missing(names, to)
+    lines = [f"{a.name:34} {a.size / 1e9:7.2f} GB from {a.url}" for a in archives]
+    to_come = sum(a.size for a in archives) - _come(archives, to)
     # all but the archive at hand are unpacked and gone, unless they are kept
-    held = sum(a.size for a in wanted) if keep else max((a.size for a in wanted), default=0)
-    needed = sum(a.unpacked for a in wanted) + held - _come(wanted, to)
+    held = sum(a.size for a in archives) if keep else max((a.size for a in archives), default=0)
+    needed = sum(a.unpacked for a in archives) + held - _come(archives, to)
     free = shutil.disk_usage(to).free - RESERVE
     lines += [f"terms of {name}: {TERMS[name]}" for name in dict.fromkeys(names)]
     lines.append(
@@ -112,12 +112,12 @@ def plan(names: Sequence[str], to: Path, keep: bool) -> str:
     text = "\n".join(lines)
     if needed > free:
         raise ValueError(f"{text}\nthe disk has not enough room; name another folder with --to")
-    return text if wanted else f"all of it is in {to} already"
+    return text if archives else f"all of it is in {to} already"
 
 
-def _come(wanted: Sequence[Archive], to: Path) -> int:
+def _come(archives: Sequence[Archive], to: Path) -> int:
     """Bytes of these archives that are here."""
-    files = [to / (a.name + end) for a in wanted for end in ("", ".part")]
+    files = [to / (a.name + end) for a in archives for end in ("", ".part")]
     return sum(file.stat().st_size for file in files if file.exists())
 
 
@@ -133,15 +133,15 @@ def obtain(
     """Fetch, check and unpack one archive. ValueError says what failed and what to do."""
     url = f"{source}/{archive.name}" if source else archive.url
     file = to / archive.name
-    failed = download([Item(url, file)], to, patience=patience, is_quiet=is_quiet)
+    failed = download([Download(url, file)], to, patience=patience, is_quiet=is_quiet)
     if failed:
         raise ValueError(f"{failed[0]}; run the same command again: it goes on where it stopped")
     with open(file, "rb") as content:
-        found = hashlib.file_digest(content, "md5").hexdigest()
-    if found != archive.md5:
+        checksum = hashlib.file_digest(content, "md5").hexdigest()
+    if checksum != archive.md5:
         file.unlink()
         raise ValueError(
-            f"{file} has the checksum {found}, not the published {archive.md5}: it was removed; "
+            f"{file} has the checksum {checksum}, not the published {archive.md5}: it was removed; "
             "run the same command again, or name another server with --source"
         )
     unpack(file, to, is_quiet)
@@ -180,16 +180,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--yes", action="store_true", help="do not ask before fetching")
     parser.add_argument("--keep", action="store_true", help="keep the archives when unpacked")
     parser.add_argument("--source", help="another server that has the files, by name, at its URL")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        given.to.mkdir(parents=True, exist_ok=True)
-        print(plan(given.names, given.to, given.keep))
-        wanted = missing(given.names, given.to)
-        if wanted and not given.yes and input("Fetch it? [y/N] ").strip().lower() != "y":
+        options.to.mkdir(parents=True, exist_ok=True)
+        print(plan(options.names, options.to, options.keep))
+        archives = missing(options.names, options.to)
+        if archives and not options.yes and input("Fetch it? [y/N] ").strip().lower() != "y":
             print("nothing was fetched")
             return 1
-        for archive in wanted:
-            obtain(archive, given.to, source=given.source, keep=given.keep)
+        for archive in archives:
+            obtain(archive, options.to, source=options.source, keep=options.keep)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     return 0

@@ -35,7 +35,7 @@ from sqlalchemy import Connection, MetaData, Table, func, insert, select, text
 
 from data_tools.processes import stop_tidily
 from data_tools.restoring import arrived
-from data_tools.restoring.manifest import NAME, Hashed, Manifest
+from data_tools.restoring.manifest import NAME, HashedFile, Manifest
 from data_tools.store.address import address, note_address
 from data_tools.store.database import Database, StoreError, migrations
 from loctex.jobs import queue as jobs
@@ -55,7 +55,7 @@ ROWS = 500  # read and inserted at a time
 
 
 @dataclass(frozen=True)
-class Restored:
+class RestoreReport:
     """What a restore did. missing: a sentence for each file that is not there or damaged; left_out:
     what was not saved in the first place. is_proven: whether the file had a manifest."""
 
@@ -92,7 +92,7 @@ def save(
     source = Database(url)
     try:
         with draft_file(to) as draft, tarfile.open(draft, "w") as tar:
-            written = _Written(tar)
+            written = _SavedFile(tar)
             written.add_bytes(MARK, FORMAT)
             count = _add_tables(written, source)  # first: files are written before their rows
             for held in (workspace / LAUNCHERS, users):
@@ -110,7 +110,7 @@ def save(
     return count
 
 
-class _Written:
+class _SavedFile:
     """A saved file while it is written, and what its manifest will say."""
 
     def __init__(self, tar: tarfile.TarFile) -> None:
@@ -122,7 +122,7 @@ class _Written:
     def add_open(self, name: str, file: BinaryIO, size: int, written: float = 0) -> None:
         entry = tarfile.TarInfo(name)
         entry.size, entry.mtime = size, int(written)
-        hashed = Hashed(file)
+        hashed = HashedFile(file)
         self.tar.addfile(entry, hashed)
         self.manifest.files[name] = size, hashed.hexdigest()
 
@@ -170,7 +170,7 @@ def restore(
     is_partial: bool = False,
     has_launchers: bool = False,
     users: Path | None = None,
-) -> Restored:
+) -> RestoreReport:
     """Make the workspace anew from a saved file.
 
     database: an empty one that is filled; else the workspace gets a studio.db. is_partial: restore
@@ -208,7 +208,7 @@ def restore(
             for run in jobs.all_runs(root):
                 arrived.settle(run, workspace)
     left_out = tuple(manifest.left_out) if manifest else ()
-    return Restored(count, tuple(missing), left_out, tuple(held), manifest is not None)
+    return RestoreReport(count, tuple(missing), left_out, tuple(held), manifest is not None)
 
 
 def _extract(tar: tarfile.TarFile, building: Path, file: Path) -> list[str]:
@@ -299,9 +299,9 @@ def _files(workspace: Path, folders: Sequence[str]) -> Iterator[Path]:
     """The files and links that travel."""
     for folder in folders:
         for path in sorted((workspace / folder).rglob("*")):
-            parts = path.relative_to(workspace).parts
-            is_draft_or_cache = any(part == ".cache" or is_draft(part) for part in parts)
-            if is_draft_or_cache or parts[1].startswith("."):  # so are drafts of older versions
+            names = path.relative_to(workspace).parts
+            is_draft_or_cache = any(name == ".cache" or is_draft(name) for name in names)
+            if is_draft_or_cache or names[1].startswith("."):  # so are drafts of older versions
                 continue
             is_made_anew = path.name in ("lock", "pid") or path.name.endswith(MADE_ANEW)
             if path.is_symlink() or path.is_file() and not is_made_anew:
@@ -310,13 +310,13 @@ def _files(workspace: Path, folders: Sequence[str]) -> Iterator[Path]:
 
 def _left_out(workspace: Path, has_runs: bool) -> list[str]:
     """A sentence for each thing at the top of a workspace that does not travel."""
-    known = {"studio.db", "studio.db-wal", "studio.db-shm", "database.txt", LAUNCHERS}
-    known.add("statistics")  # counted anew
-    known |= set(FOLDERS if has_runs else FOLDERS[:4])
+    expected = {"studio.db", "studio.db-wal", "studio.db-shm", "database.txt", LAUNCHERS}
+    expected.add("statistics")  # counted anew
+    expected |= set(FOLDERS if has_runs else FOLDERS[:4])
     lines = []
     for path in sorted(workspace.iterdir()):
         is_made_anew = path.name.startswith(".") or path.name.endswith((".lock", ".log", ".tmp"))
-        if path.name not in known and not is_made_anew:
+        if path.name not in expected and not is_made_anew:
             is_asked = path.name in FOLDERS
             why = "as --without-runs says" if is_asked else "it is no part that a backup knows"
             lines.append(f"{path.name}: {why}")
@@ -326,7 +326,7 @@ def _left_out(workspace: Path, has_runs: bool) -> list[str]:
 # --- rows
 
 
-def _add_tables(written: _Written, source: Database) -> int:
+def _add_tables(written: _SavedFile, source: Database) -> int:
     """Each table of one moment, as lines of JSON; how many lines."""
     count = 0
     with source.frozen() as connection:
@@ -341,7 +341,7 @@ def _add_tables(written: _Written, source: Database) -> int:
     return count
 
 
-def _add(written: _Written, name: str, rows: Iterable[Mapping[str, Any]]) -> int:
+def _add(written: _SavedFile, name: str, rows: Iterable[Mapping[str, Any]]) -> int:
     """A file of these rows, a line each; how many."""
     count = 0
     with tempfile.TemporaryFile(dir=Path(str(written.tar.name)).parent) as lines:
@@ -363,11 +363,13 @@ def _revision(building: Path, file: Path) -> str:
         raise ValueError(f"{file} is no saved workspace: it holds no database") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged: its tables cannot be read ({error})") from error
-    known = [one.revision for one in ScriptDirectory.from_config(migrations()).walk_revisions()]
-    if revision not in known:
+    revisions = [
+        script.revision for script in ScriptDirectory.from_config(migrations()).walk_revisions()
+    ]
+    if revision not in revisions:
         raise StoreError(
             f"{file} was saved by a newer version of LocTex Studio (its tables are at {revision}, "
-            f"this version knows up to {known[0]}): update the studio"
+            f"this version knows up to {revisions[0]}): update the studio"
         )
     return revision
 
@@ -379,8 +381,8 @@ def _in_order(connection: Connection, lines: Sequence[Path]) -> list[Path]:
     if connection.scalar(select(func.count()).select_from(metadata.tables["collections"])):
         raise StoreError("the database holds something already; name an empty one")
     order = [table.name for table in metadata.sorted_tables]
-    kept = [path for path in lines if path.stem != "alembic_version"]
-    return sorted(kept, key=lambda path: order.index(path.stem))
+    table_files = [path for path in lines if path.stem != "alembic_version"]
+    return sorted(table_files, key=lambda path: order.index(path.stem))
 
 
 def _fill(connection: Connection, path: Path) -> int:
@@ -395,24 +397,24 @@ def _fill(connection: Connection, path: Path) -> int:
     if rows:
         connection.execute(insert(table), rows)
     if connection.dialect.name == "postgresql" and "id" in table.c:
-        last = f"(SELECT coalesce(max(id), 0) + 1 FROM {table.name})"
+        next_id = f"(SELECT coalesce(max(id), 0) + 1 FROM {table.name})"
         sequence = f"pg_get_serial_sequence('{table.name}', 'id')"
-        connection.execute(text(f"SELECT setval({sequence}, {last}, false)"))
+        connection.execute(text(f"SELECT setval({sequence}, {next_id}, false)"))
     return count + len(rows)
 
 
-def report(done: Restored, file: Path) -> None:
+def report(restored: RestoreReport, file: Path) -> None:
     """What was not restored, a line each."""
-    if not done.is_proven and not done.missing:
+    if not restored.is_proven and not restored.missing:
         print(
             f"{file} has no manifest, as older versions saved it: it cannot be proven whole. Look "
             "whether all is there before the original goes.",
             file=sys.stderr,
         )
     for noun, lines in (
-        ("missing", done.missing),
-        ("not saved", done.left_out),
-        ("waits", done.held),
+        ("missing", restored.missing),
+        ("not saved", restored.left_out),
+        ("waits", restored.held),
     ):
         for line in lines:
             print(f"{noun}: {line}", file=sys.stderr)
@@ -446,7 +448,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             print(f"{count:,} rows and files in {options.file}")
         else:
-            done = restore(
+            restored = restore(
                 options.file,
                 options.workspace,
                 options.database,
@@ -454,8 +456,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 has_launchers=options.launchers,
                 users=options.users,
             )
-            report(done, options.file)
-            print(f"{done.num_rows:,} rows restored, and their files, in {options.workspace}")
+            report(restored, options.file)
+            print(f"{restored.num_rows:,} rows restored, and their files, in {options.workspace}")
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -46,7 +46,7 @@ from tqdm import tqdm
 from data_tools.pictures import find_picture
 from data_tools.processes import stop_tidily
 from data_tools.simulation import captions as texts
-from data_tools.simulation.instance_captions import Wording, gather, unmarked
+from data_tools.simulation.instance_captions import PhotoWording, gather, unmarked
 from data_tools.simulation.narrator import (
     PHOTOGRAPHS,
     NarratorSettings,
@@ -57,7 +57,7 @@ from data_tools.simulation.narrator import (
 from data_tools.simulation.narrator import phrases as cut
 from data_tools.simulation.nouns import mentions
 from loctex.records import annotations as instances
-from loctex.records.annotations import Instance, Labels
+from loctex.records.annotations import ImageAnnotations, Instance
 from loctex.records.files import whole_folder, write_whole
 from loctex.records.narrative import Narrative
 
@@ -67,7 +67,7 @@ POSITIVE = ("rate", "pixel", "drift_seconds", "burst_seconds")  # settings that 
 
 
 @dataclass
-class Report:
+class ConversionReport:
     """How many narratives were written, and of how many images none could be."""
 
     num_narratives: int = 0
@@ -91,7 +91,10 @@ Naming = tuple[str, Sequence[tuple[int, int, Sequence[Instance]]]]
 
 
 def simulate(
-    labels: Labels, captions: Sequence[str], seed: int, settings: NarratorSettings = PHOTOGRAPHS
+    labels: ImageAnnotations,
+    captions: Sequence[str],
+    seed: int,
+    settings: NarratorSettings = PHOTOGRAPHS,
 ) -> tuple[list[Narrative], list[dict[str, Any]]]:
     """The narratives of one image, a made one and one of each caption, and their regions.
 
@@ -99,18 +102,20 @@ def simulate(
     """
     name = f"{labels.dataset_id}/{labels.image_id}".encode()
     rng = np.random.default_rng([seed, zlib.crc32(name)])
-    told: list[Naming] = []
+    named_captions: list[Naming] = []
     groups = gather(labels.instances, rng)
     if groups:
-        text, namings = unmarked(Wording(groups, rng).caption())
-        told.append((text, [(start, end, groups[k].instances) for start, end, k in namings]))
+        text, namings = unmarked(PhotoWording(groups, rng).caption())
+        named_captions.append(
+            (text, [(start, end, groups[k].instances) for start, end, k in namings])
+        )
     for text in dict.fromkeys(" ".join(caption.split()) for caption in captions):
-        told.append((text, _named(text, labels.instances)))
+        named_captions.append((text, _named(text, labels.instances)))
 
     narratives: list[Narrative] = []
     lines: list[dict[str, Any]] = []
     key = {"dataset_id": labels.dataset_id, "image_id": labels.image_id}
-    for caption, mentioned in told:
+    for caption, mentioned in named_captions:
         regions = []
         for start, end, things in mentioned:
             region = _region(things, labels)
@@ -143,7 +148,9 @@ def _named(caption: str, labeled: Sequence[Instance]) -> list[tuple[int, int, Se
     return namings
 
 
-def _region(things: Sequence[Instance], labels: Labels) -> tuple[np.ndarray, dict[str, Any]] | None:
+def _region(
+    things: Sequence[Instance], labels: ImageAnnotations
+) -> tuple[np.ndarray, dict[str, Any]] | None:
     """(M, 2) points to point at, and box and mask as regions.jsonl has them; None if not seen."""
     if len(things) == 1 and things[0].outline is None:
         return box_region(things[0].box), {"box": list(things[0].box)}
@@ -172,7 +179,7 @@ def write_simulated(
     name: str | None = None,
     seed: int = 0,
     settings: NarratorSettings = PHOTOGRAPHS,
-) -> Report:
+) -> ConversionReport:
     """Write narratives.jsonl, regions.jsonl and narrator.json (seed and settings) into `to`.
 
     The folder appears whole or not at all. ValueError: a file is wrong, `to` holds something, or
@@ -180,9 +187,12 @@ def write_simulated(
     """
     own = {c.image_id: c.texts for file in captions for c in texts.read(file, name)}
     labeled = (labels for file in files for labels in instances.read(file, name))
-    report = Report()
+    report = ConversionReport()
     with whole_folder(to) as building:
-        with _lines(building / "narratives.jsonl") as said, _lines(building / REGIONS) as places:
+        with (
+            _lines(building / "narratives.jsonl") as write_narratives,
+            _lines(building / REGIONS) as write_regions,
+        ):
             for labels in tqdm(labeled, unit="image", leave=False):
                 if not find_picture(images, labels.dataset_id, labels.image_id):
                     report.num_without_picture += 1
@@ -191,29 +201,29 @@ def write_simulated(
                 narratives, regions = simulate(labels, written, seed, settings)
                 report.num_narratives += len(narratives)
                 report.num_without_name += not narratives
-                said([narrative.to_json() for narrative in narratives])
-                places(regions)
+                write_narratives([narrative.to_json() for narrative in narratives])
+                write_regions(regions)
         if not report.num_narratives:
             raise ValueError(f"nothing to tell: {report.left_out(images) or 'no image is labeled'}")
-        made = {"seed": seed, "narrator": asdict(settings), "narratives": report.num_narratives}
-        write_whole(building / "narrator.json", json.dumps(made, indent=1))
+        record = {"seed": seed, "narrator": asdict(settings), "narratives": report.num_narratives}
+        write_whole(building / "narrator.json", json.dumps(record, indent=1))
     return report
 
 
 def write_captions(
     to: Path, files: Sequence[Path], images: Path, *, name: str | None = None
-) -> Report:
+) -> ConversionReport:
     """Write narratives.jsonl into `to`: captions without words and traces. As write_simulated."""
-    report = Report()
+    report = ConversionReport()
     with whole_folder(to) as building:
-        with _lines(building / "narratives.jsonl") as said:
+        with _lines(building / "narratives.jsonl") as write_narratives:
             for captions in (captions for file in files for captions in texts.read(file, name)):
                 if not find_picture(images, captions.dataset_id, captions.image_id):
                     report.num_without_picture += 1
                     continue
                 narratives = captions.narratives()
                 report.num_narratives += len(narratives)
-                said([narrative.to_json() for narrative in narratives])
+                write_narratives([narrative.to_json() for narrative in narratives])
         if not report.num_narratives:
             raise ValueError(f"nothing to tell: {report.left_out(images) or 'no captions'}")
     return report
@@ -261,7 +271,7 @@ def _captions(options: argparse.Namespace) -> int:
     return _report(options, report, "")
 
 
-def _report(options: argparse.Namespace, report: Report, regions: str) -> int:
+def _report(options: argparse.Namespace, report: ConversionReport, regions: str) -> int:
     left_out = report.left_out(options.images)
     print(f"{report.num_narratives:,} narratives" + (f"; left out: {left_out}" if left_out else ""))
     narratives = shlex.quote(str(options.to / "narratives.jsonl"))
@@ -275,20 +285,20 @@ def _report(options: argparse.Namespace, report: Report, regions: str) -> int:
 
 def _settings(changes: Sequence[str]) -> NarratorSettings:
     """NAME=NUMBER, ... in place of the usual ones. ValueError lists the known names."""
-    known = [field.name for field in fields(NarratorSettings)]
-    chosen = {}
+    names = [field.name for field in fields(NarratorSettings)]
+    numbers = {}
     for change in changes:
         name, _, value = change.partition("=")
-        if name not in known:
-            raise ValueError(f"--set {change}: no setting {name!r}; there is {', '.join(known)}")
+        if name not in names:
+            raise ValueError(f"--set {change}: no setting {name!r}; there is {', '.join(names)}")
         try:
-            chosen[name] = float(value)
+            numbers[name] = float(value)
         except ValueError:
-            chosen[name] = math.nan
+            numbers[name] = math.nan
         low = 1e-3 if name in POSITIVE else -10 if name == "lead_seconds" else 0
-        if not low <= chosen[name] <= 1000:
+        if not low <= numbers[name] <= 1000:
             raise ValueError(f"--set {change}: must be a number from {low} to 1000")
-    return replace(PHOTOGRAPHS, **chosen)
+    return replace(PHOTOGRAPHS, **numbers)
 
 
 def _parser() -> argparse.ArgumentParser:

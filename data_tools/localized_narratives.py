@@ -100,17 +100,19 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _download(options: argparse.Namespace) -> int:
-    wanted = narrative_items(options.names, options.to, options.source)
-    return _told(download(wanted, options.to, workers=options.workers), len(wanted), options.to)
+    downloads = narrative_items(options.names, options.to, options.source)
+    return _report_failed(
+        download(downloads, options.to, workers=options.workers), len(downloads), options.to
+    )
 
 
 def _pictures(options: argparse.Namespace) -> int:
-    wanted, refused = picture_items(options.files, options.to, options.source)
-    failed = refused + download(wanted, options.to, workers=options.workers)
-    return _told(failed, len(wanted) + len(refused), options.to)
+    downloads, refused = picture_items(options.files, options.to, options.source)
+    failed = refused + download(downloads, options.to, workers=options.workers)
+    return _report_failed(failed, len(downloads) + len(refused), options.to)
 
 
-def _told(failed: Sequence[str], num_wanted: int, to: Path) -> int:
+def _report_failed(failed: Sequence[str], num_wanted: int, to: Path) -> int:
     for problem in failed:
         print(problem, file=sys.stderr)
     print(f"{num_wanted - len(failed):,} of {num_wanted:,} files are in {to}")

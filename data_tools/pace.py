@@ -29,7 +29,7 @@ REST = 0.1  # seconds between two points; after a longer one the pointer had sto
 
 def measure(narratives: Sequence[Narrative]) -> dict[str, float]:
     """Medians, percentiles and shares over all words and points; NaN where there are none."""
-    said = [word.end - word.start for n in narratives for word in n.words]
+    durations = [word.end - word.start for n in narratives for word in n.words]
     gaps = np.array([b.start - a.end for n in narratives for a, b in pairwise(n.words)])
     pauses = gaps[gaps > PAUSE]
     strokes = [stroke for n in narratives for stroke in n.strokes]
@@ -39,12 +39,12 @@ def measure(narratives: Sequence[Narrative]) -> dict[str, float]:
     speed = np.hypot(steps[moves, 0], steps[moves, 1]) / seconds[moves]
     return {
         "narratives": len(narratives),
-        "words": len(said),
+        "words": len(durations),
         "points": sum(map(len, strokes)),
-        "seconds a word, 25 %": _percentile(said, 25),
-        "seconds a word, 50 %": _percentile(said, 50),
-        "seconds a word, 75 %": _percentile(said, 75),
-        "words a second, pauses included": _ratio(len(said), sum(map(_talk, narratives))),
+        "seconds a word, 25 %": _percentile(durations, 25),
+        "seconds a word, 50 %": _percentile(durations, 50),
+        "seconds a word, 75 %": _percentile(durations, 75),
+        "words a second, pauses included": _ratio(len(durations), sum(map(_talk, narratives))),
         "share of gaps that are pauses": _ratio(len(pauses), len(gaps)),
         "seconds a pause, 25 %": _percentile(pauses, 25),
         "seconds a pause, 50 %": _percentile(pauses, 50),
@@ -68,17 +68,17 @@ def inside(narrative: Narrative, regions: Sequence[dict[str, Any]]) -> np.ndarra
 
     regions: of this narrative, lines of regions.jsonl; those without a box say nothing.
     """
-    known = [region for region in regions if region.get("box")]
-    namings = [(region["start"], region["end"]) for region in known]
+    boxed = [region for region in regions if region.get("box")]
+    namings = [(region["start"], region["end"]) for region in boxed]
     covers = overlaps(namings, spans(narrative.caption, narrative.words))  # (regions, words)
     points = np.concatenate([np.empty((0, 3)), *narrative.strokes])
     times = np.array([(word.start, word.end) for word in narrative.words]).reshape(-1, 2)
     result = [np.zeros(0, dtype=bool)]
-    for region, is_said in zip(known, covers, strict=True):
+    for region, is_said in zip(boxed, covers, strict=True):
         if is_said.any():
             t, box = points[:, 2], np.array(region["box"])
-            said = points[(t >= times[is_said, 0].min()) & (t <= times[is_said, 1].max()), :2]
-            is_inside = (said >= box[:2]) & (said <= box[2:])
+            pointed = points[(t >= times[is_said, 0].min()) & (t <= times[is_said, 1].max()), :2]
+            is_inside = (pointed >= box[:2]) & (pointed <= box[2:])
             result.append(np.asarray(is_inside.all(axis=1)))
     return np.concatenate(result)
 
@@ -105,8 +105,8 @@ def _percentile(values: Sequence[float] | np.ndarray, percent: float) -> float:
     return float(np.percentile(values, percent)) if len(values) else math.nan
 
 
-def _ratio(part: float, whole: float) -> float:
-    return float(part / whole) if whole else math.nan
+def _ratio(amount: float, total: float) -> float:
+    return float(amount / total) if total else math.nan
 
 
 def of_file(path: Path) -> dict[str, float]:
@@ -121,10 +121,10 @@ def of_file(path: Path) -> dict[str, float]:
         of_image = defaultdict(list)
         for narrative in narratives:
             of_image[narrative.dataset_id, narrative.image_id].append(narrative)
-        known = region_lines.read_regions(beside)
+        regions_of = region_lines.read_regions(beside)
         hits = [np.zeros(0, dtype=bool)]
         for key, members in of_image.items():
-            regions = region_lines.assign(known.get(key, ()), members)
+            regions = region_lines.assign(regions_of.get(key, ()), members)
             hits += map(inside, members, regions)
         held = np.concatenate(hits)
         result["points while something known is named"] = len(held)

@@ -61,16 +61,16 @@ def attribute_foil(
         color, _, noun = caption[start:end].rpartition(" ")
         if color in {"", *COLORS} and noun in _SHAPES:
             named.append((start, end, color, _SHAPES[noun]))
-    taken = {thing[2:] for thing in named if thing[2]}
-    if not taken:
+    present = {thing[2:] for thing in named if thing[2]}
+    if not present:
         return None
-    color, shape = sorted(taken)[random.integers(len(taken))]
-    others = [(c, shape) for c in COLORS if (c, shape) not in taken]
-    others += [(color, s) for s in NAMES if (color, s) not in taken]
-    new_color, new_shape = others[random.integers(len(others))]
-    for start, end, said, kind in sorted(named, reverse=True):
-        if kind == shape and said in ("", color):
-            name = f"{new_color if said else ''} {NAMES[new_shape][0]}".strip()
+    color, shape = sorted(present)[random.integers(len(present))]
+    free = [(c, shape) for c in COLORS if (c, shape) not in present]
+    free += [(color, s) for s in NAMES if (color, s) not in present]
+    new_color, new_shape = free[random.integers(len(free))]
+    for start, end, color_said, kind in sorted(named, reverse=True):
+        if kind == shape and color_said in ("", color):
+            name = f"{new_color if color_said else ''} {NAMES[new_shape][0]}".strip()
             caption = _with_articles(f"{caption[:start]}{name}{caption[end:]}", start, name)
     return caption
 
@@ -85,15 +85,15 @@ def relation_foil(
     caption: str, namings: list[tuple[int, int]], random: np.random.Generator
 ) -> str | None:
     """The caption with one relation between two things turned round; None if it has none."""
-    found = [
+    matches = [
         m
         for m in _RELATION.finditer(caption)
         if not any(start < m.end() and m.start() < end for start, end in namings)
         and re.match(r" (the|an?|it)\b", caption[m.end() :])
     ]
-    if not found:
+    if not matches:
         return None
-    match = found[random.integers(len(found))]
+    match = matches[random.integers(len(matches))]
     options = RELATIONS[OPPOSITES[_SIDES[match.group()]]]
     twin = options[RELATIONS[_SIDES[match.group()]].index(match.group()) % len(options)]
     return caption[: match.start()] + twin + caption[match.end() :]
@@ -133,15 +133,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--split", default="val", help="train, val or test [val]")
     parser.add_argument("--to", type=Path, required=True, help="the file to write")
     parser.add_argument("--seed", type=int, default=0, help="another number, other foils")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        lines = list(foils(Snapshot.open(given.data).split(given.split), given.seed))
+        lines = list(foils(Snapshot.open(options.data).split(options.split), options.seed))
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
     if not lines:
-        sys.exit(f"error: {given.data} names no colored shapes; use a snapshot of rendered scenes")
-    write_whole(given.to, "".join(json.dumps(line) + "\n" for line in lines))
-    print(f"{len(lines)} false captions in {given.to}")
+        sys.exit(
+            f"error: {options.data} names no colored shapes; use a snapshot of rendered scenes"
+        )
+    write_whole(options.to, "".join(json.dumps(line) + "\n" for line in lines))
+    print(f"{len(lines)} false captions in {options.to}")
 
 
 if __name__ == "__main__":

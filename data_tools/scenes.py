@@ -26,7 +26,7 @@ from pycocotools import mask as rle
 from tqdm import tqdm
 
 from data_tools.simulation.narrator import Phrase, box_region, mask_region, narrate
-from data_tools.simulation.scene_captions import Wording
+from data_tools.simulation.scene_captions import SceneWording
 from data_tools.simulation.scene_pictures import (
     COLORS,
     GROUNDS,
@@ -94,8 +94,8 @@ def scene(seed: int, size: tuple[int, int] | None = None) -> Scene:
     colors = [name for name, rgb in COLORS.items() if distance(rgb, GROUNDS[ground]) > 30]
     things: list[Thing] = []
     for center, side in places(int(rng.integers(2, 5)), width, height, rng):
-        taken = {(thing.color, thing.shape) for thing in things}
-        free = [(c, s) for c in colors for s in NAMES if (c, s) not in taken]
+        used = {(thing.color, thing.shape) for thing in things}
+        free = [(c, s) for c in colors for s in NAMES if (c, s) not in used]
         color, shape = free[rng.integers(len(free))]
         mask = paint(image, shape, COLORS[color], center, side, rng)
         things = [thing.below(mask) for thing in things]
@@ -113,7 +113,7 @@ def narrated(
     """Describe the things and point at them: the narrative and its lines of regions.jsonl."""
     height, width = things[0].mask.shape
     centers, sides = (np.array([getattr(t, name) for t in things]) for name in ("center", "side"))
-    template = Wording(centers, sides, (width, height), ground, rng).template()
+    template = SceneWording(centers, sides, (width, height), ground, rng).template()
     texts: list[str] = []
     targets: list[np.ndarray | None] = []
     lines: list[dict] = []
@@ -143,9 +143,9 @@ def narrated(
 
 def called(thing: Thing, things: list[Thing], is_again: bool, rng: np.random.Generator) -> str:
     """Color and shape; a second mention may leave the color out where one shape is like that."""
-    usual, *others = NAMES[thing.shape]
-    noun = str(rng.choice(others)) if others and rng.random() < 0.2 else usual
-    is_alone = sum(other.shape == thing.shape for other in things) == 1
+    usual, *synonyms = NAMES[thing.shape]
+    noun = str(rng.choice(synonyms)) if synonyms and rng.random() < 0.2 else usual
+    is_alone = sum(peer.shape == thing.shape for peer in things) == 1
     return noun if is_again and is_alone and rng.random() < 0.4 else f"{thing.color} {noun}"
 
 
@@ -185,13 +185,13 @@ def write(
     images.mkdir(parents=True, exist_ok=True)
 
     def narratives():
-        for done in range(count):
-            made = scene(seed * PER_SEED + done)
-            (images / f"{made.narrative.image_id}.jpg").write_bytes(encode(made.image))
-            lines.extend(json.dumps(line) + "\n" for line in made.regions)
-            yield made.narrative
+        for number in range(count):
+            rendered = scene(seed * PER_SEED + number)
+            (images / f"{rendered.narrative.image_id}.jpg").write_bytes(encode(rendered.image))
+            lines.extend(json.dumps(line) + "\n" for line in rendered.regions)
+            yield rendered.narrative
             if progress:
-                progress(done + 1, count)
+                progress(number + 1, count)
 
     write_jsonl(Path(to) / "narratives.jsonl", narratives())
     write_whole(Path(to) / "regions.jsonl", "".join(lines))

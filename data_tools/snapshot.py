@@ -17,7 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_tools.exchange.sources import Collection, Files, Source
+from data_tools.exchange.sources import CollectionSource, Files, Source
 from data_tools.freezing.freeze import freeze
 from data_tools.processes import stop_tidily
 
@@ -62,7 +62,7 @@ def _sources(options: argparse.Namespace) -> list[Source]:
     from data_tools.store import Store  # a file needs no database
 
     store = Store.of_workspace(options.workspace, options.database)
-    return [Collection(store, name) for name in options.collection]
+    return [CollectionSource(store, name) for name in options.collection]
 
 
 def _show(bar: tqdm, total: int) -> None:

@@ -54,8 +54,8 @@ def holds(snapshot: Path, annotator_id: int) -> bool:
     for file in sorted(snapshot.glob("data/*.parquet")):
         with pq.ParquetFile(file) as parquet:
             for batch in parquet.iter_batches(columns=["narratives.list.element.annotator_id"]):
-                for told in batch.column("narratives").to_pylist():
-                    if any(one["annotator_id"] == annotator_id for one in told):
+                for narratives in batch.column("narratives").to_pylist():
+                    if any(narrative["annotator_id"] == annotator_id for narrative in narratives):
                         return True
     return False
 
@@ -72,7 +72,7 @@ def erase(store: Store, voices: Voices, annotator_id: int) -> Holdings:
     return held
 
 
-def summary(held: Holdings, found: Copies) -> list[str]:
+def summary(held: Holdings, elsewhere: Copies) -> list[str]:
     """What there is, and what remains elsewhere, a line each."""
     lines = [
         f"{len(held.narratives):,} narratives, {len(held.voices):,} voices, "
@@ -81,10 +81,10 @@ def summary(held: Holdings, found: Copies) -> list[str]:
     if held.num_in_trash:
         lines.append(f"in the trash, and erased with the rest: {held.num_in_trash:,} narratives")
     for what, paths in (
-        ("snapshot that holds them", found.snapshots),
-        ("run trained on them", found.runs),
-        ("export that holds them", found.exports),
-        ("copy from before", found.backups),
+        ("snapshot that holds them", elsewhere.snapshots),
+        ("run trained on them", elsewhere.runs),
+        ("export that holds them", elsewhere.exports),
+        ("copy from before", elsewhere.backups),
     ):
         lines += [f"{what}: {path}" for path in paths]
     return lines
@@ -116,14 +116,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         store = Store.of_workspace(options.workspace, options.database)
         annotator_id = store.people.annotator_id(options.name)
         held = store.people.holdings(annotator_id)
-        found = copies(options.workspace.resolve(), annotator_id)
+        elsewhere = copies(options.workspace.resolve(), annotator_id)
         if options.erase:
             held = erase(store, Voices(options.workspace / FOLDER), annotator_id)
         store.close()
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    print("erased:" if options.erase else "held:", *summary(held, found), sep="\n  ")
+    print("erased:" if options.erase else "held:", *summary(held, elsewhere), sep="\n  ")
     return 0
 
 

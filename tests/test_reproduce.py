@@ -42,7 +42,9 @@ def test_every_command_of_the_file_is_one_of_ours() -> None:
         given.setdefault(module, set()).update(re.findall(r"(?<=\s)--[\w.-]+", rest))
     assert len(given) >= 7
     for module, options in given.items():
-        source = (ROOT / (module.replace(".", "/") + ".py")).read_text()
+        path = ROOT / module.replace(".", "/")
+        file = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+        source = file.read_text()
         known = source + (ROOT / "loctex/settings/sections.py").read_text()
         for option in options:
             assert option in source or option.split(".")[-1] in known, f"{module} {option}"

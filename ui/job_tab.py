@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 
 from loctex.jobs import queue as jobs
 from loctex.jobs.command import Command
 from loctex.jobs.run import Run
-from ui.components import static
+from ui.assets import static
+from ui.context import page_and_tab
 from ui.evaluate.questions import newest_first
 from ui.train.run_facts import log_text
 from ui.workspace import Workspace, look_up
@@ -43,14 +43,14 @@ def html(value: str = "", **kwargs: Any) -> gr.HTML:
 
 def problem(text: str) -> Any:
     """The update that shows what is wrong; nothing where the text is empty."""
-    shown = f"<p class='problem' role='alert'>{escape(text)}</p>"
-    return gr.update(value=shown, visible=bool(text))
+    markup = f"<p class='problem' role='alert'>{escape(text)}</p>"
+    return gr.update(value=markup, visible=bool(text))
 
 
-def kept(choices: list[tuple[str, str]], value: str | None) -> str | None:
+def still_offered(choices: list[tuple[str, str]], value: str | None) -> str | None:
     """The person's choice where it still exists, else the first."""
-    known = [choice for _, choice in choices]
-    return value if value in known else next(iter(known), None)
+    offered = [choice for _, choice in choices]
+    return value if value in offered else next(iter(offered), None)
 
 
 def line(command: Command | None) -> str:
@@ -69,8 +69,8 @@ class JobTab:
     """The components of such a tab, and the events they share.
 
     root: the folder whose runs/ the jobs are. A subclass builds the form (`build_form`; it sets
-    self.asked, what its question is made of, and self.offered, what can change while nobody looks)
-    and the page of a job (`build_downloads`, `build_job`; they set self.answered).
+    self.question_inputs, what its question is made of, and self.offered, what can change while
+    nobody looks) and the page of a job (`build_downloads`, `build_job`; they set self.answered).
     """
 
     noun = "job"
@@ -79,10 +79,10 @@ class JobTab:
     def __init__(self, workspace: Workspace, root: Path) -> None:
         jobs.ensure_watcher(root)  # what waits from last time goes on now
         self.workspace, self.root = workspace, root
-        self.asked: list[Any] = []
+        self.question_inputs: list[Any] = []
         self.offered: list[Any] = []
         self.answered: list[Any] = []
-        self.selected, self.seen, self.token = gr.State(""), gr.State({}), gr.State("")
+        self.selected, self.view_state, self.token = gr.State(""), gr.State({}), gr.State("")
         with gr.Row():
             with gr.Column(visible=False, scale=1, min_width=260) as self.side:
                 self.new = gr.Button(f"New {self.noun}")
@@ -141,14 +141,14 @@ class JobTab:
     def has_models(self) -> bool:
         raise NotImplementedError
 
-    def plan(self, *asked: Any) -> tuple[Run, Command] | None:
+    def plan(self, *answers: Any) -> tuple[Run, Command] | None:
         """The job that a question leads to, None before it was asked. ValueError: what to mend."""
         raise NotImplementedError
 
     def state(self, job: Run) -> str:
         return job.state
 
-    def show_list(self, found: list[Run], selected: str) -> str:
+    def show_list(self, job_runs: list[Run], selected: str) -> str:
         raise NotImplementedError
 
     def show_status(self, job: Run) -> str:
@@ -161,19 +161,19 @@ class JobTab:
     # --- events
 
     def _wire(self) -> None:
-        chosen = [self.selected, self.seen]
-        offer = {
+        choice = [self.selected, self.view_state]
+        offer: dict[str, Any] = {
             "fn": self._offer,
             "inputs": self.offered,
             "outputs": [self.guide, self.questions, self.token, *self.offered],
         }
-        preview = {
+        preview: dict[str, Any] = {
             "fn": self._preview,
-            "inputs": self.asked,
+            "inputs": self.question_inputs,
             "outputs": [self.problem, self.lines, self.start],
         }
-        shown = [
-            self.seen,
+        outputs = [
+            self.view_state,
             self.side,
             self.form_page,
             self.job_page,
@@ -184,24 +184,24 @@ class JobTab:
             self.stop,
             *self.answered,
         ]
-        show = {"fn": self._look, "inputs": chosen, "outputs": shown}
+        show: dict[str, Any] = {"fn": self._look, "inputs": choice, "outputs": outputs}
 
-        page, tab = Context.root_block, Context.block
+        page, tab = page_and_tab()
         for event in (page.load, tab.select):
             event(**offer, **QUIET).then(**preview, **QUIET)
         page.load(self._newest, None, self.selected, **QUIET).then(**show, **QUIET)
         self.timer.tick(**show, **QUIET)
-        self.new.click(lambda: ("", {}), None, chosen, **QUIET).then(**show, **QUIET).then(
+        self.new.click(lambda: ("", {}), None, choice, **QUIET).then(**show, **QUIET).then(
             **offer, **QUIET
         ).then(**preview, **QUIET)
-        self.list.pick(_picked, None, chosen, **QUIET).then(**show, **QUIET)
+        self.list.pick(_picked, None, choice, **QUIET).then(**show, **QUIET)
         # a path pasted into a fresh Textbox is no `input` for Gradio 6.31, only a `change`
-        events = [p.change if isinstance(p, gr.Textbox) else p.input for p in self.asked]
+        events = [p.change if isinstance(p, gr.Textbox) else p.input for p in self.question_inputs]
         gr.on(events, **preview, trigger_mode="always_last", **QUIET)
         self.start.click(
             self._start,
-            [self.token, *self.asked],
-            [*chosen, self.problem, self.token],
+            [self.token, *self.question_inputs],
+            [*choice, self.problem, self.token],
             show_progress_on=self.lines,
             api_visibility="private",
         ).then(**show, **QUIET)
@@ -213,26 +213,28 @@ class JobTab:
 
     def _newest(self) -> str:
         """The job to show first: one at work, else the newest."""
-        found = newest_first(self.root)
-        live = [job for job in found if job.state in LIVE]
-        return next((job.name for job in [*live, *found]), "")
+        job_runs = newest_first(self.root)
+        live = [job for job in job_runs if job.state in LIVE]
+        return next((job.name for job in [*live, *job_runs]), "")
 
     def _offer(self, *offered: Any) -> list[Any]:
         has = self.has_models()
         token = secrets.token_hex(8)
         return [gr.update(visible=not has), gr.update(visible=has), token, *self.offer(*offered)]
 
-    def _preview(self, *asked: Any) -> list[Any]:
+    def _preview(self, *answers: Any) -> list[Any]:
         try:
-            planned = self.plan(*asked)
+            planned = self.plan(*answers)
         except ValueError as error:
             return [problem(str(error)), "", gr.update(interactive=False)]
         line = planned[1].line if planned else ""
         return [problem(""), line, gr.update(interactive=bool(planned))]
 
-    def _start(self, token: str, *asked: Any) -> list[Any]:
+    def _start(self, token: str, *answers: Any) -> list[Any]:
         try:
-            job = jobs.submit(self.root, *self.plan(*asked), token=token)
+            planned = self.plan(*answers)
+            assert planned is not None  # the preview leaves Start off without one
+            job = jobs.submit(self.root, *planned, token=token)
         except (ValueError, OSError) as error:
             return [gr.skip(), gr.skip(), problem(str(error)), gr.skip()]
         return [job.name, {}, problem(""), secrets.token_hex(8)]
@@ -245,9 +247,9 @@ class JobTab:
 
     def look(self, selected: str) -> dict[str, Any]:
         """All that the page shows of the jobs, by part."""
-        found = newest_first(self.root)
-        now: dict[str, Any] = {"list": self.show_list(found, selected), "side": bool(found)}
-        job = next((job for job in found if job.name == selected), None)
+        job_runs = newest_first(self.root)
+        now: dict[str, Any] = {"list": self.show_list(job_runs, selected), "side": bool(job_runs)}
+        job = next((job for job in job_runs if job.name == selected), None)
         if job is not None:
             command = jobs.read_command(job)
             now |= {
@@ -258,15 +260,15 @@ class JobTab:
             }
         return now
 
-    def _look(self, selected: str, seen: dict[str, Any]) -> Any:
-        """Updates of what changed since `seen`."""
+    def _look(self, selected: str, before: dict[str, Any]) -> Any:
+        """Updates of what changed since `before`."""
         jobs.ensure_watcher(self.root)
         now = self.look(selected)
-        changed = {key: value for key, value in now.items() if seen.get(key) != value}
-        if not changed and seen:
+        changed = {key: value for key, value in now.items() if before.get(key) != value}
+        if not changed and before:
             return gr.skip()
-        updates: dict[Any, Any] = {self.seen: now}
-        if not seen:
+        updates: dict[Any, Any] = {self.view_state: now}
+        if not before:
             updates[self.form_page] = gr.update(visible="status" not in now)
             updates[self.job_page] = gr.update(visible="status" in now)
         if "side" in changed:

@@ -26,45 +26,45 @@ MOST = 20_000  # records at a time, however short their lines are
 SMALL = 2 * lines.PART  # bytes: less is read sooner than processes start
 Key = tuple[str, str]  # dataset_id, image_id
 Span = tuple[int, int | None]  # first byte, end
-Progress = Callable[[int, int], None]  # bytes, records
+CheckProgress = Callable[[int, int], None]  # bytes, records
 
 
 @dataclass
-class Part:
+class CheckReport:
     """What one part of a file held. Lines are counted from its first one."""
 
     num_bytes: int = 0
     num_lines: int = 0  # blank ones too
     num_records: int = 0
     problems: list[tuple[int, str]] = field(default_factory=list)  # line, what is wrong
-    found: list[tuple[int, Key, int, bytes]] = field(default_factory=list)
+    records: list[tuple[int, Key, int, bytes]] = field(default_factory=list)
     # of each right record: line, key, first byte, digest of the text (16 bytes)
-    rest: Span | None = None  # what is still to be read
+    unread: Span | None = None  # what is still to be read
 
 
-def read_part(path: Path, images: Path | None, span: Span) -> Part:
+def read_part(path: Path, images: Path | None, span: Span) -> CheckReport:
     """Check the lines that begin in this span of the file; with a folder, their pictures too."""
-    part = Part(num_bytes=(span[1] or 0) - span[0])
+    report = CheckReport(num_bytes=(span[1] or 0) - span[0])
     look = cache(_picture_problem)  # as often as not, a picture is shown twice
     for number, place, text in lines.read(path, *span):
-        if part.num_records == MOST and span[1] is not None:
-            part.num_bytes, part.rest = place - span[0], (place, span[1])
-            return part
-        part.num_lines = number
+        if report.num_records == MOST and span[1] is not None:
+            report.num_bytes, report.unread = place - span[0], (place, span[1])
+            return report
+        report.num_lines = number
         if text is not None and not text.strip():
             continue
-        part.num_records += 1
+        report.num_records += 1
         try:
             key = _key(text)
             if images is not None and (problem := look(images, *key)):
                 raise ValueError(problem)
         except ValueError as error:
-            part.problems.append((number, str(error)))
+            report.problems.append((number, str(error)))
         else:
             assert text is not None  # _key refuses a line that is too long
             digest = hashlib.blake2b(text, digest_size=16).digest()
-            part.found.append((number, key, place, digest))
-    return part
+            report.records.append((number, key, place, digest))
+    return report
 
 
 def _key(text: bytes | None) -> Key:
@@ -79,10 +79,10 @@ def _key(text: bytes | None) -> Key:
 
 def _picture_problem(images: Path, dataset_id: str, image_id: str) -> str | None:
     try:
-        found = find_picture(images, dataset_id, image_id)
-        if found is None:
+        picture = find_picture(images, dataset_id, image_id)
+        if picture is None:
             return f"image_id: no picture of {image_id!r} in {images}"
-        decode_image(found)
+        decode_image(picture)
     except ValueError as error:
         return str(error)
     return None
@@ -90,7 +90,7 @@ def _picture_problem(images: Path, dataset_id: str, image_id: str) -> str | None
 
 def read_parts(
     path: Path, images: Path | None = None, workers: int | None = None
-) -> Iterator[tuple[int, Part]]:
+) -> Iterator[tuple[int, CheckReport]]:
     """(lines before it, part) of the whole file in its order; large ones by several processes.
 
     ValueError: it is an archive. OSError: there is no such file or folder.
@@ -104,21 +104,21 @@ def read_parts(
     work = partial(read_part, path, images)
     is_small = not path.is_file() or path.stat().st_size <= SMALL
     before = 0
-    for part in _in_turn(work, path) if is_small else _spread(work, path, workers):
-        yield before, part
-        before += part.num_lines
+    for report in _in_turn(work, path) if is_small else _spread(work, path, workers):
+        yield before, report
+        before += report.num_lines
 
 
-def _in_turn(work: Callable[[Span], Part], path: Path) -> Iterator[Part]:
+def _in_turn(work: Callable[[Span], CheckReport], path: Path) -> Iterator[CheckReport]:
     for span in lines.parts(path):
-        rest: Span | None = span
-        while rest:
-            part = work(rest)
-            yield part
-            rest = part.rest
+        unread: Span | None = span
+        while unread:
+            report = work(unread)
+            yield report
+            unread = report.unread
 
 
-def _spread(work: Callable[[Span], Part], path: Path, workers: int) -> Iterator[Part]:
+def _spread(work: Callable[[Span], CheckReport], path: Path, workers: int) -> Iterator[CheckReport]:
     """By processes that share nothing with this one; a few parts ahead, never all."""
     with process_pool(workers) as pool:
         waiting: deque = deque()
@@ -129,10 +129,10 @@ def _spread(work: Callable[[Span], Part], path: Path, workers: int) -> Iterator[
                     waiting.append(pool.submit(work, span))
                 if not waiting:
                     return
-                part = waiting.popleft().result()
-                if part.rest:
-                    waiting.appendleft(pool.submit(work, part.rest))
-                yield part
+                report = waiting.popleft().result()
+                if report.unread:
+                    waiting.appendleft(pool.submit(work, report.unread))
+                yield report
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -142,22 +142,22 @@ def check(
     images: Path | None = None,
     *,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: CheckProgress | None = None,
 ) -> Iterator[str]:
     """For each bad line "FILE:LINE: what is wrong"; with a folder, of its pictures too.
 
     A record that is there twice, byte for byte, is named last. Errors as read_parts.
     """
     numbers, digests = [np.empty(0, np.int64)], [np.empty(0, "S16")]  # 24 bytes a record
-    for before, part in read_parts(Path(path), images, workers):
-        for number, problem in part.problems:
+    for before, report in read_parts(Path(path), images, workers):
+        for number, problem in report.problems:
             yield f"{path}:{before + number}: {problem}"
-        numbers.append(np.array([before + found[0] for found in part.found], np.int64))
-        digests.append(np.array([found[3] for found in part.found], "S16"))
+        numbers.append(np.array([before + record[0] for record in report.records], np.int64))
+        digests.append(np.array([record[3] for record in report.records], "S16"))
         if progress:
-            progress(part.num_bytes, part.num_records)
-    for number, first in twice(np.concatenate(numbers), np.concatenate(digests)):
-        yield f"{path}:{number}: record: is that of line {first} again; leave it out"
+            progress(report.num_bytes, report.num_records)
+    for number, original in twice(np.concatenate(numbers), np.concatenate(digests)):
+        yield f"{path}:{number}: record: is that of line {original} again; leave it out"
 
 
 def twice(numbers: np.ndarray, digests: np.ndarray) -> list[tuple[int, int]]:
@@ -166,6 +166,6 @@ def twice(numbers: np.ndarray, digests: np.ndarray) -> list[tuple[int, int]]:
     ranked, lines_ranked = digests[order], numbers[order]
     is_again = np.zeros(len(order), bool)
     is_again[1:] = ranked[1:] == ranked[:-1]
-    first = lines_ranked[np.maximum.accumulate(np.where(is_again, 0, np.arange(len(order))))]
-    pairs = zip(lines_ranked[is_again].tolist(), first[is_again].tolist(), strict=True)
+    originals = lines_ranked[np.maximum.accumulate(np.where(is_again, 0, np.arange(len(order))))]
+    pairs = zip(lines_ranked[is_again].tolist(), originals[is_again].tolist(), strict=True)
     return sorted(pairs)

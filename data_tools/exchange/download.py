@@ -34,7 +34,7 @@ BUSY = (408, 425, 429)
 
 
 @dataclass(frozen=True)
-class Item:
+class Download:
     """A file to fetch. check(path) raises ValueError where what came is not what it should be."""
 
     url: str
@@ -69,7 +69,7 @@ class _Stopped(Exception):
 
 
 def fetch(
-    items: Sequence[Item],
+    items: Sequence[Download],
     *,
     workers: int = 8,
     patience: Patience = USUAL,
@@ -103,7 +103,7 @@ def fetch(
     return [failed[item] for item in missing if item in failed]
 
 
-def check_room(items: Sequence[Item], to: Path, workers: int = 8, stall: float = 30.0) -> int:
+def check_room(items: Sequence[Download], to: Path, workers: int = 8, stall: float = 30.0) -> int:
     """Bytes still to come, by the sizes that a sample of the files has; 0 if no server tells.
 
     ValueError: the disk of folder `to` has not enough room for them.
@@ -114,7 +114,7 @@ def check_room(items: Sequence[Item], to: Path, workers: int = 8, stall: float =
         sizes = [s for s in pool.map(lambda item: _size(item.url, stall), sample) if s is not None]
     if not sizes:
         return 0
-    come = sum(part.stat().st_size for item in missing if (part := _part(item)).exists())
+    come = sum(draft.stat().st_size for item in missing if (draft := _draft_of(item)).exists())
     needed = max(0, round(sum(sizes) / len(sizes) * len(missing)) - come)
     free = shutil.disk_usage(to).free - RESERVE
     if needed > free:
@@ -133,12 +133,12 @@ def _size(url: str, stall: float) -> int | None:
         return None  # the file itself will tell what is wrong
 
 
-def _part(item: Item) -> Path:
+def _draft_of(item: Download) -> Path:
     return item.path.with_name(item.path.name + ".part")
 
 
 def _fetch(
-    item: Item,
+    item: Download,
     patience: Patience,
     progress: Callable[[int], None],
     tell: Callable[[str], None],
@@ -146,9 +146,9 @@ def _fetch(
 ) -> None:
     """The file, in its place. ValueError: it cannot be had, and why."""
     item.path.parent.mkdir(parents=True, exist_ok=True)
-    part = _part(item)
-    tag = part.with_name(part.name + ".tag")
-    with open(part, "ab") as file:
+    draft = _draft_of(item)
+    tag = draft.with_name(draft.name + ".tag")
+    with open(draft, "ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -159,15 +159,15 @@ def _fetch(
             _persist(item, file, tag, patience, progress, tell, stop)
         finally:
             if file.seek(0, os.SEEK_END) == 0:
-                part.unlink()
+                draft.unlink()
                 tag.unlink(missing_ok=True)
         os.fsync(file.fileno())
-        os.replace(part, item.path)
+        os.replace(draft, item.path)
         tag.unlink(missing_ok=True)
 
 
 def _persist(
-    item: Item,
+    item: Download,
     file: BinaryIO,
     tag: Path,
     patience: Patience,
@@ -271,12 +271,12 @@ def _pieces(answer: HTTPResponse, patience: Patience, stop: threading.Event) -> 
             start, come = time.monotonic(), 0
 
 
-def _verify(item: Item, file: BinaryIO, digest: bytes | None) -> None:
+def _verify(item: Download, file: BinaryIO, digest: bytes | None) -> None:
     """_Broken, and nothing is kept, if the file is not what it should be."""
     try:
         if digest is not None:
-            with open(file.name, "rb") as whole:
-                if hashlib.file_digest(whole, "md5").digest() != digest:
+            with open(file.name, "rb") as content:
+                if hashlib.file_digest(content, "md5").digest() != digest:
                     raise ValueError("differs from the server's checksum")
         item.check(Path(file.name))
     except ValueError as error:
@@ -297,7 +297,7 @@ def _version(answer: HTTPResponse) -> str:
 
 def _digest(answer: HTTPResponse) -> bytes | None:
     """Google Storage tells MD5 in x-goog-hash, others in Content-MD5 (of a whole answer only)."""
-    told = re.findall(r"md5=([\w+/=]+)", ",".join(answer.headers.get_all("x-goog-hash", [])))
-    if not told and answer.status == 200 and answer.headers["Content-MD5"]:
-        told = [answer.headers["Content-MD5"]]
-    return base64.b64decode(told[0]) if told else None
+    hashes = re.findall(r"md5=([\w+/=]+)", ",".join(answer.headers.get_all("x-goog-hash", [])))
+    if not hashes and answer.status == 200 and answer.headers["Content-MD5"]:
+        hashes = [answer.headers["Content-MD5"]]
+    return base64.b64decode(hashes[0]) if hashes else None

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from data_tools.exchange.sources import Entry, Files, Regions
 from data_tools.store import Store
-from data_tools.store.bulk import Kept, Take
+from data_tools.store.bulk import StoredImage, Take
 from loctex.records.narrative import Narrative
 
 TOGETHER = 16  # images to a transaction: others who write wait for no longer than a blink
 
 
 @dataclass
-class Report:
+class ImportReport:
     """What an import did. problems: one sentence each, with file and line or the picture."""
 
     num_imported: int = 0
@@ -34,13 +34,13 @@ def import_file(
     images: Path,
     collection: str,
     progress: Callable[[int, int], None] | None = None,
-) -> Report:
+) -> ImportReport:
     """Add a file's narratives, their pictures, and the regions.jsonl beside it if there is one.
 
     What is wrong is left out and reported. An import that was interrupted may be run again: what
     is there already stays one narrative. progress(images done, images in all).
     """
-    path, images, report = Path(path), Path(images), Report()
+    path, images, report = Path(path), Path(images), ImportReport()
     regions = path.with_name("regions.jsonl")
     files = Files(path, images, regions if regions.exists() else None, is_strict=False)
     entries = list(files)
@@ -52,25 +52,25 @@ def import_file(
         (f"no picture in {images}", files.missing),
     ):
         report.reasons += Counter({reason: len(what)})
-    collection_id, done = store.add_collection(collection), 0
+    collection_id, num_done = store.add_collection(collection), 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(entries), TOGETHER):
             some = entries[start : start + TOGETHER]
-            kept = list(pool.map(lambda entry: _keep(store, collection_id, entry), some))
-            whole = [image for image in kept if isinstance(image, Kept)]
-            added = store.add_all(collection_id, whole)
+            results = list(pool.map(lambda entry: _keep(store, collection_id, entry), some))
+            stored = [image for image in results if isinstance(image, StoredImage)]
+            added = store.add_all(collection_id, stored)
             report.num_imported += added.num_new
             report.num_known += added.num_known
-            unusable = [image for image in kept if isinstance(image, str)] + added.problems
+            unusable = [image for image in results if isinstance(image, str)] + added.problems
             report.problems += unusable
             report.reasons += Counter({"the picture cannot be used": len(unusable)})
-            done += len(some)
+            num_done += len(some)
             if progress:
-                progress(done, len(entries))
+                progress(num_done, len(entries))
     return report
 
 
-def _keep(store: Store, collection_id: int, entry: Entry) -> Kept | str:
+def _keep(store: Store, collection_id: int, entry: Entry) -> StoredImage | str:
     """Read and keep what needs no database; a text says what is wrong."""
     try:
         values = store.keep_image(
@@ -79,10 +79,10 @@ def _keep(store: Store, collection_id: int, entry: Entry) -> Kept | str:
             image_id=entry.image_id,
             name=entry.picture.name,
         )
-        takes = dict(_take(collection_id, *told) for told in entry.read())
+        takes = dict(_take(collection_id, *pair) for pair in entry.read())
     except ValueError as error:
         return str(error)
-    return Kept(values, takes)
+    return StoredImage(values, takes)
 
 
 def _take(collection_id: int, narrative: Narrative, regions: Regions) -> tuple[str, Take]:

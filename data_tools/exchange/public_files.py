@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from tqdm import tqdm
 
-from data_tools.exchange.download import USUAL, Item, Patience, check_room, fetch
+from data_tools.exchange.download import USUAL, Download, Patience, check_room, fetch
 from loctex.records.annotations import image_id, is_plain_name, items, load, official, picture_name
 from loctex.records.images import decode_image
 from loctex.records.narrative import Narrative, NarrativeError, read_jsonl
@@ -39,12 +39,12 @@ OPEN_IMAGES = "https://open-images-dataset.s3.amazonaws.com"
 TAIL = 8 * 2**20  # bytes at a file's end that hold its last line
 
 
-def narrative_items(names: Sequence[str], to: Path, source: str | None = None) -> list[Item]:
+def narrative_items(names: Sequence[str], to: Path, source: str | None = None) -> list[Download]:
     """The files of these parts, or of "all". source: another server with the same file names.
 
     ValueError: there is no such part.
     """
-    found = []
+    downloads = []
     for name in NAMES if "all" in names else dict.fromkeys(names):
         if name not in NAMES:
             raise ValueError(f"no part {name!r}; there is all, {', '.join(sorted(NAMES))}")
@@ -52,26 +52,26 @@ def narrative_items(names: Sequence[str], to: Path, source: str | None = None) -
         ends = [f"-{i:05d}-of-{count:05d}" for i in range(count)] if count else [""]
         for end in ends:
             file = f"{name}_localized_narratives{end}.jsonl"
-            found.append(Item(f"{source or PUBLIC}/{file}", to / file, check_narratives))
-    return found
+            downloads.append(Download(f"{source or PUBLIC}/{file}", to / file, check_narratives))
+    return downloads
 
 
 def picture_items(
     paths: Iterable[Path], to: Path, source: str | None = None
-) -> tuple[list[Item], list[str]]:
+) -> tuple[list[Download], list[str]]:
     """The pictures of narratives (.jsonl) or of COCO files (.json), and those nobody gives.
 
     source: another server with the same paths. ValueError: a line is wrong.
     """
-    found, refused = {}, []
+    downloads, refused = {}, []
     for dataset_id, number in dict.fromkeys(key for path in paths for key in _keys(path)):
         url = picture_url(dataset_id, number, source)
         if url is None:
             refused.append(f"{dataset_id} {number}: no public picture; ask the data set's owners")
         else:
             place = to / picture_name(dataset_id, number, ".jpg")
-            found[place] = Item(url, place, decode_image)
-    return list(found.values()), refused
+            downloads[place] = Download(url, place, decode_image)
+    return list(downloads.values()), refused
 
 
 def _keys(path: Path) -> Iterator[tuple[str, str]]:
@@ -110,7 +110,7 @@ def check_narratives(path: Path) -> None:
 
 
 def download(
-    wanted: Sequence[Item],
+    downloads: Sequence[Download],
     to: Path,
     *,
     workers: int = 8,
@@ -122,7 +122,7 @@ def download(
     ValueError: the disk has not enough room. OSError: it is full.
     """
     to.mkdir(parents=True, exist_ok=True)
-    total = check_room(wanted, to, workers, patience.stall)
+    total = check_room(downloads, to, workers, patience.stall)
     with tqdm(total=total or None, unit="B", unit_scale=True, disable=is_quiet) as bar:
         tell = (lambda message: None) if is_quiet else (lambda m: bar.write(m, file=sys.stderr))
-        return fetch(wanted, workers=workers, patience=patience, progress=bar.update, tell=tell)
+        return fetch(downloads, workers=workers, patience=patience, progress=bar.update, tell=tell)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 Key = tuple[str, str]  # dataset_id, image_id
 Regions = list[dict[str, Any]]
-Told = list[tuple[bytes, Regions]]  # the public line of each narrative, and its known regions
+# the public line of each narrative, and its known regions
+NarrativeLines = list[tuple[bytes, Regions]]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Entry:
     dataset_id: str
     image_id: str
     picture: Path
-    tell: Callable[[], Told]
+    tell: Callable[[], NarrativeLines]
 
     def read(self) -> list[tuple[Narrative, Regions]]:
         """The narratives, and the known regions of each."""
@@ -95,48 +96,48 @@ class Files:
     def _places(self) -> dict[Key, list[int]]:
         """Of each image, where its lines begin in the file."""
         places = defaultdict(list)
-        for before, part in read_parts(self.narratives):
-            for number, problem in part.problems:
+        for before, report in read_parts(self.narratives):
+            for number, problem in report.problems:
                 text = f"{self.narratives}:{before + number}: {problem}"
                 if self.is_strict:
                     raise ValueError(text)
                 self.wrong.append(text)
-            for _, key, place, _ in part.found:
+            for _, key, place, _ in report.records:
                 places[key].append(place)
         return places
 
-    def _tell(self, key: Key, starts: Sequence[int]) -> Told:
+    def _tell(self, key: Key, starts: Sequence[int]) -> NarrativeLines:
         with open(self.narratives, "rb") as file:
-            told = []
+            lines = []
             for start in starts:
                 file.seek(start)
-                told.append(file.readline().rstrip(b"\r\n"))
-        known = self.regions.get(key)
-        if not known:
-            return [(line, []) for line in told]
-        said = [Narrative.from_json(line) for line in told]
-        return list(zip(told, region_lines.assign(known, said), strict=True))
+                lines.append(file.readline().rstrip(b"\r\n"))
+        regions = self.regions.get(key)
+        if not regions:
+            return [(line, []) for line in lines]
+        narratives = [Narrative.from_json(line) for line in lines]
+        return list(zip(lines, region_lines.assign(regions, narratives), strict=True))
 
 
-class Collection:
+class CollectionSource:
     """The images of a collection that have narratives which may leave it."""
 
     def __init__(self, store: "Store", name: str) -> None:
         self.store, self.id = store, store.collection(name)
         self.left_out: list[str] = []
-        (terms,) = (one.license for one in store.collections() if one.id == self.id)
+        (terms,) = (row.license for row in store.collections() if row.id == self.id)
         self.license: str | None = terms or None
 
     def __iter__(self) -> Iterator[Entry]:
         for image in self.store.each_image(self.id, status="usable"):
-            tell = partial(self.store.told_of, self.id, image.id)
+            tell = partial(self.store.lines_of, self.id, image.id)
             yield Entry(image.dataset_id, image.image_id, image.path, tell)
 
 
-def fingerprint(picture: bytes, told: Sequence[Told]) -> bytes:
+def fingerprint(picture: bytes, line_lists: Sequence[NarrativeLines]) -> bytes:
     """32 bytes that stay the same as long as nothing about an image changes."""
     digest = hashlib.sha256(hashlib.sha256(picture).digest())
-    for line, regions in (pair for part in told for pair in part):
+    for line, regions in (pair for lines in line_lists for pair in lines):
         digest.update(hashlib.sha256(line).digest())
         digest.update(json.dumps(regions, sort_keys=True).encode())
     return digest.digest()

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data_tools.exchange.sources import Collection
+from data_tools.exchange.sources import CollectionSource
 from data_tools.freezing.freeze import freeze
 from data_tools.speech.voices import FOLDER, Voices, exported
 from data_tools.store import Store, StoreError
@@ -37,22 +37,23 @@ def export_collection(
     The folder appears whole or not at all, and can be imported again. progress(steps done, steps
     in all). ValueError: it holds something.
     """
-    (one,) = (c for c in store.collections() if c.id == collection_id)
-    total, done = one.num_images * (3 if has_parquet else 1) + one.num_narratives, 0
+    (collection,) = (c for c in store.collections() if c.id == collection_id)
+    total = collection.num_images * (3 if has_parquet else 1) + collection.num_narratives
+    num_done = 0
 
     def step(*_: int) -> None:
-        nonlocal done
-        done += 1
+        nonlocal num_done
+        num_done += 1
         if progress:
-            progress(done, total)
+            progress(num_done, total)
 
     with whole_folder(to) as building:
         _copy_images(store, collection_id, building / "images", step)
-        voices, told = Voices(store.images_folder.with_name(FOLDER)), _Told()
+        voices, provenance = Voices(store.images_folder.with_name(FOLDER)), _Provenance()
         count = _write_lines(
             building,
             (
-                exported(voices, told.see(narrative), building)
+                exported(voices, provenance.see(narrative), building)
                 for _, narrative in _each(store.each_narrative(collection_id), step)
             ),
         )
@@ -61,12 +62,14 @@ def export_collection(
             write_whole(building / "regions.jsonl", "".join(lines))
         splits: Sequence[str] = ()
         if has_parquet:
-            frozen = freeze(building / "frozen", [Collection(store, one.name)], step)
+            frozen = freeze(building / "frozen", [CollectionSource(store, collection.name)], step)
             splits = tuple(frozen["splits"])
             for path in list((building / "frozen").iterdir()):
                 os.replace(path, building / path.name)
             (building / "frozen").rmdir()
-        write_whole(building / "README.md", card(one.name, one.license, told, splits))
+        write_whole(
+            building / "README.md", card(collection.name, collection.license, provenance, splits)
+        )
     return count
 
 
@@ -100,7 +103,7 @@ def _write_lines(folder: Path, narratives: Iterator[Narrative]) -> int:
     return sum(counts)
 
 
-class _Told:
+class _Provenance:
     """Of each dataset_id: who told how much of it."""
 
     def __init__(self) -> None:
@@ -119,7 +122,7 @@ class _Told:
         return narrative
 
 
-def card(name: str, terms: str, told: _Told, splits: Sequence[str] = ()) -> str:
+def card(name: str, terms: str, provenance: _Provenance, splits: Sequence[str] = ()) -> str:
     """README.md: what the folder holds, who told it, under which terms; Hugging Face reads its
     head. People are numbers here: names stay in the studio. splits: of its parquet files."""
     files: Any = "narratives*.jsonl"
@@ -127,7 +130,7 @@ def card(name: str, terms: str, told: _Told, splits: Sequence[str] = ()) -> str:
         files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in splits]
     head = {"pretty_name": name, "configs": [{"config_name": "default", "data_files": files}]}
     rows = []
-    for source, counts in sorted(told.sources.items()):
+    for source, counts in sorted(provenance.sources.items()):
         people = sum(key.startswith("annotator ") for key in counts)
         rows.append(
             f"| {source} | {counts['narratives']:,} | {counts['words']:,} | {counts['points']:,} "

@@ -19,7 +19,7 @@ import numpy as np
 
 from data_tools.exchange.sources import Entry, Key, Source, fingerprint
 from data_tools.freezing import near_duplicates, shards, splits
-from data_tools.freezing.shards import Known, Picture, Row, Shard
+from data_tools.freezing.shards import EarlierSnapshot, FrozenImage, FrozenRow, Shard
 from data_tools.pictures import shrink
 from data_tools.processes import process_pool
 from loctex.records import terms
@@ -32,11 +32,11 @@ QUALITY = 90  # of the JPEG
 SHARD_BYTES = 128 * 2**20
 FEW = 2000  # images: fewer are frozen sooner than processes start
 SPLITS = ("train", "val", "test")
-Progress = Callable[[int, int], None]  # steps done, steps in all
+FreezeProgress = Callable[[int, int], None]  # steps done, steps in all
 
 
-class Spooled(NamedTuple):
-    """Where an image's JPEG lies among the others; see shards.Picture."""
+class SpooledImage(NamedTuple):
+    """Where an image's JPEG lies among the others; see shards.FrozenImage."""
 
     start: int
     num_bytes: int
@@ -49,7 +49,7 @@ class Spooled(NamedTuple):
 def freeze(
     to: Path,
     sources: Iterable[Source],
-    progress: Progress | None = None,
+    progress: FreezeProgress | None = None,
     *,
     previous: Path | None = None,
     workers: int | None = None,
@@ -61,32 +61,32 @@ def freeze(
     What has no picture, or a damaged one, is left out and counted in the manifest. ValueError: a
     record is wrong, nothing is there to freeze, or `to` holds something (never overwritten).
     """
-    known = Known.open(previous) if previous else None
+    earlier = EarlierSnapshot.open(previous) if previous else None
     workers = workers or os.cpu_count() or 1
     with whole_folder(to) as building, tempfile.TemporaryFile(dir=building) as spool:
-        gathered = _Gathered(sources)
+        gathered = _SourceEntries(sources)
         step = _steps(progress, 2 * len(gathered.entries))
-        frozen = _Freeze(gathered, known, spool, step, workers, building / "data", shard_bytes)
+        frozen = _Freeze(gathered, earlier, spool, step, workers, building / "data", shard_bytes)
         manifest = frozen.run()
         shards.write_index(building / "rows.parquet", frozen.rows)
         write_whole(building / "snapshot.json", json.dumps(manifest, indent=1))
     return manifest
 
 
-def _steps(progress: Progress | None, total: int) -> Callable[[], None]:
-    done, lock = 0, threading.Lock()
+def _steps(progress: FreezeProgress | None, total: int) -> Callable[[], None]:
+    num_done, lock = 0, threading.Lock()
 
     def step() -> None:
-        nonlocal done
+        nonlocal num_done
         with lock:
-            done += 1
+            num_done += 1
             if progress:
-                progress(done, total)
+                progress(num_done, total)
 
     return step
 
 
-class _Gathered:
+class _SourceEntries:
     """The entries of all sources, image by image, and what they could not give."""
 
     def __init__(self, sources: Iterable[Source]) -> None:
@@ -107,35 +107,36 @@ class _Freeze:
 
     def __init__(
         self,
-        gathered: _Gathered,
-        known: Known | None,
+        gathered: _SourceEntries,
+        earlier: EarlierSnapshot | None,
         spool: BinaryIO,
         step: Callable[[], None],
         workers: int,
         folder: Path,
         shard_bytes: int,
     ) -> None:
-        self.gathered, self.entries, self.known = gathered, gathered.entries, known or Known(Path())
+        self.gathered, self.entries = gathered, gathered.entries
+        self.earlier = earlier or EarlierSnapshot(Path())
         self.spool, self.step, self.workers = spool, step, workers
         self.folder, self.shard_bytes = folder, shard_bytes
-        self.spooled: dict[Key, Spooled] = {}  # pictures that were shrunk
+        self.spooled: dict[Key, SpooledImage] = {}  # pictures that were shrunk
         self.sizes: dict[Key, int] = {}  # bytes of the lines
         self.digests: dict[Path, str] = {}  # of the files that were taken over
-        self.rows: list[Row] = []
+        self.rows: list[FrozenRow] = []
 
     def run(self) -> dict[str, Any]:
         unchanged = self._shrink(self.entries, self.step)
         keys = unchanged | self.spooled.keys()
         if not keys:
-            first = self.gathered.left_out[:1]
-            raise ValueError("; ".join(["nothing to freeze: no narrative has a picture", *first]))
-        before = {key: row.split for key, row in self.known.rows.items()}
+            reasons = self.gathered.left_out[:1]
+            raise ValueError("; ".join(["nothing to freeze: no narrative has a picture", *reasons]))
+        before = {key: row.split for key, row in self.earlier.rows.items()}
         split_of = splits.assign(keys, before)
         reused = self._reusable(unchanged, split_of)
-        kept = {key for shard in reused for key in self.known.shards[shard]}
-        self._shrink(sorted(unchanged - kept), lambda: None, again=True)
+        linked = {key for shard in reused for key in self.earlier.shards[shard]}
+        self._shrink(sorted(unchanged - linked), lambda: None, again=True)
         self.folder.mkdir()
-        files = self._write(reused, sorted(keys - kept), split_of)
+        files = self._write(reused, sorted(keys - linked), split_of)
         return self._manifest(files, len(reused))
 
     def _shrink(
@@ -146,11 +147,12 @@ class _Freeze:
         again: of all keys, changed or not.
         """
         unchanged, place = set(), self.spool.seek(0, os.SEEK_END)
-        rest = iter(keys)
+        remaining = iter(keys)
         with ThreadPoolExecutor(self.workers) as pool:
-            while some := list(islice(rest, 64)):  # so many pictures at once are held in memory
-                made = pool.map(lambda key: self._picture(key, again), some)
-                for key, result in zip(some, made, strict=True):
+            # so many pictures at once are held in memory
+            while some := list(islice(remaining, 64)):
+                results = pool.map(lambda key: self._picture(key, again), some)
+                for key, result in zip(some, results, strict=True):
                     step()
                     if isinstance(result, str):
                         self.gathered.left_out.append(result)
@@ -158,19 +160,19 @@ class _Freeze:
                         unchanged.add(key)
                     else:
                         num_bytes = self.spool.write(result.jpeg)
-                        self.spooled[key] = Spooled(place, num_bytes, *result[1:])
+                        self.spooled[key] = SpooledImage(place, num_bytes, *result[1:])
                         place += num_bytes
         self.spool.flush()
         return unchanged
 
-    def _picture(self, key: Key, again: bool) -> Picture | str | None:
+    def _picture(self, key: Key, again: bool) -> FrozenImage | str | None:
         """None: the image is as it was. A text: its picture is damaged."""
         entries = self.entries[key]
         picture = entries[0].picture.read_bytes()
-        told = [entry.tell() for entry in entries]
-        source = fingerprint(picture, told)
-        self.sizes[key] = sum(len(line) for part in told for line, _ in part)
-        if not again and key in self.known.rows and self.known.rows[key].source == source:
+        line_lists = [entry.tell() for entry in entries]
+        source = fingerprint(picture, line_lists)
+        self.sizes[key] = sum(len(line) for lines in line_lists for line, _ in lines)
+        if not again and key in self.earlier.rows and self.earlier.rows[key].source == source:
             return None
         try:
             image = decode_image(picture)
@@ -178,13 +180,13 @@ class _Freeze:
         except ValueError as error:
             return f"{entries[0].picture.name}: {error}"
         height, width = image.shape[:2]
-        return Picture(jpeg, width, height, near_duplicates.perceptual_hash(image), source)
+        return FrozenImage(jpeg, width, height, near_duplicates.perceptual_hash(image), source)
 
     def _reusable(self, unchanged: set[Key], split_of: dict[Key, str]) -> list[tuple[str, int]]:
         """Shards of the previous snapshot of which no row has changed, gone, or moved."""
         return [
             shard
-            for shard, keys in sorted(self.known.shards.items())
+            for shard, keys in sorted(self.earlier.shards.items())
             if all(key in unchanged and split_of[key] == shard[0] for key in keys)
         ]
 
@@ -203,8 +205,8 @@ class _Freeze:
             for number, (path, shard) in enumerate(zip(names, old, strict=False)):
                 self._link(split, shard, number, path)
             for number, some in enumerate(packs, len(old)):
-                parts = self._told, self._spooled, self.step
-                new.append(Shard(names[number], split, number, some, *parts))
+                callbacks = self._lines_of, self._spooled, self.step
+                new.append(Shard(names[number], split, number, some, *callbacks))
             if names:
                 files[split] = names
         with _processes(self.workers, len(keys)) as pool:
@@ -220,15 +222,15 @@ class _Freeze:
         return files
 
     def _link(self, split: str, old: int, number: int, path: Path) -> None:
-        file = self.known.files[split][old]
-        _link(self.known.path / "data" / file["file"], path)
-        cached = self.known.path / ".cache" / f"{file['sha256']}.arrow"
+        file = self.earlier.files[split][old]
+        _link(self.earlier.path / "data" / file["file"], path)
+        cached = self.earlier.path / ".cache" / f"{file['sha256']}.arrow"
         if cached.exists():  # what loctex.records.snapshot made of it for memory mapping
             (path.parents[1] / ".cache").mkdir(exist_ok=True)
             _link(cached, path.parents[1] / ".cache" / cached.name)
         self.digests[path] = file["sha256"]
-        for key in self.known.shards[split, old]:
-            row = self.known.rows[key]
+        for key in self.earlier.shards[split, old]:
+            row = self.earlier.rows[key]
             row.shard = number
             self.rows.append(row)
             self.step()
@@ -237,13 +239,13 @@ class _Freeze:
         """About the bytes of its row: parquet keeps lines in an eighth (PERFORMANCE.md)."""
         return self.spooled[key].num_bytes + self.sizes[key] // 8
 
-    def _told(self, key: Key) -> list:
+    def _lines_of(self, key: Key) -> list:
         return [entry.tell() for entry in self.entries[key]]
 
-    def _spooled(self, key: Key) -> Picture:
+    def _spooled(self, key: Key) -> FrozenImage:
         entry = self.spooled[key]
         jpeg = os.pread(self.spool.fileno(), entry.num_bytes, entry.start)
-        return Picture(jpeg, *entry[2:])
+        return FrozenImage(jpeg, *entry[2:])
 
     def _manifest(self, files: dict[str, list[Path]], num_reused: int) -> dict[str, Any]:
         order = {split: number for number, split in enumerate(SPLITS)}
@@ -253,7 +255,9 @@ class _Freeze:
             content.update(row.split.encode() + row.content)
         sizes = Counter((row.split, row.shard) for row in self.rows)
         left_out = self.gathered.left_out
-        previous = {"name": self.known.path.name, "reused": num_reused} if self.known.rows else None
+        previous = (
+            {"name": self.earlier.path.name, "reused": num_reused} if self.earlier.rows else None
+        )
         return {
             "hash": content.hexdigest(),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -301,7 +305,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _counts(rows: Iterable[Row]) -> dict[str, int]:
+def _counts(rows: Iterable[FrozenRow]) -> dict[str, int]:
     count = Counter(images=0, narratives=0, with_trace=0, words=0)
     for row in rows:
         count["images"] += 1
@@ -311,26 +315,26 @@ def _counts(rows: Iterable[Row]) -> dict[str, int]:
     return dict(count)
 
 
-def _sources(rows: Sequence[Row], licenses: dict[str, str]) -> dict[str, dict[str, Any]]:
+def _sources(rows: Sequence[FrozenRow], licenses: dict[str, str]) -> dict[str, dict[str, Any]]:
     """Of each data set: how much, who told it (narratives of each annotator_id), its terms."""
-    found = {}
+    sources = {}
     for name in sorted({row.dataset_id for row in rows}):
         mine = [row for row in rows if row.dataset_id == name]
-        told = Counter(str(annotator) for row in mine for annotator in row.annotators)
-        known = terms.of(name)
-        found[name] = _counts(mine) | {
-            "annotators": dict(sorted(told.items())),
-            "license": str(known) if known else licenses.get(name),
+        counts = Counter(str(annotator) for row in mine for annotator in row.annotators)
+        public_terms = terms.of(name)
+        sources[name] = _counts(mine) | {
+            "annotators": dict(sorted(counts.items())),
+            "license": str(public_terms) if public_terms else licenses.get(name),
         }
-    return found
+    return sources
 
 
-def _near(rows: Sequence[Row]) -> dict[str, Any]:
+def _near(rows: Sequence[FrozenRow]) -> dict[str, Any]:
     """Pictures of two splits that look alike: how many pairs, and the nearest of them."""
     names = [row.split for row in rows]
     looks = np.array([row.look for row in rows], np.uint64)
     pairs = near_duplicates.find(looks, np.array([SPLITS.index(name) for name in names]))
-    first = [
+    nearest = [
         {
             "images": [
                 {key: getattr(rows[i], key) for key in ("split", "dataset_id", "image_id")}
@@ -340,4 +344,4 @@ def _near(rows: Sequence[Row]) -> dict[str, Any]:
         }
         for *pair, bits in pairs[:50].tolist()
     ]
-    return {"bits": near_duplicates.NEAR, "count": len(pairs), "first": first}
+    return {"bits": near_duplicates.NEAR, "count": len(pairs), "first": nearest}

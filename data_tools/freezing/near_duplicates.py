@@ -35,14 +35,14 @@ def find(hashes: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """
     firsts = np.unique(np.stack((hashes, groups.astype(np.uint64))), axis=1, return_index=True)[1]
     firsts = np.sort(firsts)
-    found = [np.empty((0, 3), np.int64)]
+    batches = [np.empty((0, 3), np.int64)]
     for shift in range(NEAR + 1):
         width = -(-64 // (NEAR + 1))
         piece = (hashes >> np.uint64(shift * width)) & np.uint64(2**width - 1)
-        kept = firsts[hashes[firsts] != 0]
-        order = kept[np.argsort(piece[kept], kind="stable")]
-        found += _within(hashes, groups, order, piece[order])
-    pairs = np.unique(np.concatenate(found), axis=0)
+        textured = firsts[hashes[firsts] != 0]
+        order = textured[np.argsort(piece[textured], kind="stable")]
+        batches += _within(hashes, groups, order, piece[order])
+    pairs = np.unique(np.concatenate(batches), axis=0)
     return pairs[np.argsort(pairs[:, 2], kind="stable")]
 
 
@@ -50,16 +50,16 @@ def _within(
     hashes: np.ndarray, groups: np.ndarray, order: np.ndarray, piece: np.ndarray
 ) -> Sequence[np.ndarray]:
     """Near pairs among neighbors of equal piece: each with the next, the one after next, ..."""
-    found, step = [], 1
-    first = np.arange(len(order) - 1)
-    while len(first):
-        first = first[first + step < len(order)]
-        first = first[piece[first] == piece[first + step]]
-        for start in range(0, len(first), _CHUNK):
-            a, b = order[first[start:][:_CHUNK]], order[first[start:][:_CHUNK] + step]
+    batches, step = [], 1
+    lower = np.arange(len(order) - 1)
+    while len(lower):
+        lower = lower[lower + step < len(order)]
+        lower = lower[piece[lower] == piece[lower + step]]
+        for start in range(0, len(lower), _CHUNK):
+            a, b = order[lower[start:][:_CHUNK]], order[lower[start:][:_CHUNK] + step]
             distance = np.bitwise_count(hashes[a] ^ hashes[b]).astype(np.int64)
             is_near = (distance <= NEAR) & (groups[a] != groups[b])
             pairs = np.sort(np.stack((a[is_near], b[is_near]), axis=1), axis=1)
-            found.append(np.column_stack((pairs, distance[is_near])))
+            batches.append(np.column_stack((pairs, distance[is_near])))
         step += 1
-    return found
+    return batches

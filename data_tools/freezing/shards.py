@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_tools.exchange.sources import Key, Regions, Told
+from data_tools.exchange.sources import Key, NarrativeLines, Regions
 from loctex.records.items import NARRATIVE, ROW, ROWS_PER_GROUP
 from loctex.records.narrative import Narrative
 
@@ -40,7 +40,7 @@ INDEX = pa.schema(
 
 
 @dataclass
-class Row:
+class FrozenRow:
     """A row of the index. shard: its number among the shards of its split."""
 
     split: str
@@ -59,7 +59,7 @@ class Row:
         return self.dataset_id, self.image_id
 
 
-class Picture(NamedTuple):
+class FrozenImage(NamedTuple):
     """An image's JPEG, the size of its original in pixels, its perceptual hash, and the digest of
     all that the row is made of."""
 
@@ -72,18 +72,18 @@ class Picture(NamedTuple):
 
 @dataclass
 class Shard:
-    """A shard to be written; told and picture fetch what it holds, step is called at each row."""
+    """A shard to be written; lines_of and picture fetch what it holds, step follows each row."""
 
     path: Path
     split: str
     number: int
     keys: Sequence[Key]
-    told: Callable[[Key], list[Told]]
-    picture: Callable[[Key], Picture]
+    lines_of: Callable[[Key], list[NarrativeLines]]
+    picture: Callable[[Key], FrozenImage]
     step: Callable[[], None]
 
 
-class Made(NamedTuple):
+class NarrativeColumns(NamedTuple):
     """Rows without their pictures: an array of NARRATIVE lists; digest and counts of each row."""
 
     narratives: pa.Array
@@ -93,18 +93,20 @@ class Made(NamedTuple):
     words: list[int]
 
 
-def make(told: Sequence[list[Told]]) -> Made:
+def make(images: Sequence[list[NarrativeLines]]) -> NarrativeColumns:
     """The narratives of some images, from the lines of their sources; runs in any process."""
-    made: Made = Made(pa.array([], pa.list_(NARRATIVE)), [], [], [], [])
+    columns = NarrativeColumns(pa.array([], pa.list_(NARRATIVE)), [], [], [], [])
     rows = []
-    for parts in told:
-        pairs = [(Narrative.from_json(line), regions) for part in parts for line, regions in part]
+    for line_lists in images:
+        pairs = [
+            (Narrative.from_json(line), regions) for lines in line_lists for line, regions in lines
+        ]
         rows.append([_narrative(*pair) for pair in pairs])
-        made.digests.append(_digest(rows[-1]))
-        made.annotators.append([said.annotator_id for said, _ in pairs])
-        made.with_trace.append(sum(bool(said.strokes) for said, _ in pairs))
-        made.words.append(sum(len(said.words) for said, _ in pairs))
-    return made._replace(narratives=pa.array(rows, pa.list_(NARRATIVE)))
+        columns.digests.append(_digest(rows[-1]))
+        columns.annotators.append([narrative.annotator_id for narrative, _ in pairs])
+        columns.with_trace.append(sum(bool(narrative.strokes) for narrative, _ in pairs))
+        columns.words.append(sum(len(narrative.words) for narrative, _ in pairs))
+    return columns._replace(narratives=pa.array(rows, pa.list_(NARRATIVE)))
 
 
 def _narrative(narrative: Narrative, regions: Regions) -> dict[str, Any]:
@@ -166,18 +168,18 @@ COMPACT = {
 }
 
 
-def write(shard: Shard, pool: Executor | None) -> list[Row]:
+def write(shard: Shard, pool: Executor | None) -> list[FrozenRow]:
     """Write the file. pool: processes that make rows from lines; without one this thread does."""
     rows = []
     with open(shard.path, "wb") as file, pq.ParquetWriter(file, ROW, **COMPACT) as writer:
-        for keys, made in _made(shard, pool):
+        for keys, columns in _row_groups(shard, pool):
             pictures = [shard.picture(key) for key in keys]
-            writer.write_table(_table(keys, pictures, made))
+            writer.write_table(_table(keys, pictures, columns))
             for i, (key, picture) in enumerate(zip(keys, pictures, strict=True)):
-                content = _content(key, picture, made.digests[i])
-                counts = made.annotators[i], made.with_trace[i], made.words[i]
+                content = _content(key, picture, columns.digests[i])
+                counts = columns.annotators[i], columns.with_trace[i], columns.words[i]
                 start = shard.split, shard.number, *key, picture.source, content, picture.look
-                rows.append(Row(*start, *counts))
+                rows.append(FrozenRow(*start, *counts))
                 shard.step()
         writer.close()
         file.flush()
@@ -185,32 +187,36 @@ def write(shard: Shard, pool: Executor | None) -> list[Row]:
     return rows
 
 
-def _made(shard: Shard, pool: Executor | None) -> Iterator[tuple[Sequence[Key], Made]]:
+def _row_groups(
+    shard: Shard, pool: Executor | None
+) -> Iterator[tuple[Sequence[Key], NarrativeColumns]]:
     """The shard's row groups in their order, a few of them ahead."""
     starts = iter(range(0, len(shard.keys), ROWS_PER_GROUP))
     waiting: deque = deque()
     while True:
         for start in islice(starts, 3 - len(waiting) if pool else 1):
             keys = shard.keys[start : start + ROWS_PER_GROUP]
-            told = [shard.told(key) for key in keys]
-            waiting.append((keys, pool.submit(make, told) if pool else make(told)))
+            images = [shard.lines_of(key) for key in keys]
+            waiting.append((keys, pool.submit(make, images) if pool else make(images)))
         if not waiting:
             return
-        keys, made = waiting.popleft()
-        yield keys, made.result() if pool else made
+        keys, columns = waiting.popleft()
+        yield keys, columns.result() if pool else columns
 
 
-def _table(keys: Sequence[Key], pictures: Sequence[Picture], made: Made) -> pa.Table:
+def _table(
+    keys: Sequence[Key], pictures: Sequence[FrozenImage], narrated: NarrativeColumns
+) -> pa.Table:
     columns: list[Sequence[Any]] = [*zip(*keys, strict=True)]
     columns += [[p.width for p in pictures], [p.height for p in pictures]]
     columns.append([p.jpeg for p in pictures])
     arrays = [pa.array(c, f.type) for c, f in zip(columns, list(ROW)[:5], strict=True)]
-    return pa.Table.from_arrays([*arrays, made.narratives], schema=ROW)
+    return pa.Table.from_arrays([*arrays, narrated.narratives], schema=ROW)
 
 
-def _content(key: Key, picture: Picture, narratives: bytes) -> bytes:
-    shown = [*key, picture.width, picture.height, hashlib.sha256(picture.jpeg).hexdigest()]
-    return hashlib.sha256(json.dumps([*shown, narratives.hex()]).encode()).digest()
+def _content(key: Key, picture: FrozenImage, narratives: bytes) -> bytes:
+    visible = [*key, picture.width, picture.height, hashlib.sha256(picture.jpeg).hexdigest()]
+    return hashlib.sha256(json.dumps([*visible, narratives.hex()]).encode()).digest()
 
 
 def pack(keys: Sequence[Key], size: Callable[[Key], int], most: int) -> list[list[Key]]:
@@ -229,23 +235,23 @@ def pack(keys: Sequence[Key], size: Callable[[Key], int], most: int) -> list[lis
 # --- the index
 
 
-def write_index(path: Path, rows: Sequence[Row]) -> None:
+def write_index(path: Path, rows: Sequence[FrozenRow]) -> None:
     columns = [[getattr(row, name) for row in rows] for name in INDEX.names]
     arrays = [pa.array(c, f.type) for c, f in zip(columns, INDEX, strict=True)]
     pq.write_table(pa.Table.from_arrays(arrays, schema=INDEX), path, compression="zstd")
 
 
 @dataclass
-class Known:
+class EarlierSnapshot:
     """A snapshot that was frozen before: its rows by key, and the keys of each of its shards."""
 
     path: Path
-    rows: dict[Key, Row] = field(default_factory=dict)
+    rows: dict[Key, FrozenRow] = field(default_factory=dict)
     files: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # of each split, in order
     shards: dict[tuple[str, int], list[Key]] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: Path) -> "Known":
+    def open(cls, path: Path) -> "EarlierSnapshot":
         """ValueError: it is no snapshot with an index."""
         try:
             manifest = json.loads((path / "snapshot.json").read_bytes())
@@ -255,9 +261,9 @@ class Known:
             raise ValueError(
                 f"{path} cannot be gone on from ({error}): freeze without --previous"
             ) from error
-        known = cls(path, files=files)
+        earlier = cls(path, files=files)
         for values in table.to_pylist():
-            row = Row(**values)
-            known.rows[row.key] = row
-            known.shards.setdefault((row.split, row.shard), []).append(row.key)
-        return known
+            row = FrozenRow(**values)
+            earlier.rows[row.key] = row
+            earlier.shards.setdefault((row.split, row.shard), []).append(row.key)
+        return earlier

@@ -22,9 +22,9 @@ def assign(keys: Iterable[Key], before: Mapping[Key, str] | None = None) -> dict
     free = keys - splits.keys()
     count = len(free)
     splits |= {key: before[key] for key in free & before.keys()} if before else {}
-    kept = Counter(splits[key] for key in free & splits.keys())
+    counts = Counter(splits[key] for key in free & splits.keys())
     tenth = max(round(count / 10), int(count >= 5))
-    num_val, num_test = max(0, tenth - kept["val"]), max(0, tenth - kept["test"])
+    num_val, num_test = max(0, tenth - counts["val"]), max(0, tenth - counts["test"])
     ranked = sorted(
         free - splits.keys(), key=lambda key: (hashlib.sha256(key[1].encode()).digest(), key)
     )

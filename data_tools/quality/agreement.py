@@ -45,8 +45,8 @@ def mean(narratives: Sequence[Narrative]) -> Agreement:
 def average(agreements: Sequence[Agreement]) -> Agreement:
     """The mean of each measure, over those that have it."""
     columns = zip(*((a.trace_iou, a.lbm, a.word_error_rate) for a in agreements), strict=True)
-    known = [[value for value in column if not np.isnan(value)] for column in columns] or [[]] * 3
-    return Agreement(*(float(np.mean(column)) if column else float("nan") for column in known))
+    finite = [[value for value in column if not np.isnan(value)] for column in columns] or [[]] * 3
+    return Agreement(*(float(np.mean(column)) if column else float("nan") for column in finite))
 
 
 def word_error_rate(first: str, second: str) -> float:
@@ -69,6 +69,9 @@ def _trace_iou(first: Narrative, second: Narrative) -> float:
 
 
 def _lbm(first: Narrative, second: Narrative) -> float:
-    a, b = (trace.boxes(one.strokes, words.windows(one.words, MARGIN)) for one in (first, second))
+    a, b = (
+        trace.boxes(narrative.strokes, words.windows(narrative.words, MARGIN))
+        for narrative in (first, second)
+    )
     a = a[~np.isnan(a).any(axis=1)]
     return metrics.lbm(a, b, window=1)

@@ -38,9 +38,9 @@ def flags(narrative: Narrative, voice: np.ndarray | None = None) -> list[Flag]:
     return _trace_flags(narrative) + _pace_flags(narrative) + voice_flags(voice)
 
 
-def joined(found: Sequence[Flag]) -> str:
+def joined(flags_raised: Sequence[Flag]) -> str:
     """As the store keeps them: "|pace|no trace|", "" where nothing is odd."""
-    return f"|{'|'.join(flag.name for flag in found)}|" if found else ""
+    return f"|{'|'.join(flag.name for flag in flags_raised)}|" if flags_raised else ""
 
 
 def visited(narrative: Narrative) -> np.ndarray:
@@ -53,14 +53,14 @@ def voice_flags(voice: np.ndarray | None) -> list[Flag]:
     """Silence and clipping of (S,) int16 samples at 16 kHz."""
     if voice is None:
         return []
-    found = []
+    flags_raised = []
     spoken = _share_spoken(voice)
     if spoken < SPOKEN:
-        found.append(Flag("silence", f"The voice is heard {spoken:.0%} of the time."))
+        flags_raised.append(Flag("silence", f"The voice is heard {spoken:.0%} of the time."))
     clipped = float(np.mean(np.abs(voice.astype(np.int32)) >= FULL)) if len(voice) else 0.0
     if clipped > CLIPPED:
-        found.append(Flag("clipping", f"{clipped:.1%} of the sound is cut off: too loud."))
-    return found
+        flags_raised.append(Flag("clipping", f"{clipped:.1%} of the sound is cut off: too loud."))
+    return flags_raised
 
 
 def _share_spoken(voice: np.ndarray) -> float:
@@ -74,26 +74,26 @@ def _share_spoken(voice: np.ndarray) -> float:
 def _trace_flags(narrative: Narrative) -> list[Flag]:
     if not narrative.num_points:
         return [Flag("no trace", "Nobody pointed at anything.")]
-    found = []
+    flags_raised = []
     times = np.array([(stroke[0, 2], stroke[-1, 2]) for stroke in narrative.strokes if len(stroke)])
     if narrative.words:
         windows = words.windows(narrative.words, MARGIN)
         is_on = (windows[:, :1] <= times[:, 1]) & (windows[:, 1:] >= times[:, 0])  # (W, strokes)
         pointed = is_on.any(axis=1).mean()
         if pointed < POINTED:
-            found.append(
+            flags_raised.append(
                 Flag(
                     "words without trace",
                     f"The pointer was off the picture for {1 - pointed:.0%} of the words.",
                 )
             )
         if len(narrative.words) >= 5 and visited(narrative).sum() < CELLS:
-            found.append(Flag("stands still", "The pointer hardly moved."))
+            flags_raised.append(Flag("stands still", "The pointer hardly moved."))
     if len(narrative.words) >= 5 and (covered := _covered(narrative, times)) < COVERED:
-        found.append(
+        flags_raised.append(
             Flag("trace coverage", f"The pointer was on the picture {covered:.0%} of the time.")
         )
-    return found
+    return flags_raised
 
 
 def _covered(narrative: Narrative, times: np.ndarray) -> float:

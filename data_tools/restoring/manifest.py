@@ -46,20 +46,20 @@ class Manifest:
 
     def problems(self, folder: Path) -> dict[str, str]:
         """Name -> what is wrong with it, of the files and links that should lie in a folder."""
-        found = {}
+        problems = {}
         for name, (size, content) in self.files.items():
             path = folder / name
             if path.is_symlink() or not path.is_file():
-                found[name] = "is missing"
+                problems[name] = "is missing"
             elif path.stat().st_size != size:
-                found[name] = f"has {path.stat().st_size:,} of {size:,} bytes"
+                problems[name] = f"has {path.stat().st_size:,} of {size:,} bytes"
             elif hash_of(path) != content:
-                found[name] = "is damaged"
+                problems[name] = "is damaged"
         for name, target in self.links.items():
             path = folder / name
             if not path.is_symlink() or os.readlink(path) != target:
-                found[name] = "is missing, a link"
-        return found
+                problems[name] = "is missing, a link"
+        return problems
 
 
 def _seal(content: Mapping[str, Any]) -> str:
@@ -71,7 +71,7 @@ def hash_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class Hashed:
+class HashedFile:
     """A file that is read once, and its sha256 then."""
 
     def __init__(self, file: BinaryIO) -> None:

@@ -34,13 +34,13 @@ class Captions:
         """One for each different caption. ValueError: a caption is empty, or no text."""
         key = {"dataset_id": self.dataset_id, "image_id": self.image_id}
         try:
-            found = [
+            narratives = [
                 Narrative.from_json(key | {"annotator_id": ANNOTATOR, "caption": _plain(text)})
                 for text in self.texts
             ]
         except NarrativeError as error:
             raise ValueError(f"{self.where}: {error}") from error
-        return list({narrative.caption: narrative for narrative in found}.values())
+        return list({narrative.caption: narrative for narrative in narratives}.values())
 
 
 def read(path: Path, name: str | None = None) -> Iterator[Captions]:
@@ -56,12 +56,12 @@ def _read_coco(path: Path, name: str) -> Iterator[Captions]:
     content = load(path)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: must be a COCO file of captions, or be named .jsonl")
-    found: dict[Any, list[str]] = defaultdict(list)
+    captions_of: dict[Any, list[str]] = defaultdict(list)
     for annotation in items(path, content, "annotations", ("image_id", "caption")):
-        found[annotation["image_id"]].append(annotation["caption"])
+        captions_of[annotation["image_id"]].append(annotation["caption"])
     for image in items(path, content, "images", ("id", "file_name")):
-        if image["id"] in found:
-            texts, where = found[image["id"]], f"{path}: image {image['id']}"
+        if image["id"] in captions_of:
+            texts, where = captions_of[image["id"]], f"{path}: image {image['id']}"
             own = dataset_id(name, official(path.stem))
             yield Captions(own, image_id(name, image), texts, where)
 

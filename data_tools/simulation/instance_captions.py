@@ -77,13 +77,13 @@ def area(box: Box) -> float:
 
 def gather(instances: Sequence[Instance], rng: np.random.Generator) -> list[Group]:
     """What is worth naming, the largest first; empty where everything is tiny."""
-    told = [thing for thing in instances if area(thing.box) >= SMALLEST]
+    visible = [thing for thing in instances if area(thing.box) >= SMALLEST]
     tiny = {thing.name for thing in instances if area(thing.box) < SMALLEST}
-    if not told:
+    if not visible:
         return []
-    largest = max((thing.box for thing in told), key=area)
+    largest = max((thing.box for thing in visible), key=area)
     gathered = defaultdict(list)
-    for thing in told:
+    for thing in visible:
         is_small = area(thing.box) < FAR * area(largest)
         is_far = is_small and thing.box[3] < largest[3] - FAR_HIGHER
         gathered[thing.name, is_far].append(thing)
@@ -112,7 +112,7 @@ def _around(things: Sequence[Instance]) -> Box:
     return min(x0), min(y0), max(x1), max(y1)
 
 
-class Wording:
+class PhotoWording:
     """Describes groups, of which there is one at least."""
 
     def __init__(self, groups: Sequence[Group], rng: np.random.Generator) -> None:
@@ -125,19 +125,19 @@ class Wording:
         """One to five sentences that name each group: first the near ones, then the others."""
         near = [k for k, group in enumerate(self.groups) if not group.is_far]
         far = [k for k, group in enumerate(self.groups) if group.is_far]
-        first = int(self.rng.integers(1, min(3, len(near)) + 1))
-        place = self.place(near[0]) if first == 1 and self.rng.random() < 0.4 else ""
-        sentences = [f"{self.opening(near[:first])} {place}".strip()]
-        if len(self.groups) == 1 or (first == 1 and self.rng.random() < 0.25):
+        num_first = int(self.rng.integers(1, min(3, len(near)) + 1))
+        place = self.place(near[0]) if num_first == 1 and self.rng.random() < 0.4 else ""
+        sentences = [f"{self.opening(near[:num_first])} {place}".strip()]
+        if len(self.groups) == 1 or (num_first == 1 and self.rng.random() < 0.25):
             sentences += self.more_of(near[0], is_placed=bool(place))
-        seen, rest = near[:first], near[first:]
-        while rest:
-            some = rest[: self.rng.integers(1, 3)]
-            sentences.append(self.further(some, seen))
-            seen, rest = seen + some, rest[len(some) :]
+        mentioned, waiting = near[:num_first], near[num_first:]
+        while waiting:
+            some = waiting[: self.rng.integers(1, 3)]
+            sentences.append(self.further(some, mentioned))
+            mentioned, waiting = mentioned + some, waiting[len(some) :]
         if far:
-            there = self.pick((f"there {self.verb(far[0])}", "I can see", "we can see"))
-            sentences.append(f"in the background {there} {self.join(far)}")
+            phrase = self.pick((f"there {self.verb(far[0])}", "I can see", "we can see"))
+            sentences.append(f"in the background {phrase} {self.join(far)}")
         return " ".join(f"{text[0].upper()}{text[1:]}." for text in sentences)
 
     def pick(self, options: Sequence[T]) -> T:
@@ -155,30 +155,30 @@ class Wording:
 
     def a(self, k: int) -> str:
         """A first mention of group k: a horse, two other horses, a group of people."""
-        count, other = self.groups[k].count, self.groups[k].is_other
+        count, is_other = self.groups[k].count, self.groups[k].is_other
         if self.noun[k] in AMOUNTS:
             return f"{AMOUNTS[self.noun[k]]} {self.named(k)}"
         if count == "a group of":
-            return f"{'another' if other else 'a'} group of {self.named(k)}"
+            return f"{'another' if is_other else 'a'} group of {self.named(k)}"
         if count:
-            return f"{count} {'other ' if other else ''}{self.named(k)}"
-        article = "another" if other else "an" if self.noun[k][0] in "aeiou" else "a"
+            return f"{count} {'other ' if is_other else ''}{self.named(k)}"
+        article = "another" if is_other else "an" if self.noun[k][0] in "aeiou" else "a"
         return f"{article} {self.named(k)}"
 
     def join(self, members: Sequence[int]) -> str:
         """A, b and c, the first mentions of groups."""
-        *others, last = [self.a(k) for k in members]
-        return f"{', '.join(others)} and {last}" if others else last
+        *before, final = [self.a(k) for k in members]
+        return f"{', '.join(before)} and {final}" if before else final
 
     def opening(self, members: Sequence[int]) -> str:
         """The largest groups."""
         opener = self.pick(OPENERS).replace("{is}", self.verb(members[0]))
         return f"{opener} {self.join(members)}"
 
-    def further(self, members: Sequence[int], seen: Sequence[int]) -> str:
+    def further(self, members: Sequence[int], mentioned: Sequence[int]) -> str:
         """Beside what was seen, at their place, or simply also there."""
         k, verb = members[0], self.verb(members[0])
-        anchors = [a for a in seen if self.is_alone[a] and self.relation(k, a)]
+        anchors = [a for a in mentioned if self.is_alone[a] and self.relation(k, a)]
         if anchors and len(members) == 1 and self.rng.random() < 0.6:
             anchor = self.pick(anchors)
             beside = f"{self.pick(RELATIONS[self.relation(k, anchor)])} the {self.named(anchor)}"
@@ -188,8 +188,8 @@ class Wording:
         place = self.place(k)
         if place and len(members) == 1 and self.rng.random() < 0.6:
             return f"{place} {self.pick((f'there {verb}', 'I can see'))} {self.a(k)}"
-        there = (f"there {verb} also", "I can also see", "we can also see", f"and there {verb}")
-        return f"{self.pick(there)} {self.join(members)}"
+        phrases = (f"there {verb} also", "I can also see", "we can also see", f"and there {verb}")
+        return f"{self.pick(phrases)} {self.join(members)}"
 
     def more_of(self, k: int, is_placed: bool) -> list[str]:
         """A second sentence about a group: that it fills the picture, or where it is."""
@@ -216,11 +216,11 @@ class Wording:
         is_central = not side and not level and max(x1 - x0, y1 - y0) < 0.7
         return f"in the {self.pick(('middle', 'center'))} of the {image}" if is_central else ""
 
-    def relation(self, k: int, other: int) -> str:
+    def relation(self, k: int, anchor: int) -> str:
         """Where group k is, seen from the other; "" unless their boxes hardly overlap there."""
         for axis, (before, after) in enumerate((("left", "right"), ("above", "below"))):
-            low, high = (self.groups[j].box[axis] for j in (k, other))
-            top, end = (self.groups[j].box[axis + 2] for j in (k, other))
+            low, high = (self.groups[j].box[axis] for j in (k, anchor))
+            top, end = (self.groups[j].box[axis + 2] for j in (k, anchor))
             slack = 0.25 * min(top - low, end - high)
             if top <= high + slack:
                 return before

@@ -149,12 +149,12 @@ def narrate(
 ) -> tuple[tuple[Word, ...], tuple[np.ndarray, ...]]:
     """Speak the phrases and point at their regions: the words, and strokes (P, 3) of x, y, t."""
     words = speak([word for phrase in phrases for word in phrase.text.split()], rng, settings)
-    visits, first = [], 0
+    visits, position = [], 0
     for phrase in phrases:
-        said = words[first : first + len(phrase.text.split())]
-        first += len(said)
+        spoken = words[position : position + len(phrase.text.split())]
+        position += len(spoken)
         if phrase.region is not None:
-            visits.append(Visit(said[0].start, said[-1].end, phrase.region))
+            visits.append(Visit(spoken[0].start, spoken[-1].end, phrase.region))
     silences = [(a.end, b.start) for a, b in pairwise(words) if b.start > a.end]
     end = words[-1].end
     if settings.end_seconds:
@@ -290,6 +290,6 @@ def events(
     inside = np.all((path > low) & (path < high), axis=1)
     stroke = np.cumsum(~inside)  # grows while the pointer is outside
     points = np.column_stack([path.round(5), t])
-    kept = moved & inside
-    cuts = np.flatnonzero(np.diff(stroke[kept])) + 1
-    return tuple(part for part in np.split(points[kept], cuts) if len(part))
+    reported = moved & inside
+    cuts = np.flatnonzero(np.diff(stroke[reported])) + 1
+    return tuple(piece for piece in np.split(points[reported], cuts) if len(piece))

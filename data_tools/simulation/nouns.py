@@ -93,16 +93,16 @@ def spoken(category: str) -> tuple[str, ...]:
 
 def plural(noun: str) -> str:
     """person -> people, wine glass -> wine glasses, berry -> berries."""
-    start, _, last = noun.rpartition(" ")
-    if last in PLURALS:
-        last = PLURALS[last]
-    elif re.search(r"(s|x|ch|sh)$", last):
-        last += "es"
-    elif re.search(r"[^aeiou]y$", last):
-        last = last[:-1] + "ies"
+    start, _, word = noun.rpartition(" ")
+    if word in PLURALS:
+        word = PLURALS[word]
+    elif re.search(r"(s|x|ch|sh)$", word):
+        word += "es"
+    elif re.search(r"[^aeiou]y$", word):
+        word = word[:-1] + "ies"
     else:
-        last += "s"
-    return f"{start} {last}".strip()
+        word += "s"
+    return f"{start} {word}".strip()
 
 
 def mentions(caption: str, categories: Iterable[str]) -> list[tuple[int, int, str, bool]]:
@@ -122,9 +122,9 @@ def mentions(caption: str, categories: Iterable[str]) -> list[tuple[int, int, st
     # "hot dog" is matched even where only dogs are labeled, and then means nothing
     decoys = ["hot dog", "hot dogs", "teddy bear", "teddy bears"]
     nouns = "|".join(map(re.escape, decoys + longest))
-    found = re.finditer(rf"(?<![\w-])(?:{nouns})(?![\w-])", caption, re.IGNORECASE)
+    matches = re.finditer(rf"(?<![\w-])(?:{nouns})(?![\w-])", caption, re.IGNORECASE)
     return [
         (noun.start(), noun.end(), *meant[noun[0].lower()])
-        for noun in found
+        for noun in matches
         if noun[0].lower() in meant
     ]

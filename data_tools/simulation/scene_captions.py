@@ -47,7 +47,7 @@ MOST_WORDS = 32  # of a caption, about
 SURFACES = ("background", "ground", "surface")
 
 
-class Wording:
+class SceneWording:
     """Describes things at `centers` (K, 2), x, y in pixels, y down, of `sides` (K,) pixels."""
 
     def __init__(
@@ -86,9 +86,9 @@ class Wording:
         """A first mention of thing k."""
         return f"a {self.pick(self.adjectives[k])}{{{k}}}"
 
-    def relation(self, k: int, other: int) -> str:
-        """Where thing k is, seen from the other: along the axis on which they are further apart."""
-        dx, dy = self.centers[k] - self.centers[other]
+    def relation(self, k: int, anchor: int) -> str:
+        """Where thing k is, seen from the anchor: along the axis where they lie further apart."""
+        dx, dy = self.centers[k] - self.centers[anchor]
         if abs(dx) > abs(dy):
             return self.pick(RELATIONS["right" if dx > 0 else "left"])
         return self.pick(RELATIONS["below" if dy > 0 else "above"])
@@ -105,55 +105,55 @@ class Wording:
                 return f"in the {word} {side} corner"
             return f"at the {level} {side}"
         if side:
-            part = f"at the {side} edge" if abs(x - 0.5) > 0.3 else f"in the {side} half"
-            return self.pick((f"on the {side}", f"on the {side} side", part))
+            place = f"at the {side} edge" if abs(x - 0.5) > 0.3 else f"in the {side} half"
+            return self.pick((f"on the {side}", f"on the {side} side", place))
         if level:
             return self.pick((f"at the {level}", f"near the {level}", f"in the {level} part"))
         return self.pick(("in the middle", "in the center", "near the center"))
 
-    def join(self, parts: list[str]) -> str:
+    def join(self, phrases: list[str]) -> str:
         """One, two, and three."""
-        return ", ".join(parts[:-1]) + self.pick((" and ", ", and ", " and also ")) + parts[-1]
+        return ", ".join(phrases[:-1]) + self.pick((" and ", ", and ", " and also ")) + phrases[-1]
 
     def list_them(self) -> list[str]:
         """All of them in a row, then how two of them lie."""
         first, second = self.order[:2]
         count = ("two", "three", "four")[len(self.order) - 2]
         opener = self.pick((*OPENERS[:-1], f"there are {count} shapes:", f"I see {count} things:"))
-        told = f"the {{{first}}} is {self.relation(first, second)} the {{{second}}}"
-        return [f"{opener} {self.join([self.a(k) for k in self.order])}", told]
+        clause = f"the {{{first}}} is {self.relation(first, second)} the {{{second}}}"
+        return [f"{opener} {self.join([self.a(k) for k in self.order])}", clause]
 
     def chain(self) -> list[str]:
         """Each beside one that was named before it."""
-        first, second, *rest = self.order
+        first, second, *further = self.order
         link = self.pick(LINKS)
         start = f"{self.pick(OPENERS[:-1])} {self.a(first)} {link} {self.relation(first, second)}"
-        parts = [f"{start} {self.a(second)}"]
-        for i, k in enumerate(rest):
-            near = self.pick((first, second, *rest[:i]))
-            parts.append(f"{self.a(k)} {self.relation(k, near)} the {{{near}}}")
-        return [self.join(parts) if rest else parts[0]]
+        phrases = [f"{start} {self.a(second)}"]
+        for i, k in enumerate(further):
+            near = self.pick((first, second, *further[:i]))
+            phrases.append(f"{self.a(k)} {self.relation(k, near)} the {{{near}}}")
+        return [self.join(phrases) if further else phrases[0]]
 
     def place_each(self) -> list[str]:
         """Each at its place in the picture."""
         if self.rng.random() < 0.5:
-            parts = [f"{self.position(k)} there is {self.a(k)}" for k in self.order]
-            return [self.join(parts)]
-        parts = [f"{self.a(k)} {self.position(k)}" for k in self.order]
-        return [f"{self.pick(OPENERS)} {self.join(parts)}".strip()]
+            phrases = [f"{self.position(k)} there is {self.a(k)}" for k in self.order]
+            return [self.join(phrases)]
+        phrases = [f"{self.a(k)} {self.position(k)}" for k in self.order]
+        return [f"{self.pick(OPENERS)} {self.join(phrases)}".strip()]
 
     def one_by_one(self) -> list[str]:
         """A sentence for a pair, then one for each further thing beside the last one."""
-        first, second, *rest = self.order
+        first, second, *further = self.order
         verb = self.pick(("is", "lies", "sits", "can be seen"))
         sentences = [f"{self.a(first)} {verb} {self.relation(first, second)} {self.a(second)}"]
-        seen, anchor = "it", first  # the subject of the sentence before
-        for k in rest:
-            there = self.pick(("is", "I see", "there is"))
-            beside = f"{self.relation(k, anchor)} {seen} {there} {self.a(k)}"
+        subject, anchor = "it", first  # the subject of the sentence before
+        for k in further:
+            linking = self.pick(("is", "I see", "there is"))
+            beside = f"{self.relation(k, anchor)} {subject} {linking} {self.a(k)}"
             also = self.pick(("there is also", "we also see", "then comes"))
             sentences.append(self.pick((beside, f"{also} {self.a(k)} {self.position(k)}")))
-            seen, anchor = f"the {{{k}}}", k
+            subject, anchor = f"the {{{k}}}", k
         return sentences
 
     def with_ground(self, sentences: list[str]) -> list[str]:
@@ -162,7 +162,7 @@ class Wording:
         adjective, clause = PATTERNS[pattern]
         surface = self.pick(SURFACES)
         noun = self.pick((f"{adjective} {color} {surface}", f"{color} {surface}"))
-        whole = self.pick(
+        sentence = self.pick(
             (
                 f"the {{{surface}}} is {{{color} and {adjective}}}",
                 f"they lie on a {{{noun}}}",
@@ -171,5 +171,5 @@ class Wording:
             )
         )
         if self.rng.random() < 0.5:
-            return [*sentences, whole]
+            return [*sentences, sentence]
         return [f"{sentences[0]}, on a {{{noun}}}", *sentences[1:]]

@@ -78,16 +78,16 @@ def places(
 
     A side is at least .2 of the image's longer side, at most .4 of its shorter one.
     """
-    found: list[tuple[tuple[float, float], float]] = []
+    squares: list[tuple[tuple[float, float], float]] = []
     for attempt in range(2000):
-        if len(found) == count or (attempt > 100 and len(found) >= 2):
+        if len(squares) == count or (attempt > 100 and len(squares) >= 2):
             break
         side = rng.uniform(0.2 * max(width, height), 0.4 * min(width, height))
         margin = side / 2 + 2
         x, y = rng.uniform(margin, width - margin), rng.uniform(margin, height - margin)
-        if all(max(abs(x - a), abs(y - b)) > 0.5 * (side + other) for (a, b), other in found):
-            found.append(((x, y), side))
-    return found
+        if all(max(abs(x - a), abs(y - b)) > 0.5 * (side + size) for (a, b), size in squares):
+            squares.append(((x, y), side))
+    return squares
 
 
 def outline(shape: str) -> list[np.ndarray]:
@@ -132,16 +132,16 @@ def paint(
     cv2.fillPoly(alpha, fixed, 255, cv2.LINE_AA, shift=4)
     reach = 0.75 * side + 12  # the shape and its shadow
     x0, y0 = (int(max(0, middle - reach)) for middle in center)
-    part = image[y0 : int(center[1] + reach), x0 : int(center[0] + reach)]
-    near = alpha[y0 : y0 + part.shape[0], x0 : x0 + part.shape[1]]
+    window = image[y0 : int(center[1] + reach), x0 : int(center[0] + reach)]
+    near = alpha[y0 : y0 + window.shape[0], x0 : x0 + window.shape[1]]
     cover = near[..., None] / np.float32(255)
     shadow = np.zeros_like(cover)
     shadow[3:, 2:] = cover[:-3, :-2]
-    part *= 1 - 0.45 * cv2.GaussianBlur(shadow, (0, 0), 3)[..., None]
-    y, x = np.ogrid[: part.shape[0], : part.shape[1]]
+    window *= 1 - 0.45 * cv2.GaussianBlur(shadow, (0, 0), 3)[..., None]
+    y, x = np.ogrid[: window.shape[0], : window.shape[1]]
     light = 14 * ((center[0] - x0 - x) + (center[1] - y0 - y)) / side  # from the top left
     grain = 3 * rng.standard_normal(near.shape, np.float32)
     rim = 30 * (cv2.erode(near, np.ones((3, 3), np.uint8)) < 128)
     body = np.array(color, np.float32) + rng.uniform(-8, 8, 3) + (light + grain - rim)[..., None]
-    part += cover * (body.astype(np.float32) - part)
+    window += cover * (body.astype(np.float32) - window)
     return alpha > 127

@@ -59,23 +59,23 @@ def align(caption: str, voice: np.ndarray | Path) -> tuple[SpokenWord, ...]:
     texts = caption.split()
     if not texts or not len(samples):
         raise ValueError("There is nothing to align: it takes a voice and the words it says.")
-    said = [spoken_form(text) for text in texts]  # for each word what is said, none or several
-    tokens = [token for parts in said for token in parts]
-    known = {token for token in tokens if pronunciations(token)}
-    if sum(token in known for token in tokens) < LEAST_ENGLISH * max(1, len(tokens)):
+    forms = [spoken_form(text) for text in texts]  # for each word what is said, none or several
+    tokens = [token for form in forms for token in form]
+    pronounceable = {token for token in tokens if pronunciations(token)}
+    if sum(token in pronounceable for token in tokens) < LEAST_ENGLISH * max(1, len(tokens)):
         raise ValueError(
             "These words are not English, and only English can be aligned to a voice. "
             "Use Type or Trace, whose times come from typing or pointing."
         )
     with tempfile.TemporaryDirectory() as folder:
-        listener = _Listener(tokens, known, Path(folder))
-        found = _anchors(tokens, listener.recognize(samples))
-        found |= _aligned_gaps(tokens, known, found, listener, samples)
-    return _fill(texts, said, found, len(samples) / RATE)
+        listener = _Listener(tokens, pronounceable, Path(folder))
+        placed = _anchors(tokens, listener.recognize(samples))
+        placed |= _aligned_gaps(tokens, pronounceable, placed, listener, samples)
+    return _fill(texts, forms, placed, len(samples) / RATE)
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _HeardWord:
     text: str
     start: float
     end: float
@@ -85,23 +85,27 @@ class _Heard:
 class _Listener:
     """pocketsphinx with the words of one caption."""
 
-    def __init__(self, tokens: Sequence[str], known: set[str], folder: Path) -> None:
+    def __init__(self, tokens: Sequence[str], pronounceable: set[str], folder: Path) -> None:
         dictionary, model = folder / "words.dict", folder / "words.lm"
-        lines = [f"{name} {phones}\n" for t in sorted(known) for name, phones in pronunciations(t)]
+        lines = [
+            f"{name} {phones}\n"
+            for t in sorted(pronounceable)
+            for name, phones in pronunciations(t)
+        ]
         dictionary.write_text("".join(lines))
         self._decoder = pocketsphinx.Decoder(
             dict=str(dictionary), lm=None, loglevel="FATAL", cmn="batch"
         )
-        model.write_text(language_model([token for token in tokens if token in known]))
+        model.write_text(language_model([token for token in tokens if token in pronounceable]))
         self._decoder.add_lm_file("caption", str(model))
 
-    def recognize(self, samples: np.ndarray) -> list[_Heard]:
+    def recognize(self, samples: np.ndarray) -> list[_HeardWord]:
         self._decoder.activate_search("caption")
         return self._listen(samples)
 
     def force(
         self, tokens: Sequence[str], samples: np.ndarray, start: float, end: float
-    ) -> list[_Heard]:
+    ) -> list[_HeardWord]:
         """The tokens in just this order, from start to end; empty where they do not fit."""
         start = max(0.0, start)
         if end - start < SHORTEST * sum(map(len, tokens)):
@@ -110,23 +114,23 @@ class _Listener:
         heard = self._listen(samples[round(start * RATE) : round(end * RATE)])
         if [word.text for word in heard] != list(tokens):
             return []
-        return [_Heard(w.text, w.start + start, w.end + start, FORCED) for w in heard]
+        return [_HeardWord(w.text, w.start + start, w.end + start, FORCED) for w in heard]
 
-    def _listen(self, samples: np.ndarray) -> list[_Heard]:
+    def _listen(self, samples: np.ndarray) -> list[_HeardWord]:
         decoder = self._decoder
         decoder.start_utt()
         decoder.process_raw(_in_a_room(samples).tobytes(), full_utt=True)
         decoder.end_utt()
         length = len(samples) / RATE
         return [
-            _Heard(
-                re.sub(r"\(\d+\)$", "", part.word),
-                min(length, max(0.0, part.start_frame / 100 - QUIET)),
-                min(length, max(0.0, (part.end_frame + 1) / 100 - QUIET)),
-                min(1.0, part.prob),
+            _HeardWord(
+                re.sub(r"\(\d+\)$", "", segment.word),
+                min(length, max(0.0, segment.start_frame / 100 - QUIET)),
+                min(length, max(0.0, (segment.end_frame + 1) / 100 - QUIET)),
+                min(1.0, segment.prob),
             )
-            for part in (decoder.seg() if decoder.hyp() else ())
-            if part.word[0] not in "<[+("
+            for segment in (decoder.seg() if decoder.hyp() else ())
+            if segment.word[0] not in "<[+("
         ]
 
 
@@ -138,7 +142,7 @@ def _in_a_room(samples: np.ndarray) -> np.ndarray:
     return np.clip(padded + noise, -32768, 32767).astype(np.int16)
 
 
-def _anchors(tokens: Sequence[str], heard: Sequence[_Heard]) -> dict[int, _Heard]:
+def _anchors(tokens: Sequence[str], heard: Sequence[_HeardWord]) -> dict[int, _HeardWord]:
     """Token index -> where it was heard: the cheapest monotone alignment that changes no word."""
     places = match([word.text for word in heard], tokens)
     return {token: heard[word] for word, token in places}
@@ -154,14 +158,14 @@ def match(first: Sequence[str], second: Sequence[str]) -> list[tuple[int, int]]:
         for j in range(m - 1, -1, -1):
             skipped = max(score[i + 1, j], score[i, j + 1])
             is_same = first[i] == second[j]
-            taken = 1 + joined[i + 1, j + 1] if is_same else -1.0
-            score[i, j] = max(skipped, taken)
-            joined[i, j] = max(skipped, taken + bonus)
+            matched = 1 + joined[i + 1, j + 1] if is_same else -1.0
+            score[i, j] = max(skipped, matched)
+            joined[i, j] = max(skipped, matched + bonus)
     pairs, i, j, is_joined = [], 0, 0, False
     while i < n and j < m:
         best = joined[i, j] if is_joined else score[i, j]
-        taken = 1 + joined[i + 1, j + 1] + (bonus if is_joined else 0)
-        if first[i] == second[j] and taken >= best - 1e-9:
+        matched = 1 + joined[i + 1, j + 1] + (bonus if is_joined else 0)
+        if first[i] == second[j] and matched >= best - 1e-9:
             pairs.append((i, j))
             i, j, is_joined = i + 1, j + 1, True
         elif score[i + 1, j] >= score[i, j + 1]:
@@ -173,41 +177,44 @@ def match(first: Sequence[str], second: Sequence[str]) -> list[tuple[int, int]]:
 
 def _aligned_gaps(
     tokens: Sequence[str],
-    known: set[str],
-    found: dict[int, _Heard],
+    pronounceable: set[str],
+    placed: dict[int, _HeardWord],
     listener: _Listener,
     samples: np.ndarray,
-) -> dict[int, _Heard]:
+) -> dict[int, _HeardWord]:
     """What forced alignment finds, between anchors, of runs of tokens that were not recognized."""
-    result: dict[int, _Heard] = {}
+    result: dict[int, _HeardWord] = {}
     length = len(samples) / RATE
-    for first, last in _runs(len(tokens), found):
-        start = found[first - 1].end if first else 0.0
-        end = found[last].start if last < len(tokens) else length
-        if known.issuperset(tokens[first:last]):
+    for first, last in _runs(len(tokens), placed):
+        start = placed[first - 1].end if first else 0.0
+        end = placed[last].start if last < len(tokens) else length
+        if pronounceable.issuperset(tokens[first:last]):
             heard = listener.force(tokens[first:last], samples, start - MARGIN, end + MARGIN)
             result |= dict(enumerate(heard, first))
     return result
 
 
-def _runs(num: int, found: Container[int]) -> list[tuple[int, int]]:
+def _runs(num: int, placed: Container[int]) -> list[tuple[int, int]]:
     """[first, last) of each run of indices below num that are not in found."""
-    groups = groupby(range(num), key=lambda i: i in found)
+    groups = groupby(range(num), key=lambda i: i in placed)
     runs = [list(indices) for is_found, indices in groups if not is_found]
     return [(run[0], run[-1] + 1) for run in runs]
 
 
 def _fill(
-    texts: Sequence[str], said: Sequence[Sequence[str]], found: dict[int, _Heard], length: float
+    texts: Sequence[str],
+    forms: Sequence[Sequence[str]],
+    placed: dict[int, _HeardWord],
+    length: float,
 ) -> tuple[SpokenWord, ...]:
     """Words of what was heard of their tokens; the others share the gaps by their letters."""
-    bounds = [0, *accumulate(map(len, said))]
+    bounds = [0, *accumulate(map(len, forms))]
     words: dict[int, SpokenWord] = {}
     for i, (low, high) in enumerate(pairwise(bounds)):
-        parts = [found[token] for token in range(low, high) if token in found]
-        if parts:
-            confidence = sum(part.confidence for part in parts) / (high - low)
-            words[i] = SpokenWord(texts[i], parts[0].start, parts[-1].end, confidence)
+        heard = [placed[token] for token in range(low, high) if token in placed]
+        if heard:
+            confidence = sum(word.confidence for word in heard) / (high - low)
+            words[i] = SpokenWord(texts[i], heard[0].start, heard[-1].end, confidence)
     for first, last in _runs(len(texts), words):
         begin = words[first - 1].end if first else 0.0
         end = words[last].start if last < len(texts) else length
@@ -249,9 +256,9 @@ def transcribe(voice: np.ndarray | Path, checkpoint: Path) -> str:
     model = WhisperForConditionalGeneration.from_pretrained(checkpoint, local_files_only=True)
     samples = voice if isinstance(voice, np.ndarray) else read_voice(voice)
     texts = []
-    for first in range(0, len(samples), WINDOW * RATE):
-        part = samples[first : first + WINDOW * RATE].astype(np.float32) / 32768
-        features = processor(part, sampling_rate=RATE, return_tensors="pt").input_features
+    for start in range(0, len(samples), WINDOW * RATE):
+        window = samples[start : start + WINDOW * RATE].astype(np.float32) / 32768
+        features = processor(window, sampling_rate=RATE, return_tensors="pt").input_features
         with torch.inference_mode():
             tokens = model.generate(features)
         texts += processor.batch_decode(tokens, skip_special_tokens=True)
@@ -291,29 +298,34 @@ def language_model(tokens: Sequence[str]) -> str:
     """A trigram model of one sentence in the ARPA format: its order with weight TRUST, the rest
     goes to shorter contexts, down to its words in any order."""
     sentence = ["<s>", *tokens, "</s>"]
-    one = Counter(sentence[1:])
-    two, three = (
+    unigrams = Counter(sentence[1:])
+    bigrams, trigrams = (
         Counter(pairwise(sentence)),
         Counter(zip(sentence, sentence[1:], sentence[2:], strict=False)),
     )
-    before, total = Counter(sentence[:-1]), one.total()
+    before, total = Counter(sentence[:-1]), unigrams.total()
 
     def single(word: str) -> float:
-        return one[word] / total
+        return unigrams[word] / total
 
     def double(a: str, b: str) -> float:
-        return TRUST * two[a, b] / before[a] + (1 - TRUST) * single(b)
+        return TRUST * bigrams[a, b] / before[a] + (1 - TRUST) * single(b)
 
     def triple(a: str, b: str, c: str) -> float:
-        return TRUST * three[a, b, c] / two[a, b] + (1 - TRUST) * double(b, c)
+        return TRUST * trigrams[a, b, c] / bigrams[a, b] + (1 - TRUST) * double(b, c)
 
     back = math.log10(1 - TRUST)
     log = math.log10
-    lines = ["\\data\\", f"ngram 1={len(one) + 1}", f"ngram 2={len(two)}", f"ngram 3={len(three)}"]
+    lines = [
+        "\\data\\",
+        f"ngram 1={len(unigrams) + 1}",
+        f"ngram 2={len(bigrams)}",
+        f"ngram 3={len(trigrams)}",
+    ]
     lines += ["", "\\1-grams:", f"-99 <s> {back:.4f}"]
-    lines += [f"{log(single(a)):.4f} {a} {back:.4f}" for a in one]
+    lines += [f"{log(single(a)):.4f} {a} {back:.4f}" for a in unigrams]
     lines += ["", "\\2-grams:"]
-    lines += [f"{log(double(a, b)):.4f} {a} {b} {back:.4f}" for a, b in two]
+    lines += [f"{log(double(a, b)):.4f} {a} {b} {back:.4f}" for a, b in bigrams]
     lines += ["", "\\3-grams:"]
-    lines += [f"{log(triple(a, b, c)):.4f} {a} {b} {c}" for a, b, c in three]
+    lines += [f"{log(triple(a, b, c)):.4f} {a} {b} {c}" for a, b, c in trigrams]
     return "\n".join([*lines, "", "\\end\\", ""])

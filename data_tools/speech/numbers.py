@@ -32,9 +32,9 @@ def _cardinal(number: int) -> list[str]:
         return [_ONES[number]]
     if number < 100:
         return [_TENS[number // 10 - 2], *([_ONES[number % 10]] if number % 10 else [])]
-    scale, name = next(part for part in _SCALES if number >= part[0])
-    rest = _cardinal(number % scale) if number % scale else []
-    return [*_cardinal(number // scale), name, *rest]
+    scale, name = next(row for row in _SCALES if number >= row[0])
+    remainder = _cardinal(number % scale) if number % scale else []
+    return [*_cardinal(number // scale), name, *remainder]
 
 
 def _ordinal(word: str) -> str:

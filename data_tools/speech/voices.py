@@ -52,13 +52,13 @@ class Voices:
     def append(self, take_id: str, at: int, piece: bytes) -> int:
         """Write 16-bit samples at the sample `at`; how many the draft then has. A piece that would
         leave a gap is not written: send again from that number on."""
-        path, known = self._draft(take_id), self.heard(take_id)
+        path, num_samples = self._draft(take_id), self.heard(take_id)
         if not 0 <= at or len(piece) % 2:
             raise ValueError("This piece of voice has no place.")
         if at + len(piece) // 2 > LONGEST * RATE:
             raise ValueError(f"A take lasts at most {LONGEST // 60} minutes; submit this one.")
-        if at > known or at + len(piece) // 2 <= known:
-            return known
+        if at > num_samples or at + len(piece) // 2 <= num_samples:
+            return num_samples
         with open(path, "r+b" if path.exists() else "xb") as file:
             file.seek(2 * at)
             file.write(piece)

@@ -18,7 +18,7 @@ from data_tools.pictures import extension
 from data_tools.store import assignment, bulk, writes
 from data_tools.store import tables as db
 from data_tools.store.address import address
-from data_tools.store.bulk import Added, Kept
+from data_tools.store.bulk import AddReport, StoredImage
 from data_tools.store.database import Database, StoreError
 from data_tools.store.people import People
 from data_tools.store.queries import (
@@ -35,15 +35,15 @@ from data_tools.store.queries import (
 )
 from data_tools.store.reviews import Reviews
 from data_tools.store.rows import (
+    AnnotationProgress,
     Collection,
     Content,
     Draft,
     ImageRow,
     NarrativeRow,
-    Progress,
     moment,
 )
-from data_tools.store.search import EVERYTHING, Filter, annotators_of, matching
+from data_tools.store.search import EVERYTHING, NarrativeFilter, annotators_of, matching
 from data_tools.store.statistics import Statistics
 from data_tools.store.tables import FIRST_ANNOTATOR
 from data_tools.store.trash import Trash
@@ -121,18 +121,18 @@ class Store:
     def content(self, collection_id: int) -> Content:
         """What a snapshot of the collection would hold now, counted."""
         n, r = db.narratives.c, db.reviews.c
-        here = n.collection_id == collection_id
+        in_collection = n.collection_id == collection_id
         counts = select(
             func.count(n.image_row_id.distinct()),
             func.count(),
             func.coalesce(func.sum(n.num_words), 0),
             func.coalesce(func.max(n.created), 0.0),
-        ).where(here, may_leave())
+        ).where(in_collection, may_leave())
         reviewed = select(func.coalesce(func.max(r.created), 0.0)).select_from(
             db.reviews.join(db.narratives)
         )
         images, narratives, words, added = self._database.one(counts)
-        (judged,) = self._database.one(reviewed.where(here))
+        (judged,) = self._database.one(reviewed.where(in_collection))
         return Content(images, narratives, int(words), max(added, judged))
 
     def set_rules(self, collection_id: int, *, overlap: int, needs_review: bool) -> None:
@@ -201,7 +201,7 @@ class Store:
             write_whole(path, data)
         return values
 
-    def add_all(self, collection_id: int, images: Sequence[Kept]) -> Added:
+    def add_all(self, collection_id: int, images: Sequence[StoredImage]) -> AddReport:
         """Kept images and their narratives, in one transaction; what is there already stays."""
         return self._database.write(lambda c: bulk.add(c, collection_id, images))
 
@@ -269,7 +269,7 @@ class Store:
         count = select(func.count()).select_from(query.order_by(None).subquery())
         return self._database.one(count)[0]
 
-    def progress(self, collection_id: int, annotator_id: int) -> Progress:
+    def progress(self, collection_id: int, annotator_id: int) -> AnnotationProgress:
         """How many images of a collection the annotator described, skipped, and has left."""
         described, skipped = is_narrated_by(annotator_id), is_skipped_by(annotator_id)
         is_left = db.images.c.is_wanted & ~is_done_by(annotator_id)
@@ -278,12 +278,12 @@ class Store:
             for condition in (described, skipped & ~described, is_left)
         ]
         images = images_of(collection_id).order_by(None).with_only_columns(*counts, func.count())
-        return Progress(*self._database.one(images))
+        return AnnotationProgress(*self._database.one(images))
 
     def is_done(self, image_row_id: int, annotator_id: int) -> bool:
         """Did the annotator narrate or skip the image?"""
-        one = select(db.images.c.id).where(db.images.c.id == image_row_id)
-        return self._database.first(one.where(is_done_by(annotator_id))) is not None
+        query = select(db.images.c.id).where(db.images.c.id == image_row_id)
+        return self._database.first(query.where(is_done_by(annotator_id))) is not None
 
     def next_done(
         self, collection_id: int, annotator_id: int, *, after: int = 0
@@ -295,9 +295,9 @@ class Store:
 
     def unskip(self, collection_id: int, annotator_id: int) -> int:
         """Ask the annotator again for all that they skipped; how many."""
-        here = select(db.images.c.id).where(db.images.c.collection_id == collection_id)
+        images = select(db.images.c.id).where(db.images.c.collection_id == collection_id)
         s = db.skips.c
-        mine = delete(db.skips).where(s.annotator_id == annotator_id, s.image_row_id.in_(here))
+        mine = delete(db.skips).where(s.annotator_id == annotator_id, s.image_row_id.in_(images))
         return self._database.write(lambda c: c.execute(mine).rowcount)
 
     def skip(self, image_row_id: int, annotator_id: int, reason: str = "") -> None:
@@ -341,10 +341,10 @@ class Store:
         after: int = 0,
         limit: int = 50,
         image_row_id: int | None = None,
-        wanted: Filter = EVERYTHING,
+        narrative_filter: NarrativeFilter = EVERYTHING,
     ) -> list[NarrativeRow]:
         """A page by id, of one image or all, of those that are wanted; without their bodies."""
-        query = matching(collection_id, wanted, after, self._database.dialect)
+        query = matching(collection_id, narrative_filter, after, self._database.dialect)
         if image_row_id is not None:
             query = query.where(db.narratives.c.image_row_id == image_row_id)
         return [narrative_row(row) for row in self._database.all(query.limit(limit))]
@@ -362,8 +362,8 @@ class Store:
 
     def set_license(self, collection_id: int, terms: str) -> None:
         """Under which terms what is told in the collection may be used; snapshots say so."""
-        one = update(db.collections).where(db.collections.c.id == collection_id)
-        self._database.write(lambda c: c.execute(one.values(license=terms.strip())))
+        change = update(db.collections).where(db.collections.c.id == collection_id)
+        self._database.write(lambda c: c.execute(change.values(license=terms.strip())))
 
     def narrative(self, narrative_id: int) -> Narrative:
         """StoreError: there is none."""
@@ -373,7 +373,7 @@ class Store:
             raise StoreError(f"there is no narrative {narrative_id}")
         return Narrative.from_json(row.record)
 
-    def told_of(
+    def lines_of(
         self, collection_id: int, image_row_id: int
     ) -> list[tuple[bytes, list[dict[str, Any]]]]:
         """The public line, and the regions, of each narrative of an image that may leave."""
@@ -392,8 +392,8 @@ class Store:
 
     def delete(self, narrative_id: int) -> None:
         """For good (`trash.put_narrative` can be undone). The image stays."""
-        one = db.narratives.c.id == narrative_id
-        self._database.write(lambda c: writes.delete_narratives(c, one))
+        has_id = db.narratives.c.id == narrative_id
+        self._database.write(lambda c: writes.delete_narratives(c, has_id))
 
     # --- drafts
 

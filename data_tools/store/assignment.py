@@ -81,10 +81,10 @@ def hold_draft(connection: Connection, image_row_id: int, annotator_id: int) -> 
 
 def recount(connection: Connection, *image_row_ids: int) -> None:
     """Mark whether the images still want people, after their narratives changed."""
-    these = db.images.c.id.in_(image_row_ids)
-    lock = select(db.images.c.id).where(these).order_by(db.images.c.id).with_for_update(**_LOCK)
+    has_id = db.images.c.id.in_(image_row_ids)
+    lock = select(db.images.c.id).where(has_id).order_by(db.images.c.id).with_for_update(**_LOCK)
     connection.execute(lock)  # first: what another wrote meanwhile is counted only in a new look
-    _mark(connection, these)
+    _mark(connection, has_id)
 
 
 def set_overlap(connection: Connection, collection_id: int, overlap: int) -> None:

@@ -23,7 +23,7 @@ class Take(NamedTuple):
     regions: Sequence[dict[str, Any]]
 
 
-class Kept(NamedTuple):
+class StoredImage(NamedTuple):
     """An image whose file is kept (Store.keep_image), and its narratives by their take ids."""
 
     values: dict[str, Any]
@@ -35,7 +35,7 @@ class Kept(NamedTuple):
 
 
 @dataclass
-class Added:
+class AddReport:
     """How many narratives are new, how many were there, and why an image could not come in."""
 
     num_new: int = 0
@@ -43,9 +43,9 @@ class Added:
     problems: list[str] = field(default_factory=list)
 
 
-def add(connection: Connection, collection_id: int, images: Sequence[Kept]) -> Added:
+def add(connection: Connection, collection_id: int, images: Sequence[StoredImage]) -> AddReport:
     """Insert what is not there yet, inside one transaction."""
-    added = Added()
+    added = AddReport()
     ids = _image_ids(connection, collection_id, images, added)
     takes = {
         take_id: (ids[image.key], take)
@@ -54,9 +54,9 @@ def add(connection: Connection, collection_id: int, images: Sequence[Kept]) -> A
         for take_id, take in image.takes.items()
     }
     n = db.narratives.c
-    known = set(connection.scalars(select(n.take_id).where(n.take_id.in_(takes))))
-    new = {take_id: pair for take_id, pair in takes.items() if take_id not in known}
-    added.num_new, added.num_known = len(new), len(known)
+    known_takes = set(connection.scalars(select(n.take_id).where(n.take_id.in_(takes))))
+    new = {take_id: pair for take_id, pair in takes.items() if take_id not in known_takes}
+    added.num_new, added.num_known = len(new), len(known_takes)
     if new:
         _add_takes(connection, collection_id, new)
         assignment.recount(connection, *sorted({image_row_id for image_row_id, _ in new.values()}))
@@ -64,16 +64,16 @@ def add(connection: Connection, collection_id: int, images: Sequence[Kept]) -> A
 
 
 def _image_ids(
-    connection: Connection, collection_id: int, images: Sequence[Kept], added: Added
+    connection: Connection, collection_id: int, images: Sequence[StoredImage], added: AddReport
 ) -> dict[Key, int]:
     """The row of each image, inserted where there is none; not of one that is another picture."""
     i = db.images.c
     keys = tuple_(i.dataset_id, i.image_id).in_([image.key for image in images])
     query = select(i.id, i.dataset_id, i.image_id, i.sha256).where(i.collection_id == collection_id)
-    found = {(r.dataset_id, r.image_id): r for r in connection.execute(query.where(keys))}
+    row_of = {(r.dataset_id, r.image_id): r for r in connection.execute(query.where(keys))}
     ids, new = {}, {}
     for image in images:
-        row = found.get(image.key)
+        row = row_of.get(image.key)
         if row is None:
             new[image.key] = image.values | {"collection_id": collection_id}
         elif row.sha256 != image.values["sha256"]:

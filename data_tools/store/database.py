@@ -132,23 +132,24 @@ class Database:
     def _migrate(self, revision: str) -> None:
         settings = migrations()
         scripts = ScriptDirectory.from_config(settings).walk_revisions()
-        known = [script.revision for script in scripts]
+        revisions = [script.revision for script in scripts]
         with self.reading() as connection:
-            found = MigrationContext.configure(connection).get_current_revision()
-        if found == known[0]:
+            current = MigrationContext.configure(connection).get_current_revision()
+        if current == revisions[0]:
             return
-        if found is not None and found not in known:
+        if current is not None and current not in revisions:
             raise StoreError(
                 f"{self._place} was made by a newer version of LocTex Studio (its tables are at "
-                f"{found}, this version knows up to {known[0]}): update the studio, nothing was "
-                "changed"
+                f"{current}, this version knows up to {revisions[0]}): update the studio, nothing "
+                "was changed"
             )
         with self.writing() as connection:
             if connection.dialect.name == "postgresql":  # SQLite's writers wait for each other
                 connection.execute(text("SELECT pg_advisory_xact_lock(20211108950)"))
-            found = MigrationContext.configure(connection).get_current_revision()
-            if self.file and found not in (None, known[0]):  # as it is now that nobody else writes
-                copy_sqlite(self.file, to := Path(f"{self.file}.before-{known[0]}"))
+            current = MigrationContext.configure(connection).get_current_revision()
+            is_older = current not in (None, revisions[0])
+            if self.file and is_older:  # as it is now that nobody else writes
+                copy_sqlite(self.file, to := Path(f"{self.file}.before-{revisions[0]}"))
                 log.info("%s is brought up to date; as it was, it is kept in %s", self.file, to)
             settings.attributes["connection"] = connection
             command.upgrade(settings, revision)

@@ -74,13 +74,13 @@ class People:
         """What each person did in a collection, the busiest first."""
         n, s = db.narratives.c, db.skips.c
         names = self.names()
-        done: dict[int, Work] = {}
+        work_of: dict[int, Work] = {}
         query = select(
             n.annotator_id, n.num_words, n.num_points, n.duration, n.status, n.created
         ).where(n.collection_id == collection_id)
         for row in self._database.all(query):
             who = row.annotator_id
-            work = done.setdefault(who, Work(who, names.get(who, f"annotator {who}")))
+            work = work_of.setdefault(who, Work(who, names.get(who, f"annotator {who}")))
             work.num_narratives += 1
             work.num_words += row.num_words
             work.num_points += row.num_points
@@ -89,30 +89,32 @@ class People:
             pace = 60 * row.num_words / row.duration if row.duration > 0 else float("nan")
             work.days[moment(row.created).date().isoformat()].append(pace)
         skips = select(s.annotator_id, func.count()).select_from(db.skips.join(db.images))
-        here = (db.images.c.collection_id == collection_id, s.reason != db.LATER)
-        skips = skips.where(*here).group_by(s.annotator_id)
+        in_collection = (db.images.c.collection_id == collection_id, s.reason != db.LATER)
+        skips = skips.where(*in_collection).group_by(s.annotator_id)
         for who, count in self._database.all(skips):
-            done.setdefault(who, Work(who, names.get(who, f"annotator {who}"))).num_skips = count
-        return sorted(done.values(), key=lambda work: (-work.num_narratives, work.name))
+            work_of.setdefault(who, Work(who, names.get(who, f"annotator {who}"))).num_skips = count
+        return sorted(work_of.values(), key=lambda work: (-work.num_narratives, work.name))
 
     def shared(self, collection_id: int, limit: int = 200) -> dict[int, list[NarrativeRow]]:
         """The latest images that several people described: image row id -> what stands of it."""
         n = db.narratives.c
-        here = (n.collection_id == collection_id, n.status != "rejected")
+        in_collection = (n.collection_id == collection_id, n.status != "rejected")
         several = (
             select(n.image_row_id)
-            .where(*here)
+            .where(*in_collection)
             .group_by(n.image_row_id)
             .having(func.count(n.annotator_id.distinct()) > 1)
             .order_by(func.max(n.id).desc())
             .limit(limit)
         )
         images = [row[0] for row in self._database.all(several)]
-        rows = self._database.all(narrative_rows().where(*here, n.image_row_id.in_(images)))
-        found: dict[int, list[NarrativeRow]] = defaultdict(list)
+        rows = self._database.all(
+            narrative_rows().where(*in_collection, n.image_row_id.in_(images))
+        )
+        narratives_of: dict[int, list[NarrativeRow]] = defaultdict(list)
         for row in rows:
-            found[row.image_row_id].append(narrative_row(row))
-        return dict(found)
+            narratives_of[row.image_row_id].append(narrative_row(row))
+        return dict(narratives_of)
 
     # --- taking back
 
@@ -165,10 +167,10 @@ def _holdings(connection: Connection, annotator_id: int) -> Holdings:
 
     in_trash = 0
     drafts = list(drafts)
-    for part in trash.holdings(connection, annotator_id):
-        in_trash += len(part["narratives"])
-        num_skips += len(part["skips"])
-        voices += trash.voices_of(part["bodies"])
-        takes += [row["take_id"] for row in part["narratives"] if row["take_id"]]
-        drafts += [row["take_id"] for row in part["drafts"]]
+    for entry in trash.holdings(connection, annotator_id):
+        in_trash += len(entry["narratives"])
+        num_skips += len(entry["skips"])
+        voices += trash.voices_of(entry["bodies"])
+        takes += [row["take_id"] for row in entry["narratives"] if row["take_id"]]
+        drafts += [row["take_id"] for row in entry["drafts"]]
     return Holdings(annotator_id, narratives, voices, takes, drafts, num_skips, in_trash)

@@ -42,8 +42,8 @@ def images_of(collection_id: int) -> Select:
 def bodies_of(collection_id: int) -> Select:
     """The bodies that may leave a collection with their images, in the order they were added."""
     n, b = db.narratives.c, db.bodies.c
-    both = db.images.join(db.narratives).join(db.bodies)
-    query = select(db.images, b.narrative_id, b.record, b.regions).select_from(both)
+    joined = db.images.join(db.narratives).join(db.bodies)
+    query = select(db.images, b.narrative_id, b.record, b.regions).select_from(joined)
     return query.where(n.collection_id == collection_id, may_leave()).order_by(n.id)
 
 
@@ -94,12 +94,12 @@ def with_status(query: Select, status: str | None) -> Select:
     is_skipped = exists().where(s.image_row_id == db.images.c.id, s.reason != db.LATER)
     if status is None:
         return query
-    wanted = {
+    conditions = {
         "narrated": is_narrated,
         "skipped": is_skipped,
         "open": ~is_narrated & ~is_skipped,
         "usable": exists().where(db.narratives.c.image_row_id == db.images.c.id, may_leave()),
     }
-    if status not in wanted:
-        raise StoreError(f"status: must be one of {', '.join(wanted)}, got {status!r}")
-    return query.where(wanted[status])
+    if status not in conditions:
+        raise StoreError(f"status: must be one of {', '.join(conditions)}, got {status!r}")
+    return query.where(conditions[status])

@@ -38,8 +38,8 @@ class Reviews:
         """How many narratives have each status."""
         n = db.narratives.c
         query = select(n.status, func.count()).where(n.collection_id == collection_id)
-        found = {status: count for status, count in self._database.all(query.group_by(n.status))}
-        return {status: found.get(status, 0) for status in STATUSES}
+        count_of = {status: count for status, count in self._database.all(query.group_by(n.status))}
+        return {status: count_of.get(status, 0) for status in STATUSES}
 
     def accept(self, narrative_id: int, reviewer_id: int) -> None:
         """StoreError: there is no such narrative."""

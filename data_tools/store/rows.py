@@ -60,7 +60,7 @@ class NarrativeRow:
 
 
 @dataclass(frozen=True)
-class Progress:
+class AnnotationProgress:
     """How far one person is in a collection, in images. skipped: and not described all the same.
     left: they want this person. What is missing from total is in the hands of others."""
 

@@ -16,7 +16,7 @@ _words = table("narratives_search", column("rowid"), column("narratives_search")
 
 
 @dataclass(frozen=True)
-class Filter:
+class NarrativeFilter:
     """words: all of them are in the caption, the last one perhaps only begun. flag: the name of
     one, "any" or "none" (data_tools.quality.flags, of the record, not its voice). None, "": all."""
 
@@ -27,19 +27,21 @@ class Filter:
     flag: str | None = None
 
     def __post_init__(self) -> None:
-        for name, known in (("status", STATUSES), ("flag", FLAGS)):
-            if (value := getattr(self, name)) not in (None, *known):
-                raise StoreError(f"{name}: must be one of {', '.join(known)}, got {value!r}")
+        for name, allowed in (("status", STATUSES), ("flag", FLAGS)):
+            if (value := getattr(self, name)) not in (None, *allowed):
+                raise StoreError(f"{name}: must be one of {', '.join(allowed)}, got {value!r}")
 
 
-EVERYTHING = Filter()
+EVERYTHING = NarrativeFilter()
 
 
-def matching(collection_id: int, wanted: Filter, after: int, dialect: str) -> Select:
+def matching(
+    collection_id: int, narrative_filter: NarrativeFilter, after: int, dialect: str
+) -> Select:
     """The rows after this id, by id. With words, SQLite walks along the ids that have them."""
     n = db.narratives.c
     query = narrative_rows().where(n.collection_id == collection_id)
-    words = re.findall(r"\w+", wanted.words)
+    words = re.findall(r"\w+", narrative_filter.words)
     if words and dialect == "sqlite":
         text = " ".join(f'"{word}"' for word in words) + "*"
         query = query.select_from(_words.join(db.narratives, n.id == _words.c.rowid))
@@ -52,18 +54,18 @@ def matching(collection_id: int, wanted: Filter, after: int, dialect: str) -> Se
         query = query.where(
             func.to_tsvector("simple", n.caption).op("@@")(func.to_tsquery("simple", text))
         )
-    if wanted.annotator_id is not None:
-        query = query.where(n.annotator_id == wanted.annotator_id)
-    if wanted.status is not None:
-        query = query.where(n.status == wanted.status)
-    if wanted.has_trace is not None:
-        query = query.where(n.num_points > 0 if wanted.has_trace else n.num_points == 0)
-    if wanted.flag == "none":
+    if narrative_filter.annotator_id is not None:
+        query = query.where(n.annotator_id == narrative_filter.annotator_id)
+    if narrative_filter.status is not None:
+        query = query.where(n.status == narrative_filter.status)
+    if narrative_filter.has_trace is not None:
+        query = query.where(n.num_points > 0 if narrative_filter.has_trace else n.num_points == 0)
+    if narrative_filter.flag == "none":
         query = query.where(n.flags == "")
-    elif wanted.flag is not None:
+    elif narrative_filter.flag is not None:
         query = query.where(n.flags != literal_column("''"))  # so the index says it
-        if wanted.flag != "any":
-            query = query.where(n.flags.contains(f"|{wanted.flag}|"))
+        if narrative_filter.flag != "any":
+            query = query.where(n.flags.contains(f"|{narrative_filter.flag}|"))
     return query
 
 
@@ -72,7 +74,7 @@ def annotators_of(collection_id: int, most: int) -> Select:
     for each of them, however much they told."""
     n = db.narratives.c
     mine = n.collection_id == collection_id
-    first = select(func.min(n.annotator_id).label("id")).where(mine).cte(recursive=True)
-    following = select(func.min(n.annotator_id)).where(mine, n.annotator_id > first.c.id)
-    each = first.union_all(select(following.scalar_subquery()).where(first.c.id.is_not(None)))
-    return select(each.c.id).where(each.c.id.is_not(None)).limit(most)
+    lowest = select(func.min(n.annotator_id).label("id")).where(mine).cte(recursive=True)
+    following = select(func.min(n.annotator_id)).where(mine, n.annotator_id > lowest.c.id)
+    ids = lowest.union_all(select(following.scalar_subquery()).where(lowest.c.id.is_not(None)))
+    return select(ids.c.id).where(ids.c.id.is_not(None)).limit(most)

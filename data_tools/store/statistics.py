@@ -76,9 +76,9 @@ class Summary:
         inside = points[(points[:, :2] >= 0).all(1) & (points[:, :2] <= 1).all(1)]
         x, y = np.minimum(inside[:, :2] * GRID, GRID - 1).astype(int).T
         np.add.at(self.heat, (y, x), 1)
-        said = [word.strip(".,;:!?\"'()").lower() for word in narrative.caption.split()]
-        self.vocabulary.update(word for word in said if word)
-        self.classes.update(word_class(word) for word in said if word)
+        words = [word.strip(".,;:!?\"'()").lower() for word in narrative.caption.split()]
+        self.vocabulary.update(word for word in words if word)
+        self.classes.update(word_class(word) for word in words if word)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -163,19 +163,19 @@ class Statistics:
         blocks = self._blocks(collection_id)
         summary, waiting = Summary(), []
         for block, state in blocks.items():
-            kept = self._kept(collection_id, block, state)
-            if kept is None:
+            cached = self._kept(collection_id, block, state)
+            if cached is None:
                 waiting.append(block)
             else:
-                summary.add(kept)
+                summary.add(cached)
         num_kept = len(blocks) - len(waiting)
         yield summary, num_kept, len(blocks)
-        for done, block in enumerate(waiting, num_kept + 1):
-            found = self._counted(collection_id, block)
-            record = {"version": VERSION, "state": blocks[block], "summary": found.to_json()}
+        for num_counted, block in enumerate(waiting, num_kept + 1):
+            counted = self._counted(collection_id, block)
+            record = {"version": VERSION, "state": blocks[block], "summary": counted.to_json()}
             write_whole(self._file(collection_id, block), json.dumps(record))
-            summary.add(found)
-            yield summary, done, len(blocks)
+            summary.add(counted)
+            yield summary, num_counted, len(blocks)
 
     def _blocks(self, collection_id: int) -> dict[int, list[float]]:
         """Of each block, what changes when a narrative in it does."""

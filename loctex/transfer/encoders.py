@@ -160,7 +160,7 @@ def from_timm(name: str) -> Encoder:
     cfg = timm.get_pretrained_cfg(name)
     if cfg is None:
         raise ValueError(f"timm knows no weights for {name}; name a run, or another model")
-    path = pretrained.weights_file(name, file)
+    path = pretrained.weights_file(name, file, f"timm:{name}=FILE")
     overlay = {"state_dict": pretrained.load_weights(name, path)}
     try:
         backbone = Backbone(

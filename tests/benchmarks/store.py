@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from data_tools.store import Store
-from data_tools.store.search import Filter, matching
+from data_tools.store.search import NarrativeFilter, matching
 from tests.data_tools.samples import narrative, picture
 from tests.data_tools.test_search import fill
 
@@ -30,7 +30,7 @@ def ratio(store: Store, collection: int, rows: int) -> float:
         began = time.perf_counter()
         page = store.narratives(collection, after=first + place, limit=PAGE)
         middle = time.perf_counter()
-        everything = matching(collection, Filter(), 0, "sqlite").limit(PAGE)
+        everything = matching(collection, NarrativeFilter(), 0, "sqlite").limit(PAGE)
         other = store._database.all(everything.offset(place + 1))
         offset.append(time.perf_counter() - middle)
         keyed.append(middle - began)

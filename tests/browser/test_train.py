@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from data_tools.exchange.importing import import_file
-from data_tools.exchange.sources import Collection
+from data_tools.exchange.sources import CollectionSource
 from data_tools.freezing.freeze import freeze
 from loctex.jobs import queue as jobs
 from loctex.jobs.command import Command
@@ -180,7 +180,7 @@ def zoom(page: Page, plot: Locator) -> list[int]:
 def test_a_run_is_duplicated_after_a_reload_and_starts(page: Page, studio) -> None:
     store = studio.store()
     frozen = studio.root / "snapshots" / "Demo-scenes-1"
-    freeze(frozen, [Collection(store, "Demo scenes")])
+    freeze(frozen, [CollectionSource(store, "Demo scenes")])
     store.close()
     run = logged(studio.root, "first-1", 40)
     changes = {"data": {"snapshots": [str(frozen)]}, "train": {"steps": 77, "batch_size": 8}}

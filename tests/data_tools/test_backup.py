@@ -80,8 +80,10 @@ def test_an_older_version_that_was_saved_is_brought_up_to_date(tmp_path):
         assert not [name for name in new.getnames() if name.startswith("runs")]
         rows = [json.loads(line) for line in new.extractfile("tables/collections.jsonl")]
         first = [{"id": row["id"], "name": row["name"]} for row in rows]  # as of 0001
-        backup._add(backup._Written(old), "tables/collections.jsonl", first[:1])
-        backup._add(backup._Written(old), "tables/alembic_version.jsonl", [{"version_num": "0001"}])
+        backup._add(backup._SavedFile(old), "tables/collections.jsonl", first[:1])
+        backup._add(
+            backup._SavedFile(old), "tables/alembic_version.jsonl", [{"version_num": "0001"}]
+        )
     backup.restore(tmp_path / "old.tar", tmp_path / "to")
     store = Store.of_workspace(tmp_path / "to")
     assert [(one.name, one.overlap) for one in store.collections()] == [("album", 0)]
@@ -104,7 +106,9 @@ def test_nothing_is_overwritten_and_what_is_no_backup_is_told(tmp_path):
     with pytest.raises(ValueError, match="is no saved workspace"):
         backup.restore(tmp_path / "text.tar", tmp_path / "to")
     with tarfile.open(tmp_path / "newer.tar", "w") as tar:
-        backup._add(backup._Written(tar), "tables/alembic_version.jsonl", [{"version_num": "9999"}])
+        backup._add(
+            backup._SavedFile(tar), "tables/alembic_version.jsonl", [{"version_num": "9999"}]
+        )
     with pytest.raises(StoreError, match="newer version of LocTex Studio"):
         backup.restore(tmp_path / "newer.tar", tmp_path / "to")
     assert not (tmp_path / "to").exists() and not list(tmp_path.glob("*.tmp"))
@@ -112,8 +116,10 @@ def test_nothing_is_overwritten_and_what_is_no_backup_is_told(tmp_path):
 
 def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path):
     with tarfile.open(tmp_path / "evil.tar", "w") as tar:
-        backup._add(backup._Written(tar), "tables/alembic_version.jsonl", [{"version_num": "0001"}])
-        backup._add(backup._Written(tar), "../escaped", [{"x": 1}])
+        backup._add(
+            backup._SavedFile(tar), "tables/alembic_version.jsonl", [{"version_num": "0001"}]
+        )
+        backup._add(backup._SavedFile(tar), "../escaped", [{"x": 1}])
     assert (
         backup.main(
             ["restore", str(tmp_path / "evil.tar"), "--workspace", str(tmp_path / "deep" / "to")]

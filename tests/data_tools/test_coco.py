@@ -12,10 +12,10 @@ from pycocotools import mask as rle
 
 from data_tools import coco, pace, snapshot
 from data_tools.simulation import captions, nouns
-from data_tools.simulation.instance_captions import RELATIONS, Wording, area, gather, unmarked
+from data_tools.simulation.instance_captions import RELATIONS, PhotoWording, area, gather, unmarked
 from data_tools.simulation.narrator import PHOTOGRAPHS, phrases
 from loctex.records import annotations
-from loctex.records.annotations import Instance, Labels
+from loctex.records.annotations import ImageAnnotations, Instance
 from loctex.records.narrative import read_jsonl
 from loctex.records.snapshot import Snapshot
 from tests.data_tools.samples import picture
@@ -41,7 +41,7 @@ def layouts(count=400):
             )
         groups = gather(things, rng)
         if groups:
-            made.append((things, groups, Wording(groups, rng).caption()))
+            made.append((things, groups, PhotoWording(groups, rng).caption()))
     return made
 
 
@@ -160,7 +160,7 @@ def test_a_caption_points_only_at_what_a_word_means_for_certain():
     assert found("a hot dog, dogged busboys and 3 oranges") == [(32, 39, "orange", True)]
     size = {"width": 100, "height": 80}
     box = (0.1, 0.1, 0.5, 0.5)
-    two = Labels("x", "1", **size, instances=(Instance("dog", box), Instance("dog", box)))
+    two = ImageAnnotations("x", "1", **size, instances=(Instance("dog", box), Instance("dog", box)))
     said, _ = coco.simulate(two, ["a dog", "both dogs  run\n"], 0)
     assert [n.caption for n in said[1:]] == ["both dogs run"]  # which dog, nobody knows
 

@@ -20,7 +20,7 @@ import pytest
 
 from data_tools import localized_narratives
 from data_tools.exchange import download, public_files
-from data_tools.exchange.download import Item, Patience, check_room, fetch
+from data_tools.exchange.download import Download, Patience, check_room, fetch
 from tests.data_tools.samples import narrative, picture
 
 HASTY = Patience(tries=4, wait=0.01, longest=0.05, stall=1.5, slowest=2000)
@@ -48,7 +48,7 @@ class Server(ThreadingHTTPServer):
         if content is not None:
             self.files[f"/{name}"] = content
         self.faults[f"/{name}"] = list(faults)
-        return Item(f"{self.url}/{name}", folder / name, **options)
+        return Download(f"{self.url}/{name}", folder / name, **options)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -346,7 +346,7 @@ def test_commands_fetch_narratives_and_pictures_and_name_what_is_missing(
 
 
 def test_nothing_is_listening(tmp_path):
-    item = Item("http://127.0.0.1:9/a", tmp_path / "a")
+    item = Download("http://127.0.0.1:9/a", tmp_path / "a")
     (failed,) = fetch([item], patience=HASTY)
     assert "is this machine online?" in failed
     assert check_room([item], tmp_path) == 0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from data_tools.exchange import regions as region_lines
 from data_tools.exchange.importing import import_file
-from data_tools.exchange.sources import Collection, Files
+from data_tools.exchange.sources import CollectionSource, Files
 from data_tools.freezing import splits
 from data_tools.freezing.freeze import freeze
 from data_tools.pictures import find_picture, shrink
@@ -69,7 +69,7 @@ def test_a_collection_freezes_to_the_same_hash_as_its_file(tmp_path):
     store = Store.of_workspace(tmp_path / "w", is_new=True)
     import_file(store, tmp_path / "a/narratives.jsonl", tmp_path / "a/images", "mine")
     store.add_image(store.collection("mine"), picture(99), dataset_id="studio")  # not narrated
-    assert freeze(tmp_path / "2", [Collection(store, "mine")])["hash"] == first["hash"]
+    assert freeze(tmp_path / "2", [CollectionSource(store, "mine")])["hash"] == first["hash"]
     store.close()
     arguments = ["--workspace", str(tmp_path / "w"), "--collection", "mine", "--to"]
     assert main([*arguments, str(tmp_path / "3")]) == 0

@@ -7,7 +7,7 @@ import pytest
 
 from data_tools.exchange import importing
 from data_tools.exchange.checking import check
-from data_tools.exchange.importing import Report, import_file
+from data_tools.exchange.importing import ImportReport, import_file
 from data_tools.freezing import exporting
 from data_tools.localized_narratives import export_collection, main
 from data_tools.store import Store, StoreError
@@ -45,8 +45,8 @@ def test_an_import_adds_each_narrative_once_however_often_it_is_run(workspace, f
     monkeypatch.setattr(importing, "TOGETHER", 1)
     steps = []
     report = taken(workspace, folder, progress=lambda done, total: steps.append((done, total)))
-    assert report == Report(num_imported=4) and steps == [(1, 3), (2, 3), (3, 3)]
-    assert taken(workspace, folder) == Report(num_known=4)
+    assert report == ImportReport(num_imported=4) and steps == [(1, 3), (2, 3), (3, 3)]
+    assert taken(workspace, folder) == ImportReport(num_known=4)
     (collection,) = workspace.collections()
     assert (collection.num_images, collection.num_narratives) == (3, 4)
 
@@ -61,7 +61,7 @@ def test_an_interrupted_import_is_completed_by_the_next(workspace, folder, monke
     with pytest.raises(KeyboardInterrupt):
         taken(workspace, folder, progress=interrupt)
     assert workspace.collections()[0].num_narratives == 2
-    assert taken(workspace, folder) == Report(num_imported=2, num_known=2)
+    assert taken(workspace, folder) == ImportReport(num_imported=2, num_known=2)
 
 
 def test_what_is_wrong_is_reported_and_the_rest_imported(workspace, folder):
@@ -102,7 +102,7 @@ def test_an_export_is_the_file_that_was_imported(workspace, folder, tmp_path, ca
     assert capsys.readouterr().err.endswith(f"there is no workspace {tmp_path / 'wrok'}\n")
     assert not (tmp_path / "wrok").exists()
     again = Store.of_workspace(tmp_path / "again", is_new=True)
-    assert taken(again, tmp_path / "out") == Report(num_imported=4)
+    assert taken(again, tmp_path / "out") == ImportReport(num_imported=4)
     again.close()
 
 
@@ -122,7 +122,7 @@ def test_the_vidln_records_import_and_export_equal(workspace, shared_data, tmp_p
     vidln = shared_data / "vidln"
     path = vidln / "vidln_as_ln.jsonl"
     report = import_file(workspace, path, vidln / "images", "vidln")
-    assert report == Report(num_imported=46)
+    assert report == ImportReport(num_imported=46)
     (collection,) = workspace.collections()
     assert (collection.num_images, collection.num_narratives) == (32, 46)
     assert export_collection(workspace, collection.id, tmp_path / "out") == 46

@@ -10,7 +10,7 @@ from sqlalchemy import insert
 from data_tools.store import Store
 from data_tools.store import tables as db
 from data_tools.store.database import StoreError
-from data_tools.store.search import Filter
+from data_tools.store.search import NarrativeFilter
 from tests.data_tools.samples import narrative, picture
 
 
@@ -24,7 +24,10 @@ def filled(store: Store, captions: list[str], **changes) -> tuple[int, list[int]
 
 
 def found(store: Store, collection: int, **wanted) -> list[str]:
-    return [row.caption for row in store.narratives(collection, wanted=Filter(**wanted))]
+    return [
+        row.caption
+        for row in store.narratives(collection, narrative_filter=NarrativeFilter(**wanted))
+    ]
 
 
 def test_words_are_found_whole_begun_and_in_any_order_or_case(store):
@@ -60,13 +63,13 @@ def test_filters_join_and_pages_hold_each_once(store):
     assert found(store, other, has_trace=False) == ["dog of another"]
     assert found(store, collection, has_trace=False) == []
     assert found(store, collection, words="dog", status="rejected") == []
-    wanted, seen, after = Filter(words="dog", annotator_id=8, status="unreviewed"), [], 0
-    while rows := store.narratives(collection, after=after, limit=4, wanted=wanted):
+    wanted, seen, after = NarrativeFilter(words="dog", annotator_id=8, status="unreviewed"), [], 0
+    while rows := store.narratives(collection, after=after, limit=4, narrative_filter=wanted):
         seen += [row.id for row in rows]
         after = rows[-1].id
     assert seen == ids[1::2]
     with pytest.raises(StoreError, match="status: must be one of unreviewed, accepted, rejected"):
-        Filter(status="good")
+        NarrativeFilter(status="good")
 
 
 def test_what_is_odd_is_found_by_its_name_and_as_it_is_now(store):
@@ -83,7 +86,7 @@ def test_what_is_odd_is_found_by_its_name_and_as_it_is_now(store):
     store.reviews.fix(ids[1], 1, narrative(**silent))
     assert [store.narrative_row(i).flags for i in (odd, ids[1])] == [(), ("no trace",)]
     with pytest.raises(StoreError, match="flag: must be one of any, none, no trace"):
-        Filter(flag="odd")
+        NarrativeFilter(flag="odd")
 
 
 def test_collections_are_counted_and_say_their_terms(store):
@@ -103,21 +106,25 @@ def test_pages_filters_and_words_take_less_than_150_ms_among_many(tmp_path, coun
     collection, _ = filled(store, ["the first"])
     fill(store, collection, count)
     for name, wanted in {
-        "all": Filter(),
-        "annotator": Filter(annotator_id=7),
-        "rare words": Filter(words=f"number {count - 5}"),
-        "a word of all": Filter(words="dog"),
-        "words and annotator": Filter(words="dog grass", annotator_id=7, status="unreviewed"),
-        "none": Filter(words="nowhere", annotator_id=7),
-        "no trace": Filter(has_trace=False),
-        "rejected": Filter(status="rejected"),
-        "odd": Filter(flag="any"),
-        "odd in a way that none is": Filter(flag="pace"),
-        "odd in the way that one in a hundred is": Filter(flag="no trace"),
+        "all": NarrativeFilter(),
+        "annotator": NarrativeFilter(annotator_id=7),
+        "rare words": NarrativeFilter(words=f"number {count - 5}"),
+        "a word of all": NarrativeFilter(words="dog"),
+        "words and annotator": NarrativeFilter(
+            words="dog grass", annotator_id=7, status="unreviewed"
+        ),
+        "none": NarrativeFilter(words="nowhere", annotator_id=7),
+        "no trace": NarrativeFilter(has_trace=False),
+        "rejected": NarrativeFilter(status="rejected"),
+        "odd": NarrativeFilter(flag="any"),
+        "odd in a way that none is": NarrativeFilter(flag="pace"),
+        "odd in the way that one in a hundred is": NarrativeFilter(flag="no trace"),
     }.items():
         for after in (0, count // 2, count - 10):
             milliseconds = measured(
-                lambda w=wanted, a=after: store.narratives(collection, after=a, limit=13, wanted=w)
+                lambda w=wanted, a=after: store.narratives(
+                    collection, after=a, limit=13, narrative_filter=w
+                )
             )
             assert milliseconds < 150, (name, after)
     assert measured(store.collections) < 150

@@ -186,7 +186,7 @@ def test_regions_travel_with_their_narrative(store):
     region = {"dataset_id": "album", "image_id": "1", "start": 2, "end": 5, "box": [0, 0, 1, 0.5]}
     store.add(collection, narrative(), regions=[region])
     store.add(collection, narrative())
-    assert [regions for _, regions in store.told_of(collection, row)] == [[region], []]
+    assert [regions for _, regions in store.lines_of(collection, row)] == [[region], []]
     assert list(store.each_region(collection)) == [region]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.exchange.sources import Collection as Frozen
+from data_tools.exchange.sources import CollectionSource as Frozen
 from data_tools.store import Store, StoreError, assignment
 from tests.data_tools.samples import narrative, picture
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from data_tools import withdrawal
-from data_tools.exchange.sources import Collection
+from data_tools.exchange.sources import CollectionSource
 from data_tools.snapshot import freeze
 from data_tools.speech.voices import RATE, Voices
 from data_tools.store import Store, StoreError, trash
-from data_tools.store.search import Filter
+from data_tools.store.search import NarrativeFilter
 from tests.data_tools.samples import narrative, picture
 
 
@@ -61,7 +61,9 @@ def test_an_image_comes_back_with_its_three_narratives_and_their_reviews(store):
     (here,) = store.collections()
     assert (here.num_images, here.num_narratives) == (1, 1)
     assert [row.id for row in store.narratives(collection)] == told[3:]
-    assert store.narratives(collection, wanted=Filter(words="dog"))[0].id == told[3]
+    assert (
+        store.narratives(collection, narrative_filter=NarrativeFilter(words="dog"))[0].id == told[3]
+    )
     assert [image.id for image, _ in store.each_narrative(collection)] == images[1:]
     assert store.people.work(collection)[0].num_narratives == 1
     (listed,) = store.trash.entries(collection)
@@ -71,7 +73,7 @@ def test_an_image_comes_back_with_its_three_narratives_and_their_reviews(store):
     store.trash.restore(entry)
     assert everything(store) == before
     assert len(store.reviews.trail(told[0])) == 1 and store.trash.entries(collection) == []
-    assert len(store.narratives(collection, wanted=Filter(words="dog"))) == 4
+    assert len(store.narratives(collection, narrative_filter=NarrativeFilter(words="dog"))) == 4
     with pytest.raises(StoreError, match="not in the trash any more"):
         store.trash.restore(entry)
 
@@ -150,7 +152,7 @@ def test_what_is_deleted_is_not_frozen_and_comes_into_the_next_snapshot(tmp_path
     entry = store.trash.put_narrative(told[0], 7)
     counts = []
     for name in ("without", "with"):
-        manifest = freeze(tmp_path / name, [Collection(store, "mine")])
+        manifest = freeze(tmp_path / name, [CollectionSource(store, "mine")])
         counts.append(sum(split["narratives"] for split in manifest["splits"].values()))
         if name == "without":
             store.trash.restore(entry)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from data_tools import withdrawal
-from data_tools.exchange.sources import Collection
+from data_tools.exchange.sources import CollectionSource
 from data_tools.localized_narratives import export_collection
 from data_tools.snapshot import freeze
 from data_tools.speech.voices import RATE, Voices
@@ -30,7 +30,7 @@ def test_voices_and_drafts_go_and_snapshots_runs_and_exports_are_named(tmp_path,
             voices.append(draft, 0, sound)
             store.save_draft(draft, ann, row.id, "{}")
         store.add(collection, narrative(name, **said), take_id=take if who == ann else None)
-        freeze(root / "snapshots" / name, [Collection(store, name)])
+        freeze(root / "snapshots" / name, [CollectionSource(store, name)])
         (root / "runs" / name).mkdir(parents=True)
         command = {"line": f"--data {root / 'snapshots' / name}", "words": []}
         (root / "runs" / name / "command.json").write_text(json.dumps(command))

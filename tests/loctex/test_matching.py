@@ -309,7 +309,7 @@ def test_changed_words_are_told_from_the_image_and_the_same_in_chunks():
     assert float(parts["loss_changed_word"]) > 0
     assert whole["fusion.truth.weight"].abs().sum() > 0
     made = changes()
-    fused = model(step.pixels(made), made.tokens, made.lengths, None, made.changed)
+    fused = model(step.pixels(made, model.config), made.tokens, made.lengths, None, made.changed)
     sums = matching.fused_losses(model, fused, made, wanted)
     torch.testing.assert_close(parts["loss_changed_word"], sums["changed_word"].detach() / 8)
     chunks, _ = run(model, replace(wanted, train=replace(wanted.train, accumulate=2)), changes())

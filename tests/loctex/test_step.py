@@ -190,7 +190,7 @@ def test_the_queue_holds_the_last_pairs_in_order_and_never_the_first_step():
     model = group_norm_model(wanted)
     momentum = MomentumEncoders(model, size=12, decay=0.5)
     first = batch()
-    slow = momentum.encode(step.pixels(first), first.tokens)
+    slow = momentum.encode(step.pixels(first, model.config), first.tokens)
     found = momentum.candidates(*slow, first.key)
     assert len(found.keys) == 8 and momentum.num_filled == 8
     found = momentum.candidates(*slow, first.key + 100)

@@ -88,7 +88,7 @@ def test_every_page_shows_the_good_run_whatever_is_torn_in_others(
     assert good == ["good · best", "good · last"]
     assert len(labels) == 2 * len(names)
     assert len(start.starts_from(workspace)) == len(names) + 2
-    assert devices.found(runs)[2] is not None
+    assert devices.available(runs)[2] is not None
     assert forecast.pace(presets.TINY, runs, has_gpu=False).is_same
     assert start.next_name(workspace, "good") == "good-1"
 

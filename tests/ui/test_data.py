@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from data_tools.store.search import Filter
+from data_tools.store.search import NarrativeFilter
 from loctex.records.narrative import read_jsonl
 from tests.data_tools.samples import items, narrative, picture
 from ui.data import exchange, listing
@@ -232,7 +232,7 @@ def test_what_is_odd_is_told_beside_it_and_filtered_by(workspace, own):
     told(workspace, own, 1)
     image = workspace.store.images(own)[0]
     odd = workspace.store.add(own, narrative(image.image_id, traces=[]))
-    rows, _ = data.page(workspace, data.find(workspace, own), 0, Filter(flag="any"))
+    rows, _ = data.page(workspace, data.find(workspace, own), 0, NarrativeFilter(flag="any"))
     assert [row.id for row in rows] == [odd]
     assert "<i class='flag'>no trace</i>" in listing.narrative_rows(workspace, rows, None)
 

@@ -20,7 +20,7 @@ def test_gpus_are_offered_with_what_is_free_and_which_run_uses_them(monkeypatch,
     idle = SIZES | {"uuid": "GPU-2", "use": 0, "free": 90_000_000_000}
     monkeypatch.setitem(sys.modules, "pynvml", nvml(busy, idle))
     with run.hold():
-        choices, first, problem = devices.found([run])
+        choices, first, problem = devices.available([run])
     assert choices == [
         ("GPU 0 · H200 · 100 GB of 141 GB free · 90% busy · used by run mine with 41 GB", "GPU-1"),
         ("GPU 1 · H200 · 90 GB of 141 GB free · 0% busy", "GPU-2"),
@@ -32,7 +32,7 @@ def test_gpus_are_offered_with_what_is_free_and_which_run_uses_them(monkeypatch,
 
 def test_without_a_gpu_nothing_is_asked_and_it_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", nvml(failure=12))
-    assert devices.found([]) == ([], [], gpus.NONE)
+    assert devices.available([]) == ([], [], gpus.NONE)
 
 
 def test_launchers_are_read_from_the_workspace(tmp_path):
@@ -47,13 +47,13 @@ def test_launchers_are_read_from_the_workspace(tmp_path):
         Launcher("slurm", 'sbatch --wait --wrap "{line}"', side_by_side=True),
     ]
     run = Run(tmp_path / "one")
-    assert devices.chosen(["GPU-1"], "box", known, run) == (("box",), "ssh gpu1 '{line}'")
-    assert devices.chosen([], "slurm", known, run)[0] == ("slurm: one",)
-    assert devices.chosen(["GPU-1", "GPU-2"], "", known, run) == (("GPU-1", "GPU-2"), "")
+    assert devices.resolved(["GPU-1"], "box", known, run) == (("box",), "ssh gpu1 '{line}'")
+    assert devices.resolved([], "slurm", known, run)[0] == ("slurm: one",)
+    assert devices.resolved(["GPU-1", "GPU-2"], "", known, run) == (("GPU-1", "GPU-2"), "")
     with pytest.raises(ValueError, match="no longer in launchers.yaml"):
-        devices.chosen([], "gone", known, run)
+        devices.resolved([], "gone", known, run)
     with pytest.raises(ValueError, match="not both"):
-        devices.chosen(["GPU-1", "cpu"], "", known, run)
+        devices.resolved(["GPU-1", "cpu"], "", known, run)
 
 
 @pytest.mark.parametrize(

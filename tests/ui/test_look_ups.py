@@ -20,7 +20,7 @@ from ui.inspect import tab as inspect
 from ui.train import compare
 from ui.train.new_run import NewRun
 from ui.train.run_page import RunPage
-from ui.train.start import Wish, like, make_plan
+from ui.train.start import RunRequest, like, make_plan
 from ui.train.tab import Dashboard
 from ui.viewing import look, pictures, survey
 from ui.workspace import Workspace, look_up
@@ -145,7 +145,7 @@ def test_a_reviewer_reads_no_remarks_beyond_the_runs(workspace: Workspace) -> No
 
     tab = TrainTab.__new__(TrainTab)
     parts = dict.fromkeys(
-        ("seen", "start_page", "compare_page", "one_page", "side", "comparing", "runs"), None
+        ("view_state", "start_page", "compare_page", "one_page", "side", "comparing", "runs"), None
     )
     tab.workspace, tab.dashboard = workspace, Dashboard(workspace)
     run_page = without_components(RunPage, workspace, note="note")
@@ -195,9 +195,9 @@ def test_a_model_or_a_snapshot_of_a_question_is_one_of_the_lists(
 def test_a_plan_takes_snapshots_and_collections_that_exist(workspace: Workspace) -> None:
     for picked in ("snapshot:../../victim", "snapshot:.", "collection:../x", "collection:gone"):
         with pytest.raises(ValueError, match="choose"):
-            make_plan(workspace, Wish((picked,), name="new"))
+            make_plan(workspace, RunRequest((picked,), name="new"))
     with pytest.raises(ValueError, match="Name the run"):
-        make_plan(workspace, Wish(("snapshot:scenes",), name="../../x"))
+        make_plan(workspace, RunRequest(("snapshot:scenes",), name="../../x"))
 
 
 def test_settings_are_read_of_runs_only(

@@ -23,7 +23,7 @@ from ui.train import run_facts
 from ui.train.curves import LIMIT, History, chart, thin
 from ui.train.run_page import RunPage
 from ui.train.start import (
-    Wish,
+    RunRequest,
     choices,
     like,
     make_plan,
@@ -83,7 +83,7 @@ def plan(
     **changes,
 ):
     shown = dict(zip(form.items(), form.values(PRESETS["tiny"]), strict=True)) | changes
-    wish = Wish(tuple(picked), "", "tiny", name, takes, launcher, tuple(shown.values()))
+    wish = RunRequest(tuple(picked), "", "tiny", name, takes, launcher, tuple(shown.values()))
     return make_plan(workspace, wish)
 
 

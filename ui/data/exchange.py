@@ -15,7 +15,7 @@ from data_tools.store import Collection
 from ui.workspace import Workspace
 
 if TYPE_CHECKING:
-    from data_tools.exchange.importing import Report
+    from data_tools.exchange.importing import ImportReport
 
 DEMO = "Demo scenes"
 NUM_PARTS, SCENES_A_PART = 8, 10
@@ -157,7 +157,7 @@ def _watched(work: Callable[[Progress], T], noun: str) -> Generator[Outcome, Non
     return future.result()
 
 
-def imported(report: Report, folder: Path) -> Outcome:
+def imported(report: ImportReport, folder: Path) -> Outcome:
     done = f"{counted(report.num_imported, 'narrative')} imported"
     if report.num_known:
         done += f", {report.num_known:,} already there"

@@ -9,7 +9,7 @@ import gradio as gr
 from gradio.context import Context
 
 from data_tools.store import Collection, NarrativeRow
-from data_tools.store.search import EVERYTHING, FLAGS, STATUSES, Filter
+from data_tools.store.search import EVERYTHING, FLAGS, STATUSES, NarrativeFilter
 from loctex.records.images import decode_image
 from ui.components import Listing, Player
 from ui.data.charts import charts
@@ -38,10 +38,12 @@ def people(
 
 
 def page(
-    workspace: Workspace, collection: Collection, after: int, wanted: Filter = EVERYTHING
+    workspace: Workspace, collection: Collection, after: int, wanted: NarrativeFilter = EVERYTHING
 ) -> tuple[list[NarrativeRow], int | None]:
     """Narratives by age, and where the next page starts (None: nowhere)."""
-    rows = workspace.store.narratives(collection.id, after=after, limit=PAGE + 1, wanted=wanted)
+    rows = workspace.store.narratives(
+        collection.id, after=after, limit=PAGE + 1, narrative_filter=wanted
+    )
     return rows[:PAGE], rows[PAGE - 1].id if len(rows) > PAGE else None
 
 
@@ -191,7 +193,11 @@ class DataTab:
         self.exchange.wire(self.collection, self.demo, self.outcome, self.stop, show)
 
     def _show(
-        self, collection_id: int | None, starts: list[int], narrative_id: int | None, wanted: Filter
+        self,
+        collection_id: int | None,
+        starts: list[int],
+        narrative_id: int | None,
+        wanted: NarrativeFilter,
     ) -> list[Any]:
         known = self.workspace.store.collections()
         chosen = choose(known, collection_id)
@@ -220,7 +226,7 @@ class DataTab:
         _: int | None,
         starts: list[int],
         narrative: int | None,
-        wanted: Filter,
+        wanted: NarrativeFilter,
         event: gr.EventData,
     ) -> list[Any]:
         return [
@@ -235,7 +241,7 @@ class DataTab:
         collection: int | None,
         starts: list[int],
         _: int | None,
-        wanted: Filter,
+        wanted: NarrativeFilter,
         event: gr.EventData,
     ) -> list[Any]:
         return self._move(collection, starts, event.id, wanted)
@@ -245,7 +251,7 @@ class DataTab:
         collection: int | None,
         starts: list[int],
         narrative: int | None,
-        _: Filter,
+        _: NarrativeFilter,
         words: str,
         who: str,
         status: str,
@@ -254,7 +260,7 @@ class DataTab:
     ) -> list[Any]:
         has_trace = {"yes": True, "no": False}.get(trace)
         who_id = int(who) if who else None
-        wanted = Filter(words, who_id, status or None, has_trace, flag or None)
+        wanted = NarrativeFilter(words, who_id, status or None, has_trace, flag or None)
         return self._move(collection, [0], None, wanted)
 
     def _charts(self, collection_id: int | None) -> Iterator[str]:
@@ -267,13 +273,13 @@ class DataTab:
         return next(self._charts(collection_id), "")
 
     def _turn(
-        self, collection: int | None, starts: list[int], _: int | None, wanted: Filter
+        self, collection: int | None, starts: list[int], _: int | None, wanted: NarrativeFilter
     ) -> list[Any]:
         end = page(self.workspace, find(self.workspace, collection), starts[-1], wanted)[1]
         return self._move(collection, starts if end is None else [*starts, end], None, wanted)
 
     def _turn_back(
-        self, collection: int | None, starts: list[int], _: int | None, wanted: Filter
+        self, collection: int | None, starts: list[int], _: int | None, wanted: NarrativeFilter
     ) -> list[Any]:
         return self._move(collection, starts[:-1] or [0], None, wanted)
 

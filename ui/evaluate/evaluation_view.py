@@ -28,10 +28,10 @@ TWINS = ("", "_contrastive", "_chance", "_center")
 MOST_WORDS = 12
 
 
-def job_list(found: Sequence[Run], selected: str) -> str:
+def job_list(job_runs: Sequence[Run], selected: str) -> str:
     """The jobs as buttons, newest first, each with its state."""
     rows = []
-    for job in found:
+    for job in job_runs:
         state = job.state
         share, _ = progress(job)
         short = f"{share:.0%}" if state == "running" and share is not None else ""
@@ -54,8 +54,8 @@ def progress(job: Run) -> tuple[float | None, str]:
         )
         if bar:
             what = bar["what"].strip() or "Scoring"
-            left = "" if "?" in bar["left"] else f", {bar['left']} left of this part"
-            return int(bar["share"]) / 100, what + left
+            time_left = "" if "?" in bar["left"] else f", {bar['left']} left of this part"
+            return int(bar["share"]) / 100, what + time_left
     return None, ""
 
 
@@ -76,7 +76,7 @@ def status(job: Run, ahead: Sequence[str] = ()) -> str:
         bar = (
             f"<div class='bar{busy}' role='progressbar' aria-label='progress'><i {style}></i></div>"
         )
-    parts = [
+    sections = [
         f"<header><h2>{escape(job.name)}</h2><span class='chip {state}'>{state}</span></header>",
         f"<p class='about'>{escape(about(job))}</p>",
         bar,
@@ -86,7 +86,7 @@ def status(job: Run, ahead: Sequence[str] = ()) -> str:
         if state == "done" and not result(job)
         else "",
     ]
-    return f"<section class='run'>{''.join(parts)}</section>"
+    return f"<section class='run'>{''.join(sections)}</section>"
 
 
 def about(job: Run) -> str:
@@ -94,11 +94,13 @@ def about(job: Run) -> str:
     command = jobs.read_command(job)
     words = command.words if command else ()
     pairs = list(zip(words, words[1:], strict=False))
-    given = dict(pairs)
-    if "--labels" in given:
+    arguments = dict(pairs)
+    if "--labels" in arguments:
         beside = [Path(value).name for name, value in pairs if name == "--also"]
-        return f"{given['--labels']} · beside {', '.join(['random initialization', *beside])}"
-    return f"{given.get('--data', '')} · split {given.get('--split', '')}" if given else ""
+        return f"{arguments['--labels']} · beside {', '.join(['random initialization', *beside])}"
+    return (
+        f"{arguments.get('--data', '')} · split {arguments.get('--split', '')}" if arguments else ""
+    )
 
 
 def failure(job: Run) -> str:
@@ -111,29 +113,33 @@ def failure(job: Run) -> str:
     )
 
 
-def headline(found: dict[str, Any]) -> str:
+def headline(content: dict[str, Any]) -> str:
     """What a label-efficiency curve says, in sentences; "" for anything else."""
-    if not found.get("sentences"):
+    if not content.get("sentences"):
         return ""
-    first, *others = found["sentences"]
-    rest = "".join(f"<p>{escape(text)}</p>" for text in others)
-    return f"<section class='says'><p class='first'>{escape(first)}</p>{rest}</section>"
+    lead, *sentences = content["sentences"]
+    paragraphs = "".join(f"<p>{escape(text)}</p>" for text in sentences)
+    return f"<section class='says'><p class='first'>{escape(lead)}</p>{paragraphs}</section>"
 
 
-def report(found: dict[str, Any]) -> str:
+def report(content: dict[str, Any]) -> str:
     """The tables of a result; what does not count is named."""
-    if not found:
+    if not content:
         return ""
-    if found.get("protocol") == "efficiency":
-        parts = [label_table(found)]
+    if content.get("protocol") == "efficiency":
+        sections = [label_table(content)]
     else:
-        parts = [about_split(found), measure_table(found["metrics"]), word_table(found["words"])]
-    return f"<section class='report'>{''.join(parts)}{left_out(found)}</section>"
+        sections = [
+            about_split(content),
+            measure_table(content["metrics"]),
+            word_table(content["words"]),
+        ]
+    return f"<section class='report'>{''.join(sections)}{left_out(content)}</section>"
 
 
-def label_table(found: dict[str, Any]) -> str:
-    head = "".join(f"<th>{count:,}</th>" for count in found["counts"])
-    best = [max(column) for column in zip(*(row["mean"] for row in found["rows"]), strict=True)]
+def label_table(content: dict[str, Any]) -> str:
+    head = "".join(f"<th>{count:,}</th>" for count in content["counts"])
+    best = [max(column) for column in zip(*(row["mean"] for row in content["rows"]), strict=True)]
     body = "".join(
         f"<tr><th>{escape(row['name'])}</th>"
         + "".join(
@@ -141,20 +147,20 @@ def label_table(found: dict[str, Any]) -> str:
             for mean, std, top in zip(row["mean"], row["std"], best, strict=True)
         )
         + "</tr>"
-        for row in ours_first(found["rows"])
+        for row in ours_first(content["rows"])
     )
-    measure = {"accuracy": "accuracy", "map": "mean AP"}[found["measure"]]
+    measure = {"accuracy": "accuracy", "map": "mean AP"}[content["measure"]]
     caption = (
-        f"{measure}, percent · {len(found['classes'])} classes · {found['num_train']:,} images to "
-        f"learn from, {found['num_test']:,} to test on"
+        f"{measure}, percent · {len(content['classes'])} classes · {content['num_train']:,} images "
+        f"to learn from, {content['num_test']:,} to test on"
     )
     return _table(caption, f"<tr><th>labels</th>{head}</tr>", body)
 
 
-def about_split(found: dict[str, Any]) -> str:
+def about_split(content: dict[str, Any]) -> str:
     return (
-        f"<p class='quiet'>{found['num_images']:,} images, {found['num_words']:,} words with a "
-        f"trace · split {escape(found['split'])} · {escape(_step(found['checkpoint']))}</p>"
+        f"<p class='quiet'>{content['num_images']:,} images, {content['num_words']:,} words with a "
+        f"trace · split {escape(content['split'])} · {escape(_step(content['checkpoint']))}</p>"
     )
 
 
@@ -168,31 +174,31 @@ def measure_table(metrics: dict[str, float]) -> str:
     columns = ("", "model", "its contrastive head", "chance", "center")
     head = f"<tr>{''.join(f'<th>{name}</th>' for name in columns)}</tr>"
     body = ""
-    for name, said in MEASURES:
+    for name, label in MEASURES:
         if name in metrics:
             cells = (metrics.get(name + twin) for twin in TWINS)
             texts = (_cell("" if v is None else f"{v:.3f}", False) for v in cells)
-            body += f"<tr><th>{said}</th>{''.join(texts)}</tr>"
+            body += f"<tr><th>{label}</th>{''.join(texts)}</tr>"
     return _table("shares, 0 to 1", head, body)
 
 
 def word_table(words: dict[str, dict[str, float]]) -> str:
     """Of the words with traces; those that only name a region have no count of them."""
-    said = sorted(
+    ranked = sorted(
         ((word, row) for word, row in words.items() if "count" in row),
         key=lambda pair: -pair[1]["count"],
     )
     rows = "".join(
         f"<tr><th>{escape(word)}</th><td>{row['count']:,}</td><td>{row['pointing_trace']:.2f}</td></tr>"
-        for word, row in said[:MOST_WORDS]
+        for word, row in ranked[:MOST_WORDS]
     )
     head = "<tr><th>word</th><th>times</th><th>points at the trace</th></tr>"
     return _table("the words said most", head, rows) if rows else ""
 
 
-def left_out(found: dict[str, Any]) -> str:
+def left_out(content: dict[str, Any]) -> str:
     """What a result does not count, by name."""
-    rows = list(found.get("left_out", {}).items())
+    rows = list(content.get("left_out", {}).items())
     if not rows:
         return ""
     items = "".join(f"<li>{escape(what)}: {escape(why)}</li>" for what, why in rows[:10])

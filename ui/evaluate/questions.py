@@ -24,11 +24,11 @@ LABELS, SPLIT = "labels", "split"  # the two kinds
 
 @dataclass(frozen=True)
 class Question:
-    """What the form asks. model: a checkpoint's folder, RUN/best. others: RUN or timm:MODEL."""
+    """What the form asks. model: a checkpoint's folder, RUN/best. rivals: RUN or timm:MODEL."""
 
     kind: str
     model: str
-    others: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
     labels: str = ""
     images: str = ""
     seeds: int = 5
@@ -65,7 +65,7 @@ class Question:
                 self.split,
             )
         labels = existing(self.labels, "labels")
-        more = [word for other in self.others for word in ("--also", _named(other))]
+        more = [word for rival in self.rivals for word in ("--also", _named(rival))]
         if self.images.strip():
             more += ["--images", short(existing(self.images, "images"))]
         if self.skip_damaged:
@@ -92,8 +92,8 @@ def existing(text: str, what: str) -> Path:
     return path
 
 
-def _named(other: str) -> str:
-    return other if other.startswith(("timm:", "random:")) else short(other)
+def _named(rival: str) -> str:
+    return rival if rival.startswith(("timm:", "random:")) else short(rival)
 
 
 def root(workspace: Workspace) -> Path:
@@ -128,9 +128,9 @@ def command(workspace: Workspace, question: Question) -> tuple[Run, Command]:
 def result(job: Run) -> dict[str, Any]:
     """What it found; {} before it is done, or where its file cannot be read."""
     with suppress(OSError, ValueError):
-        found = json.loads(job.result_file.read_bytes())
-        if isinstance(found, dict) and {"protocol", "metrics"} & set(found):
-            return found
+        content = json.loads(job.result_file.read_bytes())
+        if isinstance(content, dict) and {"protocol", "metrics"} & set(content):
+            return content
     return {}
 
 
@@ -146,23 +146,23 @@ def snapshot_splits(folder: str) -> list[str]:
 # --- a result, for the chart, the table and a spreadsheet
 
 
-def chart(job: Run, found: dict[str, Any]) -> dict[str, Any]:
+def chart(job: Run, content: dict[str, Any]) -> dict[str, Any]:
     """What the Curves component draws: score over labels, with error bars."""
-    if found.get("protocol") != "efficiency":
+    if content.get("protocol") != "efficiency":
         return {"run": job.name, "panels": []}
-    measure = {"accuracy": "Accuracy", "map": "Mean AP"}[found["measure"]]
-    num_seeds = len(found["rows"][0]["scores"])
+    measure = {"accuracy": "Accuracy", "map": "Mean AP"}[content["measure"]]
+    num_seeds = len(content["rows"][0]["scores"])
     lines = [
-        {"name": row["name"], "x": found["counts"], "y": row["mean"], "error": row["std"]}
-        for row in ours_first(found["rows"])
+        {"name": row["name"], "x": content["counts"], "y": row["mean"], "error": row["std"]}
+        for row in ours_first(content["rows"])
     ]
     panel = {
         "title": f"{measure} by number of labels",
-        "note": f"on {found['num_test']:,} images never trained on; bars: standard deviation over "
-        f"{num_seeds} draws",
+        "note": f"on {content['num_test']:,} images never trained on; bars: standard deviation "
+        f"over {num_seeds} draws",
         "is_share": True,
         "by": "labels",
-        "ticks": found["counts"],
+        "ticks": content["counts"],
         "lines": lines,
     }
     return {"run": job.name, "panels": [panel]}
@@ -173,19 +173,19 @@ def ours_first(rows: Sequence[dict]) -> list[dict]:
     return [*rows[1:2], *rows[:1], *rows[2:]]
 
 
-def spreadsheet(found: dict[str, Any]) -> str:
+def spreadsheet(content: dict[str, Any]) -> str:
     """The numbers as CSV."""
     text = io.StringIO()
     writer = csv.writer(text)
-    if found.get("protocol") == "efficiency":
+    if content.get("protocol") == "efficiency":
         writer.writerow(["encoder", "labels", "measure", "mean", "std", "draws"])
-        for row in found["rows"]:
-            parts = zip(found["counts"], row["mean"], row["std"], strict=True)
-            for count, mean, std in parts:
+        for row in content["rows"]:
+            cells = zip(content["counts"], row["mean"], row["std"], strict=True)
+            for count, mean, std in cells:
                 writer.writerow(
-                    [row["name"], count, found["measure"], mean, std, len(row["scores"])]
+                    [row["name"], count, content["measure"], mean, std, len(row["scores"])]
                 )
     else:
         writer.writerow(["measure", "value"])
-        writer.writerows(sorted(found["metrics"].items()))
+        writer.writerows(sorted(content["metrics"].items()))
     return text.getvalue()

@@ -16,7 +16,7 @@ from ui.evaluate import questions
 from ui.evaluate.questions import LABELS, SPLIT, Question
 from ui.html import empty
 from ui.inspect.tab import checkpoints
-from ui.job_tab import ACTION, QUIET, JobTab, html, kept
+from ui.job_tab import ACTION, QUIET, JobTab, html, still_offered
 from ui.workspace import Workspace
 
 KINDS = [("How many labels does it save me?", LABELS), ("Does it find and point?", SPLIT)]
@@ -30,7 +30,7 @@ ABOUT = {
 # --- what it does
 
 
-def others(workspace: Workspace) -> list[tuple[str, str]]:
+def rival_runs(workspace: Workspace) -> list[tuple[str, str]]:
     """(label, folder) of the runs that can stand beside a model."""
     return [(run.name, str(run.path)) for run in workspace.runs() if (run.path / "best").exists()]
 
@@ -45,10 +45,10 @@ def downloads(job: Run) -> list[str]:
     upload_folder = Path(get_upload_folder())
     upload_folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=upload_folder))
-    table, whole = folder / f"{job.name}.csv", folder / f"{job.name}.json"
+    table, numbers = folder / f"{job.name}.csv", folder / f"{job.name}.json"
     table.write_text(questions.spreadsheet(questions.result(job)), encoding="utf-8")
-    whole.write_bytes(job.result_file.read_bytes())
-    return [str(table), str(whole)]
+    numbers.write_bytes(job.result_file.read_bytes())
+    return [str(table), str(numbers)]
 
 
 # --- what it looks like
@@ -70,7 +70,7 @@ class EvaluateTab(JobTab):
             self.model = gr.Dropdown(
                 [], label="Model", min_width=280, info="A run, and which of its checkpoints."
             )
-            self.others = gr.Dropdown(
+            self.rivals = gr.Dropdown(
                 [],
                 value=[],
                 multiselect=True,
@@ -105,10 +105,10 @@ class EvaluateTab(JobTab):
         with gr.Row(visible=False) as self.split_part:
             self.snapshot = gr.Dropdown([], label="Snapshot", min_width=280)
             self.split = gr.Dropdown([], label="Split", min_width=160)
-        self.asked = [
+        self.question_inputs = [
             self.kind,
             self.model,
-            self.others,
+            self.rivals,
             self.labels,
             self.images,
             self.seeds,
@@ -116,9 +116,9 @@ class EvaluateTab(JobTab):
             self.snapshot,
             self.split,
         ]
-        self.offered = [self.model, self.others, self.snapshot, self.split]
-        parts = [self.kind, self.label_part, self.split_part, self.others]
-        self.kind.input(_ask, self.kind, parts, **QUIET)
+        self.offered = [self.model, self.rivals, self.snapshot, self.split]
+        fields = [self.kind, self.label_part, self.split_part, self.rivals]
+        self.kind.input(_ask, self.kind, fields, **QUIET)
         self.snapshot.input(self._splits, self.snapshot, self.split, **QUIET)
 
     def build_job(self) -> None:
@@ -127,8 +127,8 @@ class EvaluateTab(JobTab):
         self.report = html(visible=False)
         with gr.Row(elem_classes="studio-actions"):
             self.table = gr.DownloadButton("Download the table", visible=False, **ACTION)
-            self.whole = gr.DownloadButton("Download all numbers", visible=False, **ACTION)
-        self.answered = [self.says, self.curves, self.report, self.table, self.whole]
+            self.numbers = gr.DownloadButton("Download all numbers", visible=False, **ACTION)
+        self.answered = [self.says, self.curves, self.report, self.table, self.numbers]
 
     def has_models(self) -> bool:
         return bool(checkpoints(self.workspace))
@@ -137,16 +137,17 @@ class EvaluateTab(JobTab):
         self, model: str | None, beside: list[str] | None, snapshot: str | None, split: str | None
     ) -> list[Any]:
         models, runs, frozen = (
-            choices(self.workspace) for choices in (checkpoints, others, snapshots)
+            choices(self.workspace) for choices in (checkpoints, rival_runs, snapshots)
         )
-        known = {folder for _, folder in runs}
-        snapshot = kept(frozen, snapshot)
+        folders = {folder for _, folder in runs}
+        snapshot = still_offered(frozen, snapshot)
         splits = questions.snapshot_splits(snapshot or "")
+        named_splits = [(name, name) for name in splits]
         return [
-            gr.update(choices=models, value=kept(models, model)),
-            gr.update(choices=runs, value=[x for x in beside or [] if x in known or ":" in x]),
+            gr.update(choices=models, value=still_offered(models, model)),
+            gr.update(choices=runs, value=[x for x in beside or [] if x in folders or ":" in x]),
             gr.update(choices=frozen, value=snapshot),
-            gr.update(choices=splits, value=kept([(name, name) for name in splits], split)),
+            gr.update(choices=splits, value=still_offered(named_splits, split)),
         ]
 
     def plan(
@@ -187,22 +188,22 @@ class EvaluateTab(JobTab):
         splits = questions.snapshot_splits(str(folder))
         return gr.update(choices=splits, value=splits[0] if splits else None)
 
-    def show_list(self, found: list[Run], selected: str) -> str:
-        return view.job_list(found, selected)
+    def show_list(self, job_runs: list[Run], selected: str) -> str:
+        return view.job_list(job_runs, selected)
 
     def show_status(self, job: Run) -> str:
         return view.status(job, jobs.ahead(self.root, job))
 
     def answer(self, job: Run, state: str) -> dict[Any, Any]:
-        found = questions.result(job) if state == "done" else {}
-        files = downloads(job) if found else [None, None]
-        chart = questions.chart(job, found)
+        content = questions.result(job) if state == "done" else {}
+        files = downloads(job) if content else [None, None]
+        chart = questions.chart(job, content)
         return {
-            self.says: gr.update(value=view.headline(found), visible="sentences" in found),
+            self.says: gr.update(value=view.headline(content), visible="sentences" in content),
             self.curves: gr.update(value=chart, visible=bool(chart["panels"])),
-            self.report: gr.update(value=view.report(found), visible=bool(found)),
-            self.table: gr.update(value=files[0], visible=bool(found)),
-            self.whole: gr.update(value=files[1], visible=bool(found)),
+            self.report: gr.update(value=view.report(content), visible=bool(content)),
+            self.table: gr.update(value=files[0], visible=bool(content)),
+            self.numbers: gr.update(value=files[1], visible=bool(content)),
         }
 
 

@@ -9,13 +9,13 @@ from ui.evaluate.evaluation_view import failure
 from ui.export import exports
 
 
-def job_list(found: Sequence[Run], selected: str) -> str:
+def job_list(job_runs: Sequence[Run], selected: str) -> str:
     """The exports as buttons, newest first."""
     rows = "".join(
         f"<button data-run='{escape(job.name)}' "
         f"aria-pressed='{str(job.name == selected).lower()}'><b>{escape(job.name)}</b>"
         f"<span class='chip {state}'>{state}</span></button>"
-        for job in found
+        for job in job_runs
         if (state := exports.state(job))
     )
     return f"<nav class='runs' aria-label='Exports'>{rows}</nav>"
@@ -31,7 +31,7 @@ def status(job: Run) -> str:
         "stopped": "It was stopped; nothing was written.",
     }.get(state, "")
     busy = "<div class='bar busy' role='progressbar' aria-label='progress'><i></i></div>"
-    parts = [
+    sections = [
         f"<header><h2>{escape(job.name)}</h2><span class='chip {state}'>{state}</span></header>",
         "<p class='about'></p>",
         busy if state == "running" else "",
@@ -39,14 +39,14 @@ def status(job: Run) -> str:
         failure(job) if state == "failed" else "",
         contents(job) if state == "done" else "",
     ]
-    return f"<section class='run'>{''.join(parts)}</section>"
+    return f"<section class='run'>{''.join(sections)}</section>"
 
 
 def contents(job: Run) -> str:
     """What was written, and how nearly the reloaded export computes what the run computes."""
     log = "\n".join(job.log_tail(40))
     checks = re.findall(r"^(\w+) +differs by (\S+) after reloading$", log, re.MULTILINE)
-    said = (
+    sentence = (
         "Reloaded and compared with the run; the largest difference, as a share of the largest "
         "number: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in checks) + "."
         if checks
@@ -61,7 +61,7 @@ def contents(job: Run) -> str:
     table = (
         f"<div class='scroll'><table><caption>{place}</caption><tbody>{rows}</tbody></table></div>"
     )
-    return f"<p class='where'>{escape(said)}</p>{table}"
+    return f"<p class='where'>{escape(sentence)}</p>{table}"
 
 
 def _size(count: int) -> str:

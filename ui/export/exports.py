@@ -55,21 +55,21 @@ def command(workspace: Workspace, model: str, format: str) -> tuple[Run, Command
         raise ValueError("Choose a model.")
     if format not in dict(FORMATS):
         raise ValueError(f"There is no format {format[:20]!r}; choose one from the list.")
-    chosen = Path(model)
-    if format in TORCHVISION and _has_own_layers(chosen):
+    checkpoint = Path(model)
+    if format in TORCHVISION and _has_own_layers(checkpoint):
         raise ValueError(
-            f"{chosen.parent.name} has layers of its own, as the tiny preset has, which "
+            f"{checkpoint.parent.name} has layers of its own, as the tiny preset has, which "
             "torchvision has not: choose timm, Hugging Face or ONNX."
         )
-    job = Run(free_path(root(workspace), f"{chosen.parent.name}-{format}"))
+    job = Run(free_path(root(workspace), f"{checkpoint.parent.name}-{format}"))
     words = (
         short(sys.executable),
         "-m",
         "loctex.export",
         "--run",
-        short(chosen.parent),
+        short(checkpoint.parent),
         "--checkpoint",
-        chosen.name,
+        checkpoint.name,
         "--format",
         format,
         "--to",
@@ -88,8 +88,8 @@ def _has_own_layers(checkpoint: Path) -> bool:
 def card(model: str, format: str) -> str:
     """The model card that an export would carry, as Markdown."""
     cards = heavy.module("export.card")
-    chosen = Path(model)
-    return without_head(cards.preview(chosen.parent, chosen, format))
+    checkpoint = Path(model)
+    return without_head(cards.preview(checkpoint.parent, checkpoint, format))
 
 
 def without_head(text: str) -> str:
@@ -102,8 +102,8 @@ def packed(job: Run) -> Path:
     written = (files(job) / "README.md").stat().st_mtime_ns
     zipped = Path(get_upload_folder()) / "handover" / str(written) / f"{job.name}.zip"
     if not zipped.exists():
-        found = sorted(path for path in files(job).rglob("*") if path.is_file())
+        paths = sorted(path for path in files(job).rglob("*") if path.is_file())
         with draft_file(zipped) as draft, zipfile.ZipFile(draft, "w") as archive:
-            for file in found:  # stored as it is, for weights do not shrink
+            for file in paths:  # stored as it is, for weights do not shrink
                 archive.write(file, Path(job.name) / file.relative_to(files(job)))
     return zipped

@@ -9,7 +9,7 @@ from loctex.jobs.run import Run
 from ui.export import export_view, exports
 from ui.html import empty
 from ui.inspect.tab import checkpoints
-from ui.job_tab import ACTION, QUIET, JobTab, kept, problem
+from ui.job_tab import ACTION, QUIET, JobTab, problem, still_offered
 from ui.workspace import Workspace
 
 
@@ -29,13 +29,13 @@ class ExportTab(JobTab):
         with gr.Row(equal_height=True):
             self.model = gr.Dropdown([], label="Model", min_width=280, scale=1)
             self.format = gr.Radio(
-                [(said, name) for name, said in exports.FORMATS],
+                [(label, name) for name, label in exports.FORMATS],
                 value="torchvision",
                 label="For",
                 min_width=320,
                 scale=2,
             )
-        self.asked, self.offered = [self.model, self.format], [self.model]
+        self.question_inputs, self.offered = [self.model, self.format], [self.model]
 
     def build_actions(self) -> None:
         self.peek = gr.Button("Read the model card first", **ACTION)
@@ -44,13 +44,13 @@ class ExportTab(JobTab):
         self.draft = gr.Markdown(visible=False, elem_classes="studio-card")
         self.peek.click(
             self._card,
-            self.asked,
+            self.question_inputs,
             [self.draft, self.problem],
             show_progress_on=self.lines,
             api_visibility="private",
         )
         gr.on(
-            [part.input for part in self.asked],
+            [field.input for field in self.question_inputs],
             lambda: gr.update(visible=False),
             None,
             self.draft,
@@ -75,17 +75,17 @@ class ExportTab(JobTab):
 
     def offer(self, model: str | None) -> list[Any]:
         models = checkpoints(self.workspace)
-        return [gr.update(choices=models, value=kept(models, model))]
+        return [gr.update(choices=models, value=still_offered(models, model))]
 
     def plan(self, model: str | None, format: str) -> tuple[Run, Command]:
-        chosen = str(self.workspace.checkpoint(model)) if model else ""
-        return exports.command(self.workspace, chosen, format)
+        checkpoint = str(self.workspace.checkpoint(model)) if model else ""
+        return exports.command(self.workspace, checkpoint, format)
 
     def state(self, job: Run) -> str:
         return exports.state(job)
 
-    def show_list(self, found: list[Run], selected: str) -> str:
-        return export_view.job_list(found, selected)
+    def show_list(self, job_runs: list[Run], selected: str) -> str:
+        return export_view.job_list(job_runs, selected)
 
     def show_status(self, job: Run) -> str:
         return export_view.status(job)

@@ -33,24 +33,24 @@ def _queue(
     workspace: Workspace, name: str, pictures: Iterable[tuple[str, str, ImageRow | None, bytes]]
 ) -> tuple[str, int]:
     store = workspace.store
-    taken = {collection.name for collection in store.collections()}
+    names = {collection.name for collection in store.collections()}
     unique = next(
         full
-        for k in range(1, len(taken) + 2)
-        if (full := name if k == 1 else f"{name} {k}") not in taken
+        for k in range(1, len(names) + 2)
+        if (full := name if k == 1 else f"{name} {k}") not in names
     )
-    collection, done = None, set()
+    collection, keys = None, set()
     for dataset_id, image_id, original, copy in pictures:
-        if (dataset_id, image_id) in done:
+        if (dataset_id, image_id) in keys:
             continue
         if collection is None:
             collection = store.add_collection(unique)
         data = original.path.read_bytes() if original else copy
         store.add_image(collection, data, dataset_id=dataset_id, image_id=image_id)
-        done.add((dataset_id, image_id))
-    if not done:
+        keys.add((dataset_id, image_id))
+    if not keys:
         raise ValueError("There is no picture to queue: choose others, or clear the filter.")
-    return unique, len(done)
+    return unique, len(keys)
 
 
 def _originals(workspace: Workspace) -> dict[tuple[str, str], ImageRow]:
@@ -63,12 +63,12 @@ def _originals(workspace: Workspace) -> dict[tuple[str, str], ImageRow]:
 
 def without_narratives(workspace: Workspace) -> list[ImageRow]:
     """The pictures of all collections that nobody described or skipped, each content once."""
-    found = {
+    row_of = {
         row.sha256: row
         for collection in workspace.store.collections()
         for row in workspace.store.each_image(collection.id, status="open")
     }
-    return list(found.values())
+    return list(row_of.values())
 
 
 def least_certain(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -28,54 +29,55 @@ KINDS = {
 }
 
 
-def applied(chosen: Filter, act: str) -> Filter:
+def applied(selection: Filter, act: str) -> Filter:
     """The filter after a click on the part with this data-id."""
     name, _, value = act.partition(":")
     if name == "clear":
-        return Filter(is_region=chosen.is_region, sort=chosen.sort)
+        return Filter(is_region=selection.is_region, sort=selection.sort)
     if name == "region":
-        return Filter(is_region=value == "1", sort=chosen.sort)
+        return Filter(is_region=value == "1", sort=selection.sort)
     if name == "cell":
         row, column = value.split(",")
-        return chosen.toggled("cell", (int(row), int(column)))
+        return selection.toggled("cell", (int(row), int(column)))
     if name == "drop":
-        return replace(chosen, **{value: "" if value == "text" else None})
+        nothing: Any = "" if value == "text" else None
+        return replace(selection, **{value: nothing})
     if name in ("hit", "lbm"):
-        return chosen.toggled(name, int(value))
+        return selection.toggled(name, int(value))
     if name in ("kind", "word"):
-        return chosen.toggled(name, value)
-    return chosen
+        return selection.toggled(name, value)
+    return selection
 
 
 def atlas_html(
-    workspace: Workspace, survey: Survey, source: str, chosen: Filter, first: int = 0
+    workspace: Workspace, survey: Survey, source: str, selection: Filter, start: int = 0
 ) -> str:
-    """HTML of a scored split; `first`: the narrative the list begins with."""
-    found = survey.narratives(chosen)
+    """HTML of a scored split; `start`: the narrative the list begins with."""
+    matches = survey.narratives(selection)
     return (
         '<div class="atlas">'
-        + _tiles(survey, chosen)
+        + _tiles(survey, selection)
         + '<div class="charts">'
-        + _histogram("Words that agree, per sentence", "hit", survey, chosen)
-        + _histogram("Path distance, per sentence", "lbm", survey, chosen)
-        + _kinds(survey, chosen)
-        + _cells(survey, chosen)
-        + _words(survey, chosen)
+        + _histogram("Words that agree, per sentence", "hit", survey, selection)
+        + _histogram("Path distance, per sentence", "lbm", survey, selection)
+        + _kinds(survey, selection)
+        + _cells(survey, selection)
+        + _words(survey, selection)
         + "</div>"
-        + _list(workspace, survey, source, chosen, found, first)
+        + _list(workspace, survey, source, selection, matches, start)
         + "</div>"
     )
 
 
-def _tiles(survey: Survey, chosen: Filter) -> str:
-    atlas, marks = survey.atlas, survey.marks(chosen)
+def _tiles(survey: Survey, selection: Filter) -> str:
+    atlas, marks = survey.atlas, survey.marks(selection)
     hit = atlas.mark["hit"]
-    parts, names = [], {True: "Pointing at the thing named", False: "Pointing at the trace"}
+    tiles, names = [], {True: "Pointing at the thing named", False: "Pointing at the trace"}
     for is_region, name in names.items():
         of = atlas.mark["is_region"] == is_region
         if of.any():
-            pressed = str(bool((of == survey.of_measure(chosen)).all())).lower()
-            parts.append(
+            pressed = str(bool((of == survey.of_measure(selection)).all())).lower()
+            tiles.append(
                 f'<button type="button" class="tile" data-id="region:{int(is_region)}" '
                 f'aria-pressed="{pressed}"><b>{hit[of].mean():.3f}</b><span>{name}</span>'
                 f"<small>{of.sum():,} words</small></button>"
@@ -83,32 +85,34 @@ def _tiles(survey: Survey, chosen: Filter) -> str:
     lbm = [atlas.numbers[f"lbm_{k}"] for k in (0, 1)]
     if not np.isnan(lbm[0]).all():
         near, wide = (np.nanmean(values) for values in lbm)
-        parts.append(
+        tiles.append(
             f'<div class="tile"><b>{near:.3f}</b><span>Distance of the paths</span>'
             f"<small>k = 0; {wide:.3f} for k = 1</small></div>"
         )
     recall = (atlas.numbers["rank"] <= 1).mean()
-    parts.append(
+    tiles.append(
         f'<div class="tile"><b>{recall:.3f}</b><span>Sentences that find their picture '
         f"first</span><small>of {len(atlas.images):,} pictures</small></div>"
     )
-    if marks.sum() < survey.of_measure(chosen).sum():
+    if marks.sum() < survey.of_measure(selection).sum():
         share = f"{hit[marks].mean():.3f}" if marks.any() else "–"
-        parts.append(
+        tiles.append(
             f'<div class="tile now"><b>{share}</b><span>Pointing, of what is chosen</span>'
             f"<small>{marks.sum():,} words</small></div>"
         )
-    return f'<div class="tiles">{"".join(parts)}</div>'
+    return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
-def _histogram(title: str, name: str, survey: Survey, chosen: Filter) -> str:
-    whole = survey.of_measure(chosen)
+def _histogram(title: str, name: str, survey: Survey, selection: Filter) -> str:
+    of_measure = survey.of_measure(selection)
     values, end = (
-        (survey.share(whole), 1.0) if name == "hit" else (survey.atlas.numbers["lbm_0"], LBM_END)
+        (survey.share(of_measure), 1.0)
+        if name == "hit"
+        else (survey.atlas.numbers["lbm_0"], LBM_END)
     )
     counts, most = histogram(values, end), 1
     most = max(1, counts.max())
-    now = getattr(chosen, name)
+    now = getattr(selection, name)
     bars = "".join(
         f'<button type="button" data-id="{name}:{k}" aria-pressed="{str(now == k).lower()}" '
         f'title="{k / BINS * end:.3g} to {(k + 1) / BINS * end:.3g}: {count:,}" '
@@ -116,29 +120,30 @@ def _histogram(title: str, name: str, survey: Survey, chosen: Filter) -> str:
         f'<i style="height:{100 * count / most:.1f}%"></i></button>'
         for k, count in enumerate(counts)
     )
-    last = f"{end:g}{' and more' if name == 'lbm' else ''}"
+    top_label = f"{end:g}{' and more' if name == 'lbm' else ''}"
     return (
         f'<section class="chart"><h3>{title}</h3><div class="bars">{bars}</div>'
-        f'<p class="axis"><span>0</span><span>{end / 2:g}</span><span>{last}</span></p></section>'
+        f'<p class="axis"><span>0</span><span>{end / 2:g}</span><span>{top_label}</span></p>'
+        "</section>"
     )
 
 
-def _kinds(survey: Survey, chosen: Filter) -> str:
+def _kinds(survey: Survey, selection: Filter) -> str:
     rows = "".join(
         f'<button type="button" class="kind" data-id="kind:{name}" '
-        f'aria-pressed="{str(chosen.kind == name).lower()}"><span>{KINDS[name]}</span>'
+        f'aria-pressed="{str(selection.kind == name).lower()}"><span>{KINDS[name]}</span>'
         f'<i><u style="width:{100 * share:.1f}%"></u></i><b>{share:.2f}</b>'
         f"<small>{count:,}</small></button>"
-        for name, (share, count) in survey.by_kind(chosen).items()
+        for name, (share, count) in survey.by_kind(selection).items()
     )
     return f'<section class="chart"><h3>By kind of word</h3>{rows}</section>'
 
 
-def _cells(survey: Survey, chosen: Filter) -> str:
-    share, count = survey.by_cell(chosen)
+def _cells(survey: Survey, selection: Filter) -> str:
+    share, count = survey.by_cell(selection)
     cells = "".join(
         f'<button type="button" data-id="cell:{r},{c}" style="--share:{_known(share[r, c]):.3f}" '
-        f'aria-pressed="{str(chosen.cell == (r, c)).lower()}" '
+        f'aria-pressed="{str(selection.cell == (r, c)).lower()}" '
         f'title="{count[r, c]:,} words">{"" if np.isnan(share[r, c]) else f"{share[r, c]:.2f}"}'
         "</button>"
         for r in range(len(share))
@@ -154,17 +159,17 @@ def _known(value: float) -> float:
     return 0.0 if np.isnan(value) else value
 
 
-def _words(survey: Survey, chosen: Filter) -> str:
+def _words(survey: Survey, selection: Filter) -> str:
     def column(title: str, rows: Sequence[tuple[str, float, int]]) -> str:
-        shown = "".join(
+        buttons = "".join(
             f'<button type="button" class="chip" data-id="word:{escape(text, quote=True)}" '
-            f'aria-pressed="{str(chosen.word == text).lower()}" title="{count:,} times">'
+            f'aria-pressed="{str(selection.word == text).lower()}" title="{count:,} times">'
             f'<span dir="auto">{escape(text)}</span><b>{share:.2f}</b></button>'
             for text, share, count in rows
         )
-        return f"<div><h4>{title}</h4>{shown or '<p>None occurs often enough.</p>'}</div>"
+        return f"<div><h4>{title}</h4>{buttons or '<p>None occurs often enough.</p>'}</div>"
 
-    worst, best = survey.ranked_words(chosen)
+    worst, best = survey.ranked_words(selection)
     return (
         '<section class="chart words"><h3>By word</h3>'
         f"{column('Worst', worst)}{column('Best', best)}</section>"
@@ -175,41 +180,41 @@ def _list(
     workspace: Workspace,
     survey: Survey,
     source: str,
-    chosen: Filter,
-    found: np.ndarray,
-    first: int,
+    selection: Filter,
+    matches: np.ndarray,
+    start: int,
 ) -> str:
-    page = found[first : first + PAGE].tolist()
-    rows = "".join(_row(workspace, survey, source, chosen, n) for n in page)
+    page = matches[start : start + PAGE].tolist()
+    rows = "".join(_row(workspace, survey, source, selection, n) for n in page)
     more = [
-        f'<button type="button" data-id="page:{start}">{name}</button>'
-        for name, start, is_there in (
-            ("Back", first - PAGE, first > 0),
-            ("More", first + PAGE, first + PAGE < len(found)),
+        f'<button type="button" data-id="page:{position}">{name}</button>'
+        for name, position, is_there in (
+            ("Back", start - PAGE, start > 0),
+            ("More", start + PAGE, start + PAGE < len(matches)),
         )
         if is_there
     ]
-    nothing = '<p class="none">Nothing is left: drop a filter.</p>' if not len(found) else ""
+    nothing = '<p class="none">Nothing is left: drop a filter.</p>' if not len(matches) else ""
     return (
-        f'<section class="found"><h3>{len(found):,} of {len(survey.atlas):,} sentences</h3>'
-        f"{_chips(chosen)}{rows}{nothing}<nav>{''.join(more)}</nav></section>"
+        f'<section class="found"><h3>{len(matches):,} of {len(survey.atlas):,} sentences</h3>'
+        f"{_chips(selection)}{rows}{nothing}<nav>{''.join(more)}</nav></section>"
     )
 
 
-def _chips(chosen: Filter) -> str:
+def _chips(selection: Filter) -> str:
     named = {
-        "kind": chosen.kind and KINDS[chosen.kind].lower(),
-        "word": chosen.word and f"“{chosen.word}”",
-        "cell": chosen.cell and f"row {chosen.cell[0] + 1}, column {chosen.cell[1] + 1}",
-        "hit": _range("agree", chosen.hit, 1.0),
-        "lbm": _range("LBM", chosen.lbm, LBM_END),
-        "text": chosen.text and f"contains “{chosen.text}”",
+        "kind": selection.kind and KINDS[selection.kind].lower(),
+        "word": selection.word and f"“{selection.word}”",
+        "cell": selection.cell and f"row {selection.cell[0] + 1}, column {selection.cell[1] + 1}",
+        "hit": _range("agree", selection.hit, 1.0),
+        "lbm": _range("LBM", selection.lbm, LBM_END),
+        "text": selection.text and f"contains “{selection.text}”",
     }
     chips = [
         f'<button type="button" class="drop" data-id="drop:{name}" title="Drop this filter">'
-        f"{escape(said)} ×</button>"
-        for name, said in named.items()
-        if said
+        f"{escape(label)} ×</button>"
+        for name, label in named.items()
+        if label
     ]
     return f'<p class="drops">{"".join(chips)}</p>' if chips else ""
 
@@ -219,10 +224,10 @@ def _range(name: str, bin_: int | None, end: float) -> str:
     return "" if bin_ is None else f"{name} {low / BINS * end:.3g} to {high / BINS * end:.3g}"
 
 
-def _row(workspace: Workspace, survey: Survey, source: str, chosen: Filter, n: int) -> str:
+def _row(workspace: Workspace, survey: Survey, source: str, selection: Filter, n: int) -> str:
     atlas = survey.atlas
     caption, mark = atlas.caption[n].as_py(), atlas.mark
-    own = np.flatnonzero((mark["narrative"] == n) & survey.of_measure(chosen))
+    own = np.flatnonzero((mark["narrative"] == n) & survey.of_measure(selection))
     text, end = [], 0
     for i in own[np.argsort(mark["start"][own], kind="stable")]:
         a, b = int(mark["start"][i]), int(mark["end"][i])
@@ -268,12 +273,13 @@ def progress_html(progress: AtlasProgress, what: str) -> str:
             f"{escape(progress.problem)}<br>{progress.done:,} of {progress.total:,} pictures are "
             "kept.</p></div>"
         )
-    share, left = progress.done / max(1, progress.total), ""
+    share, time_left = progress.done / max(1, progress.total), ""
     if progress.seconds_left is not None:
-        left = f", about {duration(progress.seconds_left)} left"
+        time_left = f", about {duration(progress.seconds_left)} left"
     return (
         '<div class="atlas"><div class="going" role="status">'
-        f"<b>Scoring {escape(what)}: {progress.done:,} of {progress.total:,} pictures{left}</b>"
+        f"<b>Scoring {escape(what)}: {progress.done:,} of {progress.total:,} pictures"
+        f"{time_left}</b>"
         f'<progress value="{share:.3f}"></progress>'
         "<small>It goes on when you leave the page.</small></div></div>"
     )

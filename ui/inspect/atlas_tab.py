@@ -28,7 +28,7 @@ class AtlasView:
         self, workspace: Workspace, models: Models, checkpoint: gr.Dropdown, source: gr.Dropdown
     ) -> None:
         self.workspace, self.models = workspace, models
-        self.chosen, self.first = gr.State(Filter()), gr.State(0)
+        self.selection, self.list_start = gr.State(Filter()), gr.State(0)
         self.where = [checkpoint, source]
         with gr.Row(elem_classes="studio-line"):
             self.start = gr.Button(
@@ -61,50 +61,55 @@ class AtlasView:
         self.outcome = Listing(elem_id="atlas-outcome")
         self.page = Listing(elem_id="atlas", css_template=static("atlas.css"))
         self.timer = gr.Timer(1.0, active=False)
-        self.shown = [self.page, self.start, self.stop, self.tools, self.timer]
+        self.outputs = [self.page, self.start, self.stop, self.tools, self.timer]
         self._wire()
 
     def _wire(self) -> None:
-        private = {"api_visibility": "private"}
-        asked = [*self.where, self.chosen, self.first]
+        private: dict[str, Any] = {"api_visibility": "private"}
+        atlas_inputs = [*self.where, self.selection, self.list_start]
         self.start.click(self._start, self.where, self.outcome, **private).then(
-            self.show, asked, self.shown, **private
+            self.show, atlas_inputs, self.outputs, **private
         )
         self.stop.click(self._stop, self.where, None, **private)
-        self.timer.tick(self.show, asked, self.shown, show_progress="hidden", **private)
+        self.timer.tick(self.show, atlas_inputs, self.outputs, show_progress="hidden", **private)
         self.sort.input(
-            lambda sort, chosen: (replace(chosen, sort=sort), 0),
-            [self.sort, self.chosen],
-            [self.chosen, self.first],
+            lambda sort, selection: (replace(selection, sort=sort), 0),
+            [self.sort, self.selection],
+            [self.selection, self.list_start],
             **private,
-        ).then(self.show, asked, self.shown, **private)
+        ).then(self.show, atlas_inputs, self.outputs, **private)
         self.text.submit(
-            lambda text, chosen: (replace(chosen, text=text), 0),
-            [self.text, self.chosen],
-            [self.chosen, self.first],
+            lambda text, selection: (replace(selection, text=text), 0),
+            [self.text, self.selection],
+            [self.selection, self.list_start],
             **private,
-        ).then(self.show, asked, self.shown, **private)
+        ).then(self.show, atlas_inputs, self.outputs, **private)
         self.page.pick(
-            self._click, [self.chosen, self.first], [self.chosen, self.first, self.text], **private
-        ).then(self.show, asked, self.shown, show_progress="hidden", **private)
-        self.queue.click(self._queue, [*asked, self.count], self.outcome, **private)
+            self._click,
+            [self.selection, self.list_start],
+            [self.selection, self.list_start, self.text],
+            **private,
+        ).then(self.show, atlas_inputs, self.outputs, show_progress="hidden", **private)
+        self.queue.click(self._queue, [*atlas_inputs, self.count], self.outcome, **private)
         self.unsure.click(self._unsure, [*self.where, self.count], self.outcome, **private)
 
     # --- what it does
 
-    def show(self, checkpoint: str | None, source: str | None, chosen: Filter, first: int) -> tuple:
+    def show(
+        self, checkpoint: str | None, source: str | None, selection: Filter, start: int
+    ) -> tuple:
         """The page of a scored split; where it is not scored, how far that is."""
         hidden = [gr.Button(visible=False)] * 2 + [gr.Column(visible=False), gr.Timer(active=False)]
         if not (checkpoint and source):
             return "", *hidden
         try:
-            made, found = self._survey(checkpoint, source)
+            job, scored = self._survey(checkpoint, source)
         except (ValueError, FileNotFoundError) as error:
             return problem_html(error), *hidden
-        if found is not None:
-            html = atlas_html(self.workspace, found, source, chosen, first)
+        if scored is not None:
+            html = atlas_html(self.workspace, scored, source, selection, start)
             return html, *hidden[:2], gr.Column(visible=True), gr.Timer(active=False)
-        progress = made.progress()
+        progress = job.progress()
         is_going = progress.state == "running"
         label = "Go on" if progress.done else "Score this split"
         return (
@@ -116,15 +121,21 @@ class AtlasView:
         )
 
     def _survey(self, checkpoint: str, source: str) -> tuple[AtlasJob, Survey | None]:
-        made = making(self.workspace, checkpoint, source)
-        return made, survey(made)
+        job = making(self.workspace, checkpoint, source)
+        return job, survey(job)
+
+    def _scored(self, checkpoint: str, source: str) -> Survey:
+        """Of a split that is scored: what asks for it is in view with the atlas alone."""
+        scored = self._survey(checkpoint, source)[1]
+        assert scored is not None
+        return scored
 
     def _start(self, checkpoint: str, source: str, request: gr.Request) -> str:
         try:
             self.workspace.demand("admin", request.username)
-            made = making(self.workspace, checkpoint, source)
-            made.start()
-            made.wait_for_start()
+            job = making(self.workspace, checkpoint, source)
+            job.start()
+            job.wait_for_start()
         except (ValueError, FileNotFoundError) as error:
             return problem_html(error)
         return ""
@@ -133,40 +144,42 @@ class AtlasView:
         self.workspace.demand("admin", request.username)
         making(self.workspace, checkpoint, source).stop()
 
-    def _click(self, chosen: Filter, first: int, event: gr.EventData) -> tuple:
+    def _click(self, selection: Filter, start: int, event: gr.EventData) -> tuple:
         act = str(event.id)
         if act.startswith("page:"):
-            return chosen, max(0, int(act[5:])), gr.skip()
+            return selection, max(0, int(act[5:])), gr.skip()
         if act.startswith("open:"):
-            return chosen, first, gr.skip()
-        now = applied(chosen, act)
+            return selection, start, gr.skip()
+        now = applied(selection, act)
         return now, 0, gr.Textbox(now.text)
 
     def opened(self, source: str, checkpoint: str, event: gr.EventData) -> Any:
         """The picture and sentence that was clicked; None for any other click."""
         act = str(event.id)
-        found = self._survey(checkpoint, source)[1]
-        if not act.startswith("open:") or found is None:
+        scored = self._survey(checkpoint, source)[1]
+        if not act.startswith("open:") or scored is None:
             return None
-        return listed(found, source, int(act[5:]))
+        return listed(scored, source, int(act[5:]))
 
     def _queue(
         self,
         checkpoint: str,
         source: str,
-        chosen: Filter,
-        first: int,
+        selection: Filter,
+        start: int,
         count: float,
         request: gr.Request,
     ) -> str:
         try:
             self.workspace.demand("admin", request.username)
-            found = self._survey(checkpoint, source)[1]
+            scored = self._scored(checkpoint, source)
             split = open_split(self.workspace, source)
-            items = annotate_next.worst_items(found, split, found.narratives(chosen), int(count))
-            _, name, part = source.split("/")
+            items = annotate_next.worst_items(
+                scored, split, scored.narratives(selection), int(count)
+            )
+            _, name, split_name = source.split("/")
             return _queued(
-                *annotate_next.queue_items(self.workspace, f"Worst of {name} {part}", items)
+                *annotate_next.queue_items(self.workspace, f"Worst of {name} {split_name}", items)
             )
         except (ValueError, FileNotFoundError) as error:
             return problem_html(error)
@@ -181,10 +194,10 @@ class AtlasView:
     ) -> str:
         try:
             self.workspace.demand("admin", request.username)
-            found = self._survey(checkpoint, source)[1]
+            scored = self._scored(checkpoint, source)
             rows = annotate_next.without_narratives(self.workspace)
             ranked = annotate_next.least_certain(
-                self.models, checkpoint, found, rows, progress.tqdm
+                self.models, checkpoint, scored, rows, progress.tqdm
             )
             best = [row for row, _ in ranked[: int(count)]]
             return _queued(*annotate_next.queue_rows(self.workspace, "Least certain", best))

@@ -19,58 +19,64 @@ SHARED = ("image", "width", "height", "words", "windows", "strokes", "begin", "d
 
 
 def compare(
-    workspace: Workspace, models: Models, chosen: Sequence[str], item: Listed | None, caption: str
+    workspace: Workspace, models: Models, folders: Sequence[str], item: Listed | None, caption: str
 ) -> dict[str, Any]:
     """The comparison's value; where that is not possible, a message that says what to do."""
     labels = {folder: label for label, folder in checkpoints(workspace)}
-    if len(chosen) < 2:
+    if len(folders) < 2:
         return {"message": NO_MODEL if len(labels) < 1 else "Choose two to four models above."}
     try:
-        looked = [look(workspace, models, folder, item, caption) for folder in chosen[:MOST]]
-        payloads = [one.payload() for one in looked]
+        inspections = [look(workspace, models, folder, item, caption) for folder in folders[:MOST]]
+        payloads = [inspection.payload() for inspection in inspections]
     except (ValueError, FileNotFoundError) as error:
         return {"message": str(error)}
     sides = [
-        _side(labels.get(folder, folder), one, payload)
-        for folder, one, payload in zip(chosen, looked, payloads, strict=False)
+        _side(labels.get(folder, folder), inspection, payload)
+        for folder, inspection, payload in zip(folders, inspections, payloads, strict=False)
     ]
-    told = [i for i, word in enumerate(payloads[0]["words"]) if word["kind"] in ("noun", "color")]
+    content_words = [
+        i for i, word in enumerate(payloads[0]["words"]) if word["kind"] in ("noun", "color")
+    ]
+    paths = [
+        inspection.seen.attention.trace for inspection in inspections if inspection.seen is not None
+    ]
     apart = {
-        i: max(
-            np.abs(one.seen.attention.trace[i, :2] - looked[0].seen.attention.trace[i, :2]).sum()
-            for one in looked
-        )
-        for i in told
+        i: max(np.abs(path[i, :2] - paths[0][i, :2]).sum() for path in paths) for i in content_words
     }
     return {name: payloads[0][name] for name in SHARED} | {
         "models": sides,
-        "first": max(apart, key=apart.get, default=0),  # the word on which they differ most
+        "first": max(
+            apart, key=lambda i: apart[i], default=0
+        ),  # the word on which they differ most
     }
 
 
-def _side(label: str, looked: Looked, payload: dict[str, Any]) -> dict[str, Any]:
+def _side(label: str, inspection: Looked, payload: dict[str, Any]) -> dict[str, Any]:
     facts = {row["name"]: row["value"] for row in payload["scores"]}
-    said = [f"match {facts['Match']}"]
+    phrases = [f"match {facts['Match']}"]
     if "Words that agree" in facts:
-        said += [f"{facts['Words that agree']} words agree"]
-        said += [f"LBM {facts['Distance of the paths']}"]
+        phrases += [f"{facts['Words that agree']} words agree"]
+        phrases += [f"LBM {facts['Distance of the paths']}"]
     return {
         "label": label,
-        "facts": " · ".join(said),
+        "facts": " · ".join(phrases),
         "hits": payload["hits"],
-        "inside": inside(looked),
+        "inside": inside(inspection),
     } | {name: payload[name] for name in ("grid", "maps", "peaks")}
 
 
-def inside(looked: Looked) -> list[float | None] | None:
+def inside(inspection: Looked) -> list[float | None] | None:
     """Per word, the share of the attention on the cells of the person's trace; None without one."""
-    if looked.recorded is None:
+    if inspection.recorded is None or inspection.seen is None:
         return None
-    maps = looked.seen.attention.maps
-    windows = words.windows(looked.recorded.words, looked.seen.margin)
-    cells = metrics.trace_cells(trace.rasterize(looked.recorded.strokes, windows, maps.shape[1:]))
+    maps = inspection.seen.attention.maps
+    windows = words.windows(inspection.recorded.words, inspection.seen.margin)
+    cells = metrics.trace_cells(
+        trace.rasterize(inspection.recorded.strokes, windows, maps.shape[1:])
+    )
     energy = metrics.energy(maps, cells)
-    known = cells.any(axis=(1, 2)) & ~np.isnan(energy)
+    is_defined = cells.any(axis=(1, 2)) & ~np.isnan(energy)
     return [
-        round(float(e), 4) if is_known else None for e, is_known in zip(energy, known, strict=True)
+        round(float(e), 4) if is_known else None
+        for e, is_known in zip(energy, is_defined, strict=True)
     ]

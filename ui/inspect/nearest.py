@@ -18,24 +18,24 @@ MOST = 6
 def captions(survey: Survey, image: np.ndarray) -> list[tuple[int, float]]:
     """The rows of the sentences nearest to a picture (D,), each once, with their cosines."""
     cosines = survey.atlas.texts @ image
-    found: list[tuple[int, float]] = []
-    said: set[str] = set()
+    nearest: list[tuple[int, float]] = []
+    texts: set[str] = set()
     for row in np.argsort(-cosines, kind="stable"):
         text = survey.atlas.caption[int(row)].as_py()
-        if text not in said:
-            said.add(text)
-            found.append((int(row), float(cosines[row])))
-        if len(found) == MOST:
+        if text not in texts:
+            texts.add(text)
+            nearest.append((int(row), float(cosines[row])))
+        if len(nearest) == MOST:
             break
-    return found
+    return nearest
 
 
 def images(survey: Survey, text: np.ndarray) -> list[tuple[int, float]]:
     """The rows (each picture's first narrative) of the pictures nearest to a sentence (D,)."""
     cosines = survey.atlas.images @ text
     best = np.argsort(-cosines, kind="stable")[:MOST]
-    first = np.unique(survey.atlas.row, return_index=True)[1]
-    return [(int(first[i]), float(cosines[i])) for i in best]
+    first_rows = np.unique(survey.atlas.row, return_index=True)[1]
+    return [(int(first_rows[i]), float(cosines[i])) for i in best]
 
 
 def listed(survey: Survey, source: str, row: int) -> Listed:
@@ -44,25 +44,25 @@ def listed(survey: Survey, source: str, row: int) -> Listed:
     return Listed(atlas.caption[row].as_py(), source, int(atlas.row[row]), int(atlas.number[row]))
 
 
-def html(workspace: Workspace, survey: Survey, source: str, seen: Seen, caption: str) -> str:
+def html(workspace: Workspace, survey: Survey, source: str, answer: Seen, caption: str) -> str:
     """Both lists. data-id: "say ROW" asks a sentence of this picture, "show ROW" opens one."""
-    said = "".join(
+    sentences = "".join(
         f'<button type="button" class="near" data-id="say {row}"'
         f"{_own(survey.atlas.caption[row].as_py() == caption)}>"
         f'<b>{cosine:.2f}</b><span dir="auto">{escape(survey.atlas.caption[row].as_py())}</span>'
         "</button>"
-        for row, cosine in captions(survey, seen.attention.image)
+        for row, cosine in captions(survey, answer.attention.image)
     )
-    shown = "".join(
+    pictures = "".join(
         f'<button type="button" class="near picture" data-id="show {row}"'
         f"{_own(survey.atlas.caption[row].as_py() == caption)}>"
         f'<img alt="" src="{picture(workspace, survey, source, row)}"><b>{cosine:.2f}</b></button>'
-        for row, cosine in images(survey, seen.attention.text)
+        for row, cosine in images(survey, answer.attention.text)
     )
     return (
         '<div class="nearest"><section><h3>Sentences nearest to this picture</h3>'
-        f'<div class="said-of">{said}</div></section>'
-        f'<section><h3>Pictures nearest to this sentence</h3><div class="pictures">{shown}</div>'
+        f'<div class="said-of">{sentences}</div></section>'
+        f'<section><h3>Pictures nearest to this sentence</h3><div class="pictures">{pictures}</div>'
         "</section></div>"
     )
 

@@ -47,7 +47,7 @@ class InspectPage:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace, self.models = workspace, Models()
-        self.listed, self.item = gr.State([]), gr.State(None)
+        self.items, self.item = gr.State([]), gr.State(None)
         self.starts, self.end, self.view = gr.State([0]), gr.State(None), gr.State("one")
         self.guide = gr.HTML(NOTHING, visible=False, apply_default_css=False)
         with gr.Row(elem_classes="inspect", visible=False) as self.row:
@@ -132,20 +132,20 @@ class InspectPage:
 
     def _wire(self) -> None:
         """Whatever is chosen, what is in view follows."""
-        self.looked = (
+        self.look_step = (
             self._look,
             [self.view, self.checkpoint, self.rivals, self.item, self.caption],
             [self.player, self.comparison],
         )
-        self.neared = (
+        self.near_step = (
             self._near,
             [self.view, self.checkpoint, self.source, self.item, self.caption],
             [self.nearest],
         )
-        self.scored = (
+        self.atlas_step = (
             self._atlas,
-            [self.view, self.checkpoint, self.source, self.atlas.chosen, self.atlas.first],
-            self.atlas.shown,
+            [self.view, self.checkpoint, self.source, self.atlas.selection, self.atlas.list_start],
+            self.atlas.outputs,
         )
         self._wire_choices()
         self._wire_views()
@@ -155,7 +155,7 @@ class InspectPage:
         page = (
             partial(turn, self.workspace),
             [self.source, self.starts],
-            [self.gallery, self.listed, self.back, self.more, self.end],
+            [self.gallery, self.items, self.back, self.more, self.end],
         )
         for event in (self.row.parent.select, self.source.input):
             step = _on(
@@ -172,30 +172,30 @@ class InspectPage:
                     self.starts,
                 ],
             )
-            step = _on(_on(step.then, *page).then, _first, [self.listed, *picked], picked)
-            _on(self._follow(step.then).then, *self.scored)
+            step = _on(_on(step.then, *page).then, _first, [self.items, *picked], picked)
+            _on(self._follow(step.then).then, *self.atlas_step)
         for button, move in (
             (self.back, lambda starts, end: starts[:-1] or [0]),
             (self.more, lambda starts, end: [*starts, end]),
         ):
             _on(_on(button.click, move, [self.starts, self.end], [self.starts]).then, *page)
         for event, pick, inputs in (
-            (self.gallery.select, _pick, [self.listed]),
+            (self.gallery.select, _pick, [self.items]),
             (self.own.upload, _own, [self.own]),
             (self.player.dropped, _dropped, []),
             (self.nearest.pick, self._nearer, [*picked, self.source, self.checkpoint]),
         ):
             self._follow(_on(event, pick, inputs, picked).then)
         for event in (self.caption.submit, self.checkpoint.input, self.rivals.input):
-            _on(self._follow(event).then, *self.scored)
+            _on(self._follow(event).then, *self.atlas_step)
 
     def _wire_views(self) -> None:
-        _on(self.near.expand, *self.neared)
+        _on(self.near.expand, *self.near_step)
         for tab, name in ((self.one, "one"), (self.compared, "compare"), (self.atlas_tab, "atlas")):
-            chosen = _on(
+            turned = _on(
                 tab.select, partial(_turn_to, name), [], [self.view, self.browse, self.caption]
             )
-            _on(_on(chosen.then, *self.looked).then, *self.scored)
+            _on(_on(turned.then, *self.look_step).then, *self.atlas_step)
         opened = _on(
             self.atlas.page.pick,
             self._open,
@@ -213,12 +213,12 @@ class InspectPage:
 
     def _follow(self, event: Callable) -> Any:
         """The player, or the comparison, and what is nearest."""
-        return _on(_on(event, *self.looked).then, *self.neared)
+        return _on(_on(event, *self.look_step).then, *self.near_step)
 
     def open_run(self, event: Callable, selected: gr.State) -> None:
         """event: asks for the tab with the model of the run that is selected there."""
-        chosen = _on(event, self._model_of, [selected], [self.checkpoint])
-        chosen.then(None, js="() => openTab('Inspect')", api_visibility="private")
+        step = _on(event, self._model_of, [selected], [self.checkpoint])
+        step.then(None, js="() => openTab('Inspect')", api_visibility="private")
 
     def _model_of(self, run: str | None) -> Any:
         """The best checkpoint of a run, chosen before the tab opens; it keeps what is chosen."""
@@ -258,17 +258,21 @@ class InspectPage:
         if view != "one" or not (checkpoint and source and item and caption.strip()):
             return ""
         try:
-            found = survey(making(self.workspace, checkpoint, source))
-            if found is None:
+            scored = survey(making(self.workspace, checkpoint, source))
+            if scored is None:
                 return NOT_SCORED
             image = load_item(self.workspace, item)[0]
-            seen = self.models.look(checkpoint, image, caption, None, has_layers=False)
+            answer = self.models.look(checkpoint, image, caption, None, has_layers=False)
         except (ValueError, FileNotFoundError):
             return NOT_SCORED
-        return nearest.html(self.workspace, found, source, seen, caption)
+        return nearest.html(self.workspace, scored, source, answer, caption)
 
-    def _atlas(self, view: str, *asked: Any) -> Any:
-        return self.atlas.show(*asked) if view == "atlas" else [gr.skip()] * len(self.atlas.shown)
+    def _atlas(self, view: str, *atlas_values: Any) -> Any:
+        return (
+            self.atlas.show(*atlas_values)
+            if view == "atlas"
+            else [gr.skip()] * len(self.atlas.outputs)
+        )
 
     def _open(self, source: str, checkpoint: str, event: gr.EventData) -> tuple:
         """A sentence of the atlas, in the player."""
@@ -282,9 +286,10 @@ class InspectPage:
         self, item: Listed, caption: str, source: str, checkpoint: str, event: gr.EventData
     ) -> tuple:
         """A near sentence asked of this picture, or a near picture opened with its own."""
-        found = survey(making(self.workspace, checkpoint, source))
+        scored = survey(making(self.workspace, checkpoint, source))
+        assert scored is not None  # the list that was clicked comes from it
         act, row = str(event.id).split(" ")
-        near = nearest.listed(found, source, int(row))
+        near = nearest.listed(scored, source, int(row))
         return (item, near.caption) if act == "say" else (near, near.caption)
 
     def _figure(
@@ -301,10 +306,11 @@ class InspectPage:
         from ui import figure
 
         try:
-            looked = look(self.workspace, self.models, checkpoint, item, caption)
-            chosen = [int(k) - 1 for k in words.split(",")] if words.strip() else None
-            options = {"chosen": chosen, "columns": int(columns)}
-            content = figure.content([looked], kind, dpi=int(dpi), **options)
+            inspection = look(self.workspace, self.models, checkpoint, item, caption)
+            word_indices = [int(k) - 1 for k in words.split(",")] if words.strip() else None
+            content = figure.content(
+                [inspection], kind, dpi=int(dpi), chosen=word_indices, columns=int(columns)
+            )
         except (ValueError, FileNotFoundError, IndexError) as error:
             raise gr.Error(str(error), print_exception=False) from error
         name = re.sub(r"[^A-Za-z0-9]+", "-", caption)[:48].strip("-").lower() or "figure"
@@ -323,7 +329,7 @@ def _on(event: Callable, action: Callable, inputs: list, outputs: list) -> Any:
 def turn(workspace: Workspace, source: str | None, starts: list[int]) -> tuple:
     """A page of the gallery."""
     items, end = list_items(workspace, source, starts[-1]) if source else ([], None)
-    images = [thumbnail(load_item(workspace, one)[0]) for one in items]
+    images = [thumbnail(load_item(workspace, item)[0]) for item in items]
     buttons = gr.Button(interactive=len(starts) > 1), gr.Button(interactive=end is not None)
     return gr.Gallery(images, selected_index=None), items, *buttons, end
 
@@ -339,17 +345,19 @@ def _offer(
 ) -> tuple:
     """What can be chosen now; the person's choice stays where it still exists."""
     trained, places = checkpoints(workspace), sources(workspace)
-    chosen = [
-        gr.Dropdown(known, value=old if old in [value for _, value in known] else _value(known))
-        for known, old in ((trained, checkpoint), (places, source))
+    dropdowns = [
+        gr.Dropdown(
+            choices, value=old if old in [value for _, value in choices] else _value(choices)
+        )
+        for choices, old in ((trained, checkpoint), (places, source))
     ]
     folders = {str(Path(folder).resolve()): folder for _, folder in reversed(trained)}
-    still = [rival for rival in rivals or [] if rival in dict(map(reversed, trained))]
+    still = [rival for rival in rivals or [] if rival in {value for _, value in trained}]
     some = still or list(reversed(folders.values()))[:2]
     again = (None, [0]) if is_new else (item, starts)
     ready = bool(trained)
     views = gr.Row(visible=ready), gr.HTML(visible=not ready)
-    return *chosen, gr.Dropdown(trained, value=some), *views, *again
+    return *dropdowns, gr.Dropdown(trained, value=some), *views, *again
 
 
 def _turn_to(view: str) -> tuple:
@@ -357,19 +365,19 @@ def _turn_to(view: str) -> tuple:
     return view, gr.Column(visible=is_one_picture), gr.Textbox(visible=is_one_picture)
 
 
-def _value(known: Sequence[tuple[str, str]]) -> str | None:
-    return known[0][1] if known else None
+def _value(choices: Sequence[tuple[str, str]]) -> str | None:
+    return choices[0][1] if choices else None
 
 
-def _first(listed: list[Listed], item: Listed | None, caption: str) -> tuple[Listed | None, str]:
+def _first(items: list[Listed], item: Listed | None, caption: str) -> tuple[Listed | None, str]:
     """Something to look at from the start."""
-    if item is not None or not listed:
+    if item is not None or not items:
         return item, caption
-    return listed[0], listed[0].caption
+    return items[0], items[0].caption
 
 
-def _pick(listed: list[Listed], event: gr.SelectData) -> tuple[Listed, str]:
-    return listed[event.index], listed[event.index].caption
+def _pick(items: list[Listed], event: gr.SelectData) -> tuple[Listed, str]:
+    return items[event.index], items[event.index].caption
 
 
 def _own(file: str) -> tuple[Listed, str]:

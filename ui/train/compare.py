@@ -24,11 +24,11 @@ PANELS = (  # (metric, title, what it says, is a share)
 def remarks(run: Run) -> dict[str, Any]:
     """{"star", "note"}: what a person said of a run."""
     try:
-        found = json.loads(run.remarks_file.read_bytes())
+        content = json.loads(run.remarks_file.read_bytes())
     except (OSError, ValueError):
-        found = {}
-    found = found if isinstance(found, dict) else {}
-    return {"star": bool(found.get("star")), "note": str(found.get("note", ""))}
+        content = {}
+    content = content if isinstance(content, dict) else {}
+    return {"star": bool(content.get("star")), "note": str(content.get("note", ""))}
 
 
 def remark(run: Run, **values: Any) -> None:
@@ -38,9 +38,11 @@ def remark(run: Run, **values: Any) -> None:
 
 def scores(run: Run) -> dict[str, float]:
     """The last validation's scores, by the names of `run_facts.SCORES`."""
-    last = {name: value for row in run_facts.last_rows(run) for name, value in row.items()}
+    latest = {name: value for row in run_facts.last_rows(run) for name, value in row.items()}
     return {
-        shown: last[name] for name, shown in run_facts.SCORES.items() if last.get(name) is not None
+        label: latest[name]
+        for name, label in run_facts.SCORES.items()
+        if latest.get(name) is not None
     }
 
 
@@ -48,13 +50,13 @@ def table(runs: Sequence[Run], picked: Sequence[str]) -> dict[str, Any]:
     """What the RunTable component shows: {rows: [{name, star, note, state, step, scores,
     settings}], scores: [name], settings: [name]}; settings are those that differ among the picked
     runs, or among all."""
-    known = {run.name: run_facts.settings_of(run) for run in runs}
-    compared = [known[name] for name in picked or known if known.get(name)]
+    settings_of = {run.name: run_facts.settings_of(run) for run in runs}
+    compared = [own for name in picked or settings_of if (own := settings_of.get(name))]
     differ = differing(compared)
     rows = []
     for run in runs:
-        progress, chosen = run_facts.progress(run), known[run.name]
-        flat = _flat(chosen) if chosen else {}
+        progress, run_settings = run_facts.progress(run), settings_of[run.name]
+        flat = _flat(run_settings) if run_settings else {}
         rows.append(
             {
                 "name": run.name,
@@ -63,23 +65,23 @@ def table(runs: Sequence[Run], picked: Sequence[str]) -> dict[str, Any]:
                 **remarks(run),
                 "picked": run.name in picked,
                 "scores": scores(run),
-                "settings": {name: _shown(flat[name]) for name in differ if name in flat},
+                "settings": {name: _text(flat[name]) for name in differ if name in flat},
             }
         )
     named = [
-        shown for shown in run_facts.SCORES.values() if any(shown in r["scores"] for r in rows)
+        label for label in run_facts.SCORES.values() if any(label in r["scores"] for r in rows)
     ]
     return {"rows": rows, "scores": named, "settings": differ, "picked": list(picked)}
 
 
-def differing(chosen: Sequence[settings.Settings]) -> list[str]:
+def differing(compared: Sequence[settings.Settings]) -> list[str]:
     """The names of the settings in which these differ."""
-    flat = [_flat(one) for one in chosen]
+    flat = [_flat(run_settings) for run_settings in compared]
     return [name for name in flat[0] if len({repr(f[name]) for f in flat}) > 1] if flat else []
 
 
-def _flat(chosen: settings.Settings) -> dict[str, Any]:
-    sections = settings.to_dict(chosen)
+def _flat(run_settings: settings.Settings) -> dict[str, Any]:
+    sections = settings.to_dict(run_settings)
     return {
         f"{section}.{name}": value
         for section, values in sections.items()
@@ -87,15 +89,15 @@ def _flat(chosen: settings.Settings) -> dict[str, Any]:
     }
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, list):  # snapshots: their folders' names say enough
-        return ", ".join(str(part).rstrip("/").rsplit("/", 1)[-1] for part in value)
+        return ", ".join(str(folder).rstrip("/").rsplit("/", 1)[-1] for folder in value)
     return value.rsplit("/", 1)[-1] if isinstance(value, str) else json.dumps(value)
 
 
 def chart(histories: Sequence[History]) -> dict[str, Any]:
     """What the Curves component draws of several runs: a run has one color in all charts."""
-    panels = []
+    panels: list[dict[str, Any]] = []
     for metric, title, note, is_share in PANELS:
         lines = []
         for number, history in enumerate(histories):
@@ -105,10 +107,10 @@ def chart(histories: Sequence[History]) -> dict[str, Any]:
         if lines:
             panels.append({"title": title, "note": note, "is_share": is_share, "lines": lines})
     names = [history.run.name for history in histories]
-    last = max((line["x"][-1] for panel in panels for line in panel["lines"]), default=None)
+    last_step = max((line["x"][-1] for panel in panels for line in panel["lines"]), default=None)
     return {
         "run": " ".join(names),
-        "steps": last,
+        "steps": last_step,
         "panels": panels,
         "message": "Choose runs in the table to lay their curves over each other.",
     }

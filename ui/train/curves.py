@@ -114,11 +114,13 @@ def thin(steps: np.ndarray, values: np.ndarray, limit: int) -> tuple[list[float]
         num_parts = limit // 2 - 1
         size = -(-(len(values) - 2) // num_parts)
         inner = np.pad(values[1:-1], (0, size * num_parts - len(values) + 2), mode="edge")
-        parts = inner.reshape(num_parts, size)
+        blocks = inner.reshape(num_parts, size)
         starts = 1 + size * np.arange(num_parts)
-        found = np.stack((starts + parts.argmin(1), starts + parts.argmax(1)), 1).ravel()
-        kept = np.unique(np.concatenate(([0], found.clip(max=len(values) - 1), [len(values) - 1])))
-        steps, values = steps[kept], values[kept]
+        extremes = np.stack((starts + blocks.argmin(1), starts + blocks.argmax(1)), 1).ravel()
+        indices = np.unique(
+            np.concatenate(([0], extremes.clip(max=len(values) - 1), [len(values) - 1]))
+        )
+        steps, values = steps[indices], values[indices]
     return steps.tolist(), _short(values)
 
 
@@ -143,8 +145,8 @@ def _panel(
     history: History, title: str, note: str, is_share: bool, names: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
     lines = []
-    for name, shown in names:
+    for name, label in names:
         if name in history.lines:
             x, y = history.line(name)
-            lines.append({"name": shown, "x": x, "y": y, "is_chance": name.endswith("_chance")})
+            lines.append({"name": label, "x": x, "y": y, "is_chance": name.endswith("_chance")})
     return {"title": title, "note": note, "is_share": is_share, "lines": lines}

@@ -24,30 +24,30 @@ class Launcher:
     side_by_side: bool = False
 
 
-def found(runs: Sequence[Run]) -> tuple[list[tuple[str, str]], list[str], str]:
+def available(runs: Sequence[Run]) -> tuple[list[tuple[str, str]], list[str], str]:
     """(label, device) of what can be chosen here, what is chosen at first, and what is wrong.
 
     Without a GPU there is nothing to choose.
     """
-    seen, problem = gpus.found()
-    if not seen:
+    machine_gpus, problem = gpus.found()
+    if not machine_gpus:
         return [], [], problem
     live = {holder(run.train_lock): run.name for run in runs if run.is_live()}
-    choices = [(_label(number, gpu, live), gpu.uuid) for number, gpu in enumerate(seen)]
-    idle = [gpu for gpu in seen if not gpu.users] or seen
-    first = max(idle, key=lambda gpu: gpu.free)
-    return [*choices, ("Processor only", CPU)], [first.uuid], problem
+    choices = [(_label(number, gpu, live), gpu.uuid) for number, gpu in enumerate(machine_gpus)]
+    idle = [gpu for gpu in machine_gpus if not gpu.users] or machine_gpus
+    freest = max(idle, key=lambda gpu: gpu.free)
+    return [*choices, ("Processor only", CPU)], [freest.uuid], problem
 
 
 def _label(number: int, gpu: Gpu, live: dict[int | None, str]) -> str:
-    parts = [f"GPU {number}", gpu.name, f"{_gb(gpu.free)} of {_gb(gpu.total)} free"]
+    facts = [f"GPU {number}", gpu.name, f"{_gb(gpu.free)} of {_gb(gpu.total)} free"]
     if gpu.use is not None:
-        parts.append(f"{gpu.use:.0%} busy")
+        facts.append(f"{gpu.use:.0%} busy")
     for user in gpu.users:
         who = f"run {live[user.pid]}" if user.pid in live else f"{user.name} ({user.pid})"
         size = f" with {_gb(user.num_bytes)}" if user.num_bytes else ""
-        parts.append(f"used by {who}{size}")
-    return " · ".join(parts)
+        facts.append(f"used by {who}{size}")
+    return " · ".join(facts)
 
 
 def _gb(num_bytes: int) -> str:
@@ -61,15 +61,15 @@ def launchers(root: Path) -> list[Launcher]:
     """
     file = root / "launchers.yaml"
     try:
-        read = yaml.safe_load(file.read_text()) or {}
+        content = yaml.safe_load(file.read_text()) or {}
     except FileNotFoundError:
         return []
     except yaml.YAMLError as error:
         raise ValueError(f"{file} is not YAML: {error}") from error
-    if not isinstance(read, dict):
+    if not isinstance(content, dict):
         raise ValueError(f"{file} must hold names and commands, NAME: srun {{command}}")
     result = []
-    for name, entry in read.items():
+    for name, entry in content.items():
         values = {"command": entry} if isinstance(entry, str) else entry
         try:
             launcher = Launcher(str(name), **values)
@@ -80,16 +80,16 @@ def launchers(root: Path) -> list[Launcher]:
     return result
 
 
-def chosen(
-    picked: Sequence[str], launcher: str, known: Sequence[Launcher], run: Run
+def resolved(
+    picked: Sequence[str], launcher: str, offered: Sequence[Launcher], run: Run
 ) -> tuple[tuple[str, ...], str]:
     """What a run takes, and the template it is started by. ValueError where it cannot be."""
     if launcher != HERE:
-        by_name = {one.name: one for one in known}
+        by_name = {entry.name: entry for entry in offered}
         if launcher not in by_name:
             raise ValueError(f"launcher {launcher!r} is no longer in launchers.yaml; choose again")
-        one = by_name[launcher]
-        return (f"{launcher}: {run.name}" if one.side_by_side else launcher,), one.command
+        entry = by_name[launcher]
+        return (f"{launcher}: {run.name}" if entry.side_by_side else launcher,), entry.command
     if CPU in picked and len(picked) > 1:
         raise ValueError("Choose GPUs or the processor, not both.")
     return tuple(picked), ""

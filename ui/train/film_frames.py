@@ -17,12 +17,12 @@ def film(run: Run, limit: int = MOMENTS) -> dict[str, Any]:
         is_early = run.state in ("new", "waiting", "running")
         coming = "Its first pictures come with the first step."
         return {"run": run.name, "message": coming if is_early else "No film was taken."}
-    kept = [frames[i] for i in moments([frame["step"] for frame in frames], limit)]
+    moment_frames = [frames[i] for i in moments([frame["step"] for frame in frames], limit)]
     pictures = [
-        picture | {key: [frame[key][i] for frame in kept] for key in ("maps", "hits")}
+        picture | {key: [frame[key][i] for frame in moment_frames] for key in ("maps", "hits")}
         for i, picture in enumerate(head["pictures"])
     ]
-    steps = [frame["step"] for frame in kept]
+    steps = [frame["step"] for frame in moment_frames]
     return {"run": run.name, "grid": head["grid"], "steps": steps, "pictures": pictures}
 
 
@@ -31,8 +31,8 @@ def moments(steps: list[int], limit: int) -> list[int]:
     learned early (ours)."""
     if len(steps) <= limit:
         return list(range(len(steps)))
-    kept = [0]
+    indices = [0]
     for number, share in enumerate(np.linspace(0, 1, limit)[1:], 1):
         latest = len(steps) - limit + number  # so that there is one for each of the rest
-        kept.append(min(max(round((len(steps) - 1) * share**1.7), kept[-1] + 1), latest))
-    return kept
+        indices.append(min(max(round((len(steps) - 1) * share**1.7), indices[-1] + 1), latest))
+    return indices

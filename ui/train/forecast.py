@@ -50,7 +50,7 @@ class Pace:
     is_same: bool
 
 
-def pace(wanted: Settings, runs: Sequence[Run], has_gpu: bool) -> Pace | None:
+def pace(run_settings: Settings, runs: Sequence[Run], has_gpu: bool) -> Pace | None:
     """From the newest run on the same kind of device; of another model's, by its arithmetic."""
     estimate = heavy.module("training.estimate")
     similar = None
@@ -61,12 +61,12 @@ def pace(wanted: Settings, runs: Sequence[Run], has_gpu: bool) -> Pace | None:
             continue
         if bool(starts[-1]["environment"]["gpus"]) != has_gpu:
             continue
-        if _cost(settings) == _cost(wanted):
+        if _cost(settings) == _cost(run_settings):
             return Pace(run.name, speed, True)
         if similar is None:
             with suppress(ValueError, RuntimeError):  # of a backbone that this timm does not know
                 cost = estimate.count(settings).flops
-                similar = Pace(run.name, speed * cost / estimate.count(wanted).flops, False)
+                similar = Pace(run.name, speed * cost / estimate.count(run_settings).flops, False)
     return similar
 
 
@@ -92,36 +92,48 @@ def _speed(run: Run) -> float | None:
 
 
 def say(
-    amount: Amount, wanted: Settings, runs: Sequence[Run], num_gpus: int, is_elsewhere: bool = False
+    amount: Amount,
+    run_settings: Settings,
+    runs: Sequence[Run],
+    num_gpus: int,
+    is_elsewhere: bool = False,
 ) -> str:
     """What a start of this would be, in one or two sentences."""
     estimate = heavy.module("training.estimate")
-    said = [amounts(amount, wanted)]
+    sentences = [amounts(amount, run_settings)]
     num_processes, device = max(1, num_gpus), "cuda" if num_gpus else "cpu"
-    needed = estimate.memory(wanted, num_processes, device) / 1e9
+    needed = estimate.memory(run_settings, num_processes, device) / 1e9
     where = "on each GPU" if num_gpus > 1 else "on the GPU" if num_gpus else "of memory"
-    said.append(f"About {needed:.1f} GB {where} at most, counted for the longest captions.")
-    known = None if is_elsewhere else pace(wanted, runs, bool(num_gpus))
-    if known is None:
-        said.append("How long it takes shows after its first steps: no run like it was made here.")
-    else:
-        seconds = wanted.train.steps * wanted.train.batch_size / known.pairs_per_second
-        hint = f"as fast as {known.run}" if known.is_same else f"a rough guess from {known.run}"
-        said.append(
-            f"About {run_facts.duration(seconds)}, if it is {hint}"
-            + ("." if known.is_same else ", which is another model.")
+    sentences.append(f"About {needed:.1f} GB {where} at most, counted for the longest captions.")
+    earlier = None if is_elsewhere else pace(run_settings, runs, bool(num_gpus))
+    if earlier is None:
+        sentences.append(
+            "How long it takes shows after its first steps: no run like it was made here."
         )
-    return " ".join(said)
+    else:
+        seconds = (
+            run_settings.train.steps * run_settings.train.batch_size / earlier.pairs_per_second
+        )
+        hint = (
+            f"as fast as {earlier.run}" if earlier.is_same else f"a rough guess from {earlier.run}"
+        )
+        sentences.append(
+            f"About {run_facts.duration(seconds)}, if it is {hint}"
+            + ("." if earlier.is_same else ", which is another model.")
+        )
+    return " ".join(sentences)
 
 
-def amounts(amount: Amount, wanted: Settings) -> str:
+def amounts(amount: Amount, run_settings: Settings) -> str:
     """What is learned from, and how often it is seen."""
     if not amount.images:
-        return f"{wanted.train.steps:,} steps."
+        return f"{run_settings.train.steps:,} steps."
     traced = "all" if amount.traced == amount.captions else f"{amount.traced:,}"
-    seen = wanted.train.steps * min(wanted.train.batch_size, amount.images) / amount.images
-    times = f"{seen:,.0f} times" if seen >= 2 else f"{seen:.1f} times"
+    num_shown = (
+        run_settings.train.steps * min(run_settings.train.batch_size, amount.images) / amount.images
+    )
+    times = f"{num_shown:,.0f} times" if num_shown >= 2 else f"{num_shown:.1f} times"
     return (
         f"{amount.images:,} images with {amount.captions:,} captions, {traced} with traces; "
-        f"{wanted.train.steps:,} steps show each image about {times}."
+        f"{run_settings.train.steps:,} steps show each image about {times}."
     )

@@ -16,12 +16,12 @@ from loctex.jobs.run import Run
 from loctex.settings import Settings
 from loctex.settings.presets import PRESETS
 from ui import form
-from ui.components import static
+from ui.assets import static
 from ui.guard.access import uploaded
 from ui.html import empty
 from ui.train import devices, run_facts
 from ui.train.start import (
-    Wish,
+    RunRequest,
     choices,
     like,
     make_plan,
@@ -37,9 +37,9 @@ PRESET_NOTES = {
     "r50": "ResNet-50: the size of the LocTex paper, for a GPU",
     "softmask": "Soft mask: the same with a fusion encoder, which tells near captions apart",
 }
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
-_ACTION = {"scale": 0, "min_width": 220}
-COMMAND = {"interactive": False, "buttons": ["copy"], "lines": 2, "max_lines": 8}
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_ACTION: dict[str, Any] = {"scale": 0, "min_width": 220}
+COMMAND: dict[str, Any] = {"interactive": False, "buttons": ["copy"], "lines": 2, "max_lines": 8}
 _EMPTY = empty(
     "Nothing to learn from yet",
     "Describe a few pictures in Annotate, or open the demo collection in Data. Then a model learns "
@@ -54,12 +54,17 @@ def html(value: str = "", **kwargs: Any) -> gr.HTML:
 
 def problem(text: str) -> Any:
     """A line that says what to mend; hidden where there is nothing."""
-    shown = f"<p class='problem' role='alert'>{escape(text)}</p>"
-    return gr.update(value=shown, visible=bool(text))
+    markup = f"<p class='problem' role='alert'>{escape(text)}</p>"
+    return gr.update(value=markup, visible=bool(text))
 
 
 class NewRun:
-    """The components of the form, and what they do. `wish` are the inputs in the order of Wish."""
+    """The components of the form, and what they do.
+
+    `request_inputs` are the inputs in the order of RunRequest.
+    """
+
+    inputs: dict[str, Any]  # of `form.build`; Gradio adds their events while it runs
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
@@ -77,7 +82,7 @@ class NewRun:
                     info="One a line; FOLDER=2 shows its images twice an epoch.",
                 )
             self._build_end()
-        self.wish = [
+        self.request_inputs = [
             self.picked,
             self.folders,
             self.preset,
@@ -153,19 +158,21 @@ class NewRun:
     def wire(self, opened: Sequence[Callable], selected: gr.State) -> None:
         """opened: the events after which the form may be in view; it is where "" is selected.
         Elsewhere nothing is asked: the first forecast imports torch, which takes seconds."""
-        asked, shown = self._fresh_io()
+        form_inputs, form_outputs = self._fresh_io()
         for event in opened:
-            self.refresh(event(self._fresh_in_view, [selected, *asked], shown, **QUIET))
-        own = [self.picked, self.folders, self.name, self.devices, self.launcher]
+            self.refresh(
+                event(self._fresh_in_view, [selected, *form_inputs], form_outputs, **QUIET)
+            )
+        own: list[Any] = [self.picked, self.folders, self.name, self.devices, self.launcher]
         gr.on(
-            [part.input for name, part in self.inputs.items() if name != "model.init"]
-            + [part.input for part in own],
+            [field.input for name, field in self.inputs.items() if name != "model.init"]
+            + [field.input for field in own],
             self.preview,
-            [*self._shown_by, *self.wish],
+            [*self._shown_by, *self.request_inputs],
             self._previewed,
             trigger_mode="always_last",
             **QUIET,
-        ).then(self.foresee, self.wish, self.forecast, **QUIET)
+        ).then(self.foresee, self.request_inputs, self.forecast, **QUIET)
         gr.on(
             [self.search.change, self.only_changed.input],
             self.mark,
@@ -187,13 +194,13 @@ class NewRun:
         init = self.inputs["model.init"]
         self.refresh(init.input(self.use_init, fields, fields, **QUIET))
         filled = [self.picked, self.folders, *fields]
-        for event, read, source in (
+        for event, reader, source in (
             (self.use_yaml.click, self.read_yaml, self.yaml),
             (self.open_yaml.upload, self.read_file, self.open_yaml),
         ):
             self.refresh(
                 event(
-                    read,
+                    reader,
                     [source, self.picked, self.folders, self.preset],
                     filled,
                     api_visibility="private",
@@ -207,15 +214,15 @@ class NewRun:
     def refresh(self, event: Any) -> Any:
         """After an event that changed the form: the preview, then the forecast."""
         return event.then(
-            self.preview, [*self._shown_by, *self.wish], self._previewed, **QUIET
-        ).then(self.foresee, self.wish, self.forecast, **QUIET)
+            self.preview, [*self._shown_by, *self.request_inputs], self._previewed, **QUIET
+        ).then(self.foresee, self.request_inputs, self.forecast, **QUIET)
 
     def again(self, event: Any) -> Any:
         """After an event that asks for a new run: the form as it is on a fresh page."""
         return self.refresh(event.then(self.fresh, *self._fresh_io(), **QUIET))
 
     def _fresh_io(self) -> tuple[list[Any], list[Any]]:
-        asked = [
+        form_inputs = [
             self.picked,
             self.preset,
             self.name,
@@ -223,7 +230,7 @@ class NewRun:
             self.launcher,
             *self.inputs.values(),
         ]
-        shown = [
+        form_outputs = [
             self.guide,
             self.questions,
             self.picked,
@@ -234,10 +241,12 @@ class NewRun:
             self.launcher,
             *self.inputs.values(),
         ]
-        return asked, shown
+        return form_inputs, form_outputs
 
-    def _fresh_in_view(self, selected: str | None, *asked: Any) -> list[Any]:
-        return self.fresh(*asked) if selected == "" else [gr.skip()] * len(self._fresh_io()[1])
+    def _fresh_in_view(self, selected: str | None, *form_values: Any) -> list[Any]:
+        return (
+            self.fresh(*form_values) if selected == "" else [gr.skip()] * len(self._fresh_io()[1])
+        )
 
     def fresh(
         self,
@@ -249,50 +258,50 @@ class NewRun:
         *inputs: Any,
     ) -> list[Any]:
         """What can be trained on now, and where; a free name; what to start from."""
-        found = choices(self.workspace)
-        known = [value for _, value in found]
-        kept = [value for value in picked or [] if value in known] or known[:1]
+        sources = choices(self.workspace)
+        offered = [value for _, value in sources]
+        ticked = [value for value in picked or [] if value in offered] or offered[:1]
         names = [run.name for run in self.workspace.runs()]
-        taken = not name.strip() or name.strip() in names
-        places, first, _ = devices.found(self.workspace.runs())
+        needs_name = not name.strip() or name.strip() in names
+        places, usual, _ = devices.available(self.workspace.runs())
         uuids = [value for _, value in places]
-        chosen = [value for value in takes or [] if value in uuids] or first
+        ticked_devices = [value for value in takes or [] if value in uuids] or usual
         launchers = self._launchers()
         starts = starts_from(self.workspace)
-        shown = list(inputs)
-        if taken and starts[0][1] != "timm" and _is_untouched(inputs, PRESETS[preset]):
-            shown = form.replaced(inputs, {"model.init": starts[0][1]})
-            shown = like(self.workspace, starts[0][1], shown)
+        field_values = list(inputs)
+        if needs_name and starts[0][1] != "timm" and _is_untouched(inputs, PRESETS[preset]):
+            field_values = form.replaced(inputs, {"model.init": starts[0][1]})
+            field_values = like(self.workspace, starts[0][1], field_values)
         at = list(self.inputs).index("model.init")
-        shown[at] = gr.update(choices=starts, value=shown[at])
+        field_values[at] = gr.update(choices=starts, value=field_values[at])
         return [
-            gr.update(visible=not found),
-            gr.update(visible=bool(found)),
-            gr.update(choices=found, value=kept),
-            next_name(self.workspace, preset) if taken else gr.skip(),
+            gr.update(visible=not sources),
+            gr.update(visible=bool(sources)),
+            gr.update(choices=sources, value=ticked),
+            next_name(self.workspace, preset) if needs_name else gr.skip(),
             secrets.token_hex(8),
             gr.update(visible=bool(places or launchers)),
-            gr.update(choices=places, value=chosen, visible=bool(places)),
+            gr.update(choices=places, value=ticked_devices, visible=bool(places)),
             gr.update(
                 choices=[("this machine", devices.HERE), *((n, n) for n in launchers)],
                 value=launcher if launcher in launchers else devices.HERE,
                 visible=bool(launchers),
             ),
-            *shown,
+            *field_values,
         ]
 
     def _launchers(self) -> list[str]:
         try:
-            return [one.name for one in devices.launchers(self.workspace.root)]
+            return [launcher.name for launcher in devices.launchers(self.workspace.root)]
         except ValueError as error:
             gr.Warning(str(error))
             return []
 
-    def preview(self, search: str, only_changed: bool, *wish: Any) -> list[Any]:
+    def preview(self, search: str, only_changed: bool, *form_values: Any) -> list[Any]:
         """problem, lines, yaml, start, marks, back"""
-        asked = _wish(wish)
+        request = _request(form_values)
         try:
-            plan = make_plan(self.workspace, asked)
+            plan = make_plan(self.workspace, request)
         except ValueError as error:
             return [
                 problem(str(error)),
@@ -303,7 +312,7 @@ class NewRun:
                 gr.skip(),
             ]
         _, complete = plan.command([folder for _, folder in plan.collections])
-        changed = settings.changed(plan.settings, PRESETS[asked.preset])
+        changed = settings.changed(plan.settings, PRESETS[request.preset])
         return [
             problem(""),
             plan.lines(),
@@ -320,15 +329,15 @@ class NewRun:
             changed = {}
         return form.style(changed, search, only_changed)
 
-    def foresee(self, *wish: Any) -> str:
+    def foresee(self, *form_values: Any) -> str:
         """How much, how long, how large: once the preview is there, for it may take seconds."""
-        _, _, no_gpu = devices.found([])
+        _, _, no_gpu = devices.available([])
         try:
-            said = make_plan(self.workspace, _wish(wish)).forecast()
+            forecast = make_plan(self.workspace, _request(form_values)).forecast()
         except (ValueError, RuntimeError) as error:  # timm knows no such backbone, and the like
-            said = "" if isinstance(error, ValueError) else f"It cannot be estimated: {error}"
-        parts = [part for part in (said, no_gpu) if part]
-        return f"<p class='forecast'>{escape(' '.join(parts))}</p>"
+            forecast = "" if isinstance(error, ValueError) else f"It cannot be estimated: {error}"
+        texts = [text for text in (forecast, no_gpu) if text]
+        return f"<p class='forecast'>{escape(' '.join(texts))}</p>"
 
     def use_preset(self, preset: str, name: str) -> list[Any]:
         is_ours = re.fullmatch(rf"({'|'.join(PRESETS)})-\d+", name.strip())
@@ -343,28 +352,28 @@ class NewRun:
     def read_yaml(self, text: str, picked: list[str], folders: str, preset: str) -> list[Any]:
         """The form as a YAML text says; what it leaves out is as the preset has it."""
         try:
-            chosen = form.from_yaml(text, PRESETS[preset])
+            run_settings = form.from_yaml(text, PRESETS[preset])
         except (ValueError, yaml.YAMLError) as error:
             raise gr.Error(str(error), print_exception=False) from error
-        if chosen.data.snapshots:
-            picked, folders = picked_from(self.workspace, chosen.data.snapshots)
+        if run_settings.data.snapshots:
+            picked, folders = picked_from(self.workspace, run_settings.data.snapshots)
         offered = self._offered(picked)
-        return [offered, folders, *form.values(chosen)]
+        return [offered, folders, *form.values(run_settings)]
 
-    def read_file(self, file: str, *rest: Any) -> list[Any]:
+    def read_file(self, file: str, *form_values: Any) -> list[Any]:
         """The same of a file; its path comes from the browser, so it is checked."""
         try:
             path = uploaded(file)
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        return self.read_yaml(path.read_text(encoding="utf-8", errors="replace"), *rest)
+        return self.read_yaml(path.read_text(encoding="utf-8", errors="replace"), *form_values)
 
     def _offered(self, picked: Sequence[str]) -> Any:
         """What is picked, with all that can be: a value that is no choice of the page is refused
         by Gradio, in words that nobody understands."""
-        found = choices(self.workspace)
-        known = [value for _, value in found]
-        return gr.update(choices=found, value=[value for value in picked if value in known])
+        sources = choices(self.workspace)
+        offered = [value for _, value in sources]
+        return gr.update(choices=sources, value=[value for value in picked if value in offered])
 
     @property
     def copied(self) -> list[Any]:
@@ -378,24 +387,26 @@ class NewRun:
             run = self.workspace.run(name)
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        chosen, command = run_facts.settings_of(run) or Settings(), jobs.read_command(run)
-        given = dict(zip(command.words, command.words[1:], strict=False)) if command else {}
-        preset = given.get("--preset", "tiny")
-        picked, folders = picked_from(self.workspace, chosen.data.snapshots)
+        run_settings, command = run_facts.settings_of(run) or Settings(), jobs.read_command(run)
+        arguments = dict(zip(command.words, command.words[1:], strict=False)) if command else {}
+        preset = arguments.get("--preset", "tiny")
+        picked, folders = picked_from(self.workspace, run_settings.data.snapshots)
         stem = re.sub(r"-\d+$", "", name)
         new_name = next_name(self.workspace, stem)
         takes = [*command.gpus] if command else []
-        shown = self.fresh(picked, preset, new_name, takes, devices.HERE, *form.values(chosen))
-        shown[self.copied.index(self.picked)] = self._offered(picked)
-        shown[self.copied.index(self.name)] = new_name
-        return [*shown, folders, preset]
+        updates = self.fresh(
+            picked, preset, new_name, takes, devices.HERE, *form.values(run_settings)
+        )
+        updates[self.copied.index(self.picked)] = self._offered(picked)
+        updates[self.copied.index(self.name)] = new_name
+        return [*updates, folders, preset]
 
-    def begin(self, token: str, wish: Sequence[Any], progress: Any) -> Run:
+    def begin(self, token: str, form_values: Sequence[Any], progress: Any) -> Run:
         """Put the run that is wished for into the queue; the same click again is the same run."""
         with self.starting:  # two clicks, one after the other
             run = jobs.find(self.workspace.root, token)
             if run is None:
-                run = start(make_plan(self.workspace, _wish(wish)), token, progress)
+                run = start(make_plan(self.workspace, _request(form_values)), token, progress)
         return run
 
 
@@ -406,9 +417,9 @@ def _is_untouched(inputs: Sequence[Any], preset: Settings) -> bool:
         return False
 
 
-def _wish(values: Sequence[Any]) -> Wish:
+def _request(values: Sequence[Any]) -> RunRequest:
     picked, folders, preset, name, takes, launcher, *inputs = values
-    return Wish(
+    return RunRequest(
         tuple(picked or ()),
         folders or "",
         preset,

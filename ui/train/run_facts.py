@@ -25,7 +25,7 @@ SCORES = {  # what a finished run is summed up by
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """How far a run is; seconds are None where they cannot be known yet."""
 
     state: str
@@ -39,23 +39,23 @@ class Progress:
         return min(1.0, self.step / self.num_steps) if self.num_steps else 0.0
 
 
-def progress(run: Run) -> Progress:
+def progress(run: Run) -> RunProgress:
     """From the ends of metrics.jsonl alone: a long run costs no more than a short one."""
     rows, state = last_rows(run), run.state
-    chosen = settings_of(run)
-    num_steps = chosen.train.steps if chosen else None
+    run_settings = settings_of(run)
+    num_steps = run_settings.train.steps if run_settings else None
     if not rows:
-        return Progress(state, 0, num_steps, None, None)
+        return RunProgress(state, 0, num_steps, None, None)
     step, now = rows[-1]["step"], rows[-1]["time"]
     begun = 0.0
     with suppress(OSError):
         begun = run.train_lock.stat().st_mtime
     recent = [row for row in rows if row["time"] >= begun]  # not from before it was resumed
-    left = None
+    seconds_left = None
     if state == "running" and num_steps and len(recent) > 1 and step > recent[0]["step"]:
         pace = (now - recent[0]["time"]) / (step - recent[0]["step"])
-        left = max(0.0, (num_steps - step) * pace)
-    return Progress(state, step, num_steps, _seconds(run, now), left)
+        seconds_left = max(0.0, (num_steps - step) * pace)
+    return RunProgress(state, step, num_steps, _seconds(run, now), seconds_left)
 
 
 def last_rows(run: Run) -> list[dict[str, Any]]:
@@ -82,8 +82,8 @@ def _seconds(run: Run, now: float) -> float | None:
     if command and "--resume" in command.words:
         return None
     with open(run.metrics_file, "rb") as file:
-        first = parse_row(file.readline())
-    return now - first["time"] if first else None
+        first_row = parse_row(file.readline())
+    return now - first_row["time"] if first_row else None
 
 
 def settings_of(run: Run) -> Settings | None:
@@ -123,88 +123,94 @@ def run_list(runs: list[Run], selected: str, places: Mapping[str, int]) -> str:
     """The runs as buttons, newest first, each with its state; places: of those in the queue."""
     buttons = []
     for run in runs:
-        found, is_shown = progress(run), str(run.name == selected).lower()
-        short = _short_state(found, places.get(run.name))
+        run_progress, is_shown = progress(run), str(run.name == selected).lower()
+        short = _short_state(run_progress, places.get(run.name))
         problems = damage.unreadable(run)
         if problems:
             short = f"{escape(', '.join(problems))} cannot be read"
         buttons.append(
             f"<button data-run='{escape(run.name)}' aria-pressed='{is_shown}'>"
-            f"<b>{escape(run.name)}</b>{_chip(found.state)}<small>{short}</small></button>"
+            f"<b>{escape(run.name)}</b>{_chip(run_progress.state)}<small>{short}</small></button>"
         )
     return f"<nav class='runs' aria-label='Runs'>{''.join(buttons)}</nav>"
 
 
-def _short_state(found: Progress, place: int | None) -> str:
-    if found.state == "waiting" and place is not None:
+def _short_state(run_progress: RunProgress, place: int | None) -> str:
+    if run_progress.state == "waiting" and place is not None:
         return "the next one" if place == 1 else f"number {place} in the queue"
-    if found.state in ("running", "stopping"):
-        left = f" · {duration(found.seconds_left)} left" if found.seconds_left is not None else ""
-        return f"{found.share:.0%}{left}"
-    if found.state in ("done", "stopped", "failed") and found.step:
-        return f"{found.step:,} steps"
+    if run_progress.state in ("running", "stopping"):
+        time_left = (
+            f" · {duration(run_progress.seconds_left)} left"
+            if run_progress.seconds_left is not None
+            else ""
+        )
+        return f"{run_progress.share:.0%}{time_left}"
+    if run_progress.state in ("done", "stopped", "failed") and run_progress.step:
+        return f"{run_progress.step:,} steps"
     return ""
 
 
 def status(run: Run, ahead: Sequence[str] = ()) -> str:
     """The head of a run's page; `ahead` names the runs it waits for."""
-    found = progress(run)
-    parts = [
-        f"<header><h2>{escape(run.name)}</h2>{_chip(found.state)}</header>",
+    run_progress = progress(run)
+    sections = [
+        f"<header><h2>{escape(run.name)}</h2>{_chip(run_progress.state)}</header>",
         f"<p class='about'>{escape(about(run))}</p>",
-        _bar(found),
-        f"<p class='where'>{escape(sentence(found, ahead))}</p>",
+        _bar(run_progress),
+        f"<p class='where'>{escape(sentence(run_progress, ahead))}</p>",
     ]
-    parts.append(broken(run))
-    if found.state == "failed":
-        parts.append(_failure(run))
-    if found.state == "done":
-        parts.append(_scores(run))
-    return f"<section class='run'>{''.join(parts)}</section>"
+    sections.append(broken(run))
+    if run_progress.state == "failed":
+        sections.append(_failure(run))
+    if run_progress.state == "done":
+        sections.append(_scores(run))
+    return f"<section class='run'>{''.join(sections)}</section>"
 
 
-def sentence(found: Progress, ahead: Sequence[str] = ()) -> str:
+def sentence(run_progress: RunProgress, ahead: Sequence[str] = ()) -> str:
     """Where a run is, in words."""
-    where = f"step {found.step:,}"
-    if found.num_steps:
-        where += f" of {found.num_steps:,}"
-    if found.state == "waiting":
+    where = f"step {run_progress.step:,}"
+    if run_progress.num_steps:
+        where += f" of {run_progress.num_steps:,}"
+    if run_progress.state == "waiting":
         return f"It starts after {', '.join(ahead)}." if ahead else "It starts in a moment."
-    if found.state == "running":
-        if not found.step:
+    if run_progress.state == "running":
+        if not run_progress.step:
             return "Starting: loading the program and the images."
-        if found.seconds_left is None:
+        if run_progress.seconds_left is None:
             return where.capitalize()
-        return f"{where.capitalize()}, about {duration(found.seconds_left)} left"
-    took = f" in {duration(found.seconds)}" if found.seconds is not None else ""
+        return f"{where.capitalize()}, about {duration(run_progress.seconds_left)} left"
+    took = f" in {duration(run_progress.seconds)}" if run_progress.seconds is not None else ""
     return {
         "new": "It was not started yet.",
         "stopping": "It writes a checkpoint, then it ends.",
         "stopped": f"Stopped at {where}. Resume goes on from there."
-        if found.step
+        if run_progress.step
         else "Stopped before its first step. Try again starts it.",
-        "failed": f"Ended at {where}." if found.step else "Ended before its first step.",
-        "done": f"{found.step:,} steps{took}.",
-    }[found.state]
+        "failed": f"Ended at {where}." if run_progress.step else "Ended before its first step.",
+        "done": f"{run_progress.step:,} steps{took}.",
+    }[run_progress.state]
 
 
 def about(run: Run) -> str:
     """What it is trained on, and what was changed, as its command says."""
-    chosen, command = settings_of(run), jobs.read_command(run)
-    if chosen is None:
+    run_settings, command = settings_of(run), jobs.read_command(run)
+    if run_settings is None:
         return ""
-    said = "On " + (" + ".join(Path(name).name for name in chosen.data.snapshots) or "no images")
-    given = dict(zip(command.words, command.words[1:], strict=False)) if command else {}
-    if "--preset" in given:
-        said += f" · preset {given['--preset']}"
-    if "--model.init" in given:
-        said += f" · from {Path(given['--model.init']).name}"
+    text = "On " + (
+        " + ".join(Path(name).name for name in run_settings.data.snapshots) or "no images"
+    )
+    arguments = dict(zip(command.words, command.words[1:], strict=False)) if command else {}
+    if "--preset" in arguments:
+        text += f" · preset {arguments['--preset']}"
+    if "--model.init" in arguments:
+        text += f" · from {Path(arguments['--model.init']).name}"
     changed = [
         f"{name.split('.')[1].replace('_', ' ')} {value}"
-        for name, value in given.items()
+        for name, value in arguments.items()
         if name.startswith("--") and "." in name and name != "--model.init"
     ]
-    return said + (f" with {', '.join(changed)}" if changed else "")
+    return text + (f" with {', '.join(changed)}" if changed else "")
 
 
 def checkpoints(run: Run) -> list[tuple[str, str]]:
@@ -214,12 +220,12 @@ def checkpoints(run: Run) -> list[tuple[str, str]]:
         for name in ("last", "best")
         if (run.path / name).exists()
     }
-    found = [(f"the last one, {_step_of(links['last'])}", "last")] if "last" in links else []
+    choices = [(f"the last one, {_step_of(links['last'])}", "last")] if "last" in links else []
     for folder in checkpoint_files.folders(run.path)[::-1]:
         if folder.name != links.get("last"):
             best = ", the best so far" if folder.name == links.get("best") else ""
-            found.append((f"{_step_of(folder.name)}{best}", folder.name))
-    return found
+            choices.append((f"{_step_of(folder.name)}{best}", folder.name))
+    return choices
 
 
 def _step_of(name: str) -> str:
@@ -280,15 +286,15 @@ def _chip(state: str) -> str:
     return f"<span class='chip {state}'>{state}</span>"
 
 
-def _bar(found: Progress) -> str:
-    if found.state in ("new", "waiting", "done"):
+def _bar(run_progress: RunProgress) -> str:
+    if run_progress.state in ("new", "waiting", "done"):
         return ""
-    if found.state == "running" and not found.step:
+    if run_progress.state == "running" and not run_progress.step:
         return "<div class='bar busy' role='progressbar' aria-label='starting'><i></i></div>"
     return (
-        f"<div class='bar {found.state}' role='progressbar' aria-label='steps' aria-valuemin='0' "
-        f"aria-valuemax='100' aria-valuenow='{found.share * 100:.0f}'>"
-        f"<i style='width: {found.share:.2%}'></i></div>"
+        f"<div class='bar {run_progress.state}' role='progressbar' aria-label='steps' "
+        f"aria-valuemin='0' aria-valuemax='100' aria-valuenow='{run_progress.share * 100:.0f}'>"
+        f"<i style='width: {run_progress.share:.2%}'></i></div>"
     )
 
 
@@ -303,7 +309,9 @@ def _failure(run: Run) -> str:
 
 
 def _scores(run: Run) -> str:
-    last = {name: value for row in last_rows(run) for name, value in row.items()}
-    found = [(shown, last[name]) for name, shown in SCORES.items() if last.get(name) is not None]
-    cells = "".join(f"<div><dt>{shown}</dt><dd>{value:.0%}</dd></div>" for shown, value in found)
+    latest = {name: value for row in last_rows(run) for name, value in row.items()}
+    scores = [
+        (label, latest[name]) for name, label in SCORES.items() if latest.get(name) is not None
+    ]
+    cells = "".join(f"<div><dt>{label}</dt><dd>{value:.0%}</dd></div>" for label, value in scores)
     return f"<dl class='scores'>{cells}</dl>" if cells else ""

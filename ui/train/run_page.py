@@ -13,7 +13,7 @@ from ui.train import compare, run_facts
 from ui.train.new_run import COMMAND, QUIET, html
 from ui.workspace import Workspace
 
-_BUTTON = {"scale": 0, "min_width": 150}
+_BUTTON: dict[str, Any] = {"scale": 0, "min_width": 150}
 
 
 class RunPage:
@@ -45,7 +45,7 @@ class RunPage:
         )
 
     def _build_actions(self) -> None:
-        hidden = {"visible": False, **_BUTTON}
+        hidden: dict[str, Any] = {"visible": False, **_BUTTON}
         with gr.Row(elem_classes="studio-actions"):
             self.stop = gr.Button("Stop", variant="stop", **hidden)
             self.resume = gr.Button("Resume", variant="primary", **hidden)
@@ -152,15 +152,15 @@ class RunPage:
 
     def train_on(self, run: Run, steps: float | None) -> None:
         """ValueError where these are not more steps than it took."""
-        taken = run_facts.progress(run).step
-        if not steps or steps <= taken:
-            raise ValueError(f"It took {taken:,} steps already: give a larger number.")
+        num_steps = run_facts.progress(run).step
+        if not steps or steps <= num_steps:
+            raise ValueError(f"It took {num_steps:,} steps already: give a larger number.")
         jobs.extend(self.workspace.root, run, int(steps))
 
     def facts(self, run: Run) -> dict[str, Any]:
         """What a look shows of a run, by part; curves and film by how much of them there is."""
         command, state = jobs.read_command(run), run.state
-        waiting = [other.name for other in jobs.queue(self.workspace.root)]
+        waiting = [queued.name for queued in jobs.queue(self.workspace.root)]
         film = run.film_file.stat().st_size if run.film_file.exists() else 0
         return {
             "status": run_facts.status(run, jobs.ahead(self.workspace.root, run)),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data_tools.exchange.sources import Collection
+from data_tools.exchange.sources import CollectionSource
 from data_tools.freezing.freeze import freeze
 from data_tools.store.address import without_password
 from loctex import settings
@@ -30,7 +30,7 @@ from ui.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Wish:
+class RunRequest:
     """What the form says, as it says it."""
 
     picked: tuple[str, ...] = ()  # collection:NAME, snapshot:NAME
@@ -59,7 +59,8 @@ class Plan:
 
     def command(self, frozen: Sequence[Path]) -> tuple[Command, Settings]:
         """The command with the frozen collections' folders, and the settings it leads to."""
-        names = [short(folder) for folder in (*frozen, *self.folders)]
+        folders: list[Path | str] = [*frozen, *self.folders]
+        names = [short(folder) for folder in folders]
         changes = settings.changed(self.settings, PRESETS[self.preset])
         complete = settings.with_values(self.settings, {"data": {"snapshots": names}})
         words = training(self.run.path, names, self.preset, changes)
@@ -111,10 +112,10 @@ class Plan:
 
 def choices(workspace: Workspace) -> list[tuple[str, str]]:
     """(label with counts, value) of what can be trained on: collections, then snapshots."""
-    found = []
+    options = []
     for collection in workspace.store.collections():
         if collection.num_narratives:
-            found.append(
+            options.append(
                 (
                     f"{collection.name} · {_counted(collection.num_narratives, 'caption')}, "
                     f"{collection.num_with_trace:,} with traces",
@@ -123,14 +124,14 @@ def choices(workspace: Workspace) -> list[tuple[str, str]]:
             )
     for path in workspace.snapshots():
         amount = forecast.of_snapshot(path)
-        found.append(
+        options.append(
             (
                 f"{path.name} · frozen, {_counted(amount.images, 'image')}, "
                 f"{_counted(amount.captions, 'caption')}, {amount.traced:,} with traces",
                 f"snapshot:{path.name}",
             )
         )
-    return found
+    return options
 
 
 def _counted(number: int, noun: str) -> str:
@@ -153,11 +154,16 @@ def like(workspace: Workspace, init: str, inputs: Sequence[Any]) -> list[Any]:
     folder = Path(os.path.abspath(jobs.ROOT / str(init)))
     if folder not in [run.path for run in workspace.runs()]:
         return list(inputs)
-    known = run_facts.settings_of(Run(folder))
-    if known is None:
+    run_settings = run_facts.settings_of(Run(folder))
+    if run_settings is None:
         return list(inputs)
-    shape = {f"model.{name}": value for name, value in settings.to_dict(known)["model"].items()}
-    shape |= {"data.image_size": known.data.image_size, "data.max_tokens": known.data.max_tokens}
+    shape = {
+        f"model.{name}": value for name, value in settings.to_dict(run_settings)["model"].items()
+    }
+    shape |= {
+        "data.image_size": run_settings.data.image_size,
+        "data.max_tokens": run_settings.data.max_tokens,
+    }
     del shape["model.init"]
     return form.replaced(inputs, shape)
 
@@ -170,37 +176,37 @@ def picked_from(workspace: Workspace, snapshots: Sequence[str]) -> tuple[list[st
     return picked, "\n".join(name for path, name in names.items() if path not in own)
 
 
-def make_plan(workspace: Workspace, wish: Wish) -> Plan:
+def make_plan(workspace: Workspace, request: RunRequest) -> Plan:
     """What the form asks for. ValueError says what to mend."""
-    name = wish.name.strip()
+    name = request.name.strip()
     if not re.fullmatch(r"\w[\w .+-]*", name):
         raise ValueError("Name the run with letters, digits, spaces and . _ + -")
     run = Run(workspace.runs_dir / name)
     if run.path.exists():
         raise ValueError(f"A run named {name} exists: choose another name.")
-    kinds = [str(value).partition(":")[::2] for value in wish.picked]
-    others = [line.strip() for line in wish.folders.splitlines() if line.strip()]
-    if not kinds and not others:
+    kinds = [str(value).partition(":")[::2] for value in request.picked]
+    folders = [line.strip() for line in request.folders.splitlines() if line.strip()]
+    if not kinds and not folders:
         raise ValueError("Choose what to learn from.")
-    known = [collection.name for collection in workspace.store.collections()]
+    names = [collection.name for collection in workspace.store.collections()]
     for kind, collection in kinds:
-        if kind == "collection" and collection not in known:
+        if kind == "collection" and collection not in names:
             raise ValueError(f"There is no collection {collection[:60]!r} here; choose again.")
     frozen = [str(workspace.snapshot(name)) for kind, name in kinds if kind == "snapshot"]
-    takes, launcher = devices.chosen(
-        wish.takes, wish.launcher, devices.launchers(workspace.root), run
+    takes, launcher = devices.resolved(
+        request.takes, request.launcher, devices.launchers(workspace.root), run
     )
-    chosen = form.read(wish.inputs, PRESETS[wish.preset])
+    run_settings = form.read(request.inputs, PRESETS[request.preset])
     if takes == (CPU,):
-        chosen = settings.with_values(chosen, {"train": {"device": CPU}})
+        run_settings = settings.with_values(run_settings, {"train": {"device": CPU}})
     collections = [(n, _folder(workspace, n)) for kind, n in kinds if kind == "collection"]
     return Plan(
         workspace,
         run,
-        wish.preset,
-        chosen,
+        request.preset,
+        run_settings,
         tuple(collections),
-        (*frozen, *others),
+        (*frozen, *folders),
         takes,
         launcher,
         tuple(n for n, folder in collections if (folder / "snapshot.json").exists()),
@@ -255,7 +261,7 @@ def start(plan: Plan, token: str, progress: Callable[..., Any] = lambda *_, **__
         def report(done: int, total: int, name: str = name) -> None:
             progress((done, total), desc=f"Freezing {name}", unit="steps")
 
-        collection = [Collection(plan.workspace.store, name)]
+        collection = [CollectionSource(plan.workspace.store, name)]
         manifest = freeze(folder, collection, report, previous=_latest(folder))
         same = _same_snapshot(plan.workspace, folder, manifest["hash"])
         if same:
@@ -280,9 +286,9 @@ def _latest(folder: Path) -> Path | None:
 
 
 def _same_snapshot(workspace: Workspace, folder: Path, content: str) -> Path | None:
-    for other in workspace.snapshots():
-        if other != folder:
+    for candidate in workspace.snapshots():
+        if candidate != folder:
             with suppress(ValueError, OSError):  # a damaged one is not the same
-                if Snapshot.open(other).hash == content:
-                    return other
+                if Snapshot.open(candidate).hash == content:
+                    return candidate
     return None

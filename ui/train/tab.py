@@ -5,11 +5,11 @@ import threading
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 
 from loctex.jobs import queue as jobs
 from loctex.jobs.run import Run
 from ui.components import Curves, RunTable
+from ui.context import page_and_tab
 from ui.train import compare, run_facts
 from ui.train import film_frames as film
 from ui.train.curves import History, chart
@@ -44,8 +44,8 @@ class Dashboard:
 
     def picked(self, names: list[str]) -> list[History]:
         """Of the runs that are compared; those deleted meanwhile are left out."""
-        known = {run.name: run for run in self.workspace.runs()}
-        return [self.history(known[name]) for name in names if name in known]
+        run_of = {run.name: run for run in self.workspace.runs()}
+        return [self.history(run_of[name]) for name in names if name in run_of]
 
     def look(self, selected: str, names: list[str], page: RunPage | None = None) -> dict[str, Any]:
         """What there is to see now, by part of the page."""
@@ -74,8 +74,8 @@ class Dashboard:
     def curves(self, name: str) -> dict[str, Any]:
         """What the charts of this run show; a message where there is nothing to draw yet."""
         run = self.workspace.run(name)
-        chosen = run_facts.settings_of(run)
-        value = chart(self.history(run), chosen.train.steps if chosen else None)
+        run_settings = run_facts.settings_of(run)
+        value = chart(self.history(run), run_settings.train.steps if run_settings else None)
         is_early = run.state in ("new", "waiting", "running")
         message = "The curves begin with the first steps." if is_early else "No step was logged."
         return value | {"message": message}
@@ -95,7 +95,7 @@ class TrainTab:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.dashboard = Dashboard(workspace)
-        self.selected, self.seen, self.names = gr.State(None), gr.State({}), gr.State([])
+        self.selected, self.view_state, self.names = gr.State(None), gr.State({}), gr.State([])
         with gr.Row():
             with gr.Column(visible=False, scale=1, min_width=260) as self.side:
                 with gr.Row():
@@ -111,9 +111,9 @@ class TrainTab:
                     self.table = RunTable()
                     self.overlay = Curves()
         self.timer = gr.Timer(1)
-        self.shown = [
+        self.outputs = [
             self.selected,
-            self.seen,
+            self.view_state,
             self.side,
             self.comparing,
             self.start_page,
@@ -127,49 +127,50 @@ class TrainTab:
         self._wire()
 
     def _wire(self) -> None:
-        look = {
+        look: dict[str, Any] = {
             "fn": self._look,
-            "inputs": [self.selected, self.seen, self.names],
-            "outputs": self.shown,
+            "inputs": [self.selected, self.view_state, self.names],
+            "outputs": self.outputs,
         }
-        page, tab, chosen = Context.root_block, Context.block, [self.selected, self.seen]
+        page, tab = page_and_tab()
+        choice = [self.selected, self.view_state]
         self.run.wire(self.selected, look)
-        loaded = page.load(self._open, None, self.shown, **QUIET)
+        loaded = page.load(self._open, None, self.outputs, **QUIET)
         self.form.wire((loaded.then, tab.select), self.selected)
         self.timer.tick(**look, **QUIET)
         self.form.again(
-            self.new.click(lambda: (NEW, {}), None, chosen, **QUIET).then(**look, **QUIET)
+            self.new.click(lambda: (NEW, {}), None, choice, **QUIET).then(**look, **QUIET)
         )
-        self.comparing.click(lambda: (COMPARE, {}), None, chosen, **QUIET).then(**look, **QUIET)
+        self.comparing.click(lambda: (COMPARE, {}), None, choice, **QUIET).then(**look, **QUIET)
         for event in (self.runs.pick, self.table.open):
-            event(_picked_run, None, chosen, **QUIET).then(**look, **QUIET)
+            event(_picked_run, None, choice, **QUIET).then(**look, **QUIET)
         self.table.pick(_picked_names, None, self.names, **QUIET).then(**look, **QUIET)
         self.table.star(self._star, None, None, **QUIET).then(**look, **QUIET)
         self.form.start.click(
             self._start,
-            [self.form.token, *self.form.wish],
-            [*chosen, self.form.problem, self.form.token],
+            [self.form.token, *self.form.request_inputs],
+            [*choice, self.form.problem, self.form.token],
             show_progress_on=self.form.lines,
             api_visibility="private",
         ).then(**look, **QUIET)
         copied = self.run.copy.click(self.form.copy_of, self.selected, self.form.copied, **QUIET)
         self.form.refresh(
-            copied.then(lambda: (NEW, {}), None, chosen, **QUIET).then(**look, **QUIET)
+            copied.then(lambda: (NEW, {}), None, choice, **QUIET).then(**look, **QUIET)
         )
         self.run.really.click(self.run.doing(jobs.remove), self.selected, None, **QUIET).success(
-            lambda: (newest(self.workspace), {}), None, chosen, **QUIET
+            lambda: (newest(self.workspace), {}), None, choice, **QUIET
         ).then(**look, **QUIET)
 
     def _start(
         self,
         request: gr.Request,
         token: str,
-        *wish: Any,
+        *form_values: Any,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio looks for it here)
     ) -> list[Any]:
         try:
             self.workspace.demand("admin", request.username)
-            run = self.form.begin(token, wish, progress)
+            run = self.form.begin(token, form_values, progress)
         except (ValueError, OSError) as error:
             return [gr.skip(), gr.skip(), problem(str(error)), gr.skip()]
         return [run.name, {}, problem(""), secrets.token_hex(8)]
@@ -178,32 +179,32 @@ class TrainTab:
         self.run.doing(lambda run: compare.remark(run, star=bool(event.star)))(request, event.run)
 
     def _open(self) -> dict[Any, Any]:
-        """The outputs `shown` of a fresh page, in one event: a run at work is seen at once."""
+        """The `outputs` of a fresh page, in one event: a run at work is seen at once."""
         selected = newest(self.workspace)
         return self._look(selected, {}, []) | {self.selected: selected}
 
-    def _look(self, selected: str | None, seen: dict[str, Any], names: list[str]) -> Any:
-        """The outputs `shown`; what did not change is skipped, all of it before the page opened."""
+    def _look(self, selected: str | None, before: dict[str, Any], names: list[str]) -> Any:
+        """The `outputs`; what did not change is skipped, all of it before the page opened."""
         if selected is None:
             return gr.skip()
         jobs.ensure_watcher(self.workspace.root)
         now = self.dashboard.look(selected, names, self.run)
-        changed = {key: value for key, value in now.items() if seen.get(key) != value}
-        if not changed and seen:
+        changed = {key: value for key, value in now.items() if before.get(key) != value}
+        if not changed and before:
             return gr.skip()
-        updates: dict[Any, Any] = {self.seen: now}
-        if not seen:
-            shown = [run for run in self.workspace.runs() if run.name == selected]
+        updates: dict[Any, Any] = {self.view_state: now}
+        if not before:
+            matches = [run for run in self.workspace.runs() if run.name == selected]
             updates |= {
                 self.start_page: gr.update(visible=selected == NEW),
                 self.compare_page: gr.update(visible=selected == COMPARE),
                 self.one_page: gr.update(visible=selected not in (NEW, COMPARE)),
-                self.run.note: compare.remarks(shown[0])["note"] if shown else "",
+                self.run.note: compare.remarks(matches[0])["note"] if matches else "",
             }
-        for key, part in (("side", self.side), ("many", self.comparing)):
+        for key, component in (("side", self.side), ("many", self.comparing)):
             if key in changed:
-                updates[part] = gr.update(visible=changed[key])
-        for key, part in (
+                updates[component] = gr.update(visible=changed[key])
+        for key, component in (
             ("runs", self.runs),
             ("table", self.table),
             ("log", self.run.log),
@@ -212,7 +213,7 @@ class TrainTab:
             ("origin", self.run.origin),
         ):
             if key in changed:
-                updates[part] = changed[key]
+                updates[component] = changed[key]
         if "curves" in changed:
             updates[self.run.curves] = self.dashboard.curves(selected)
         if "overlay" in changed:

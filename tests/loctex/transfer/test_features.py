@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from loctex.model import pretrained
 from loctex.model.backbones import Backbone
 from loctex.settings import presets
 from loctex.transfer import encoders
@@ -112,7 +113,7 @@ def test_timm_weights_come_from_a_named_file(tmp_path: Path) -> None:
 
 
 def test_timm_weights_that_are_not_there_are_not_downloaded(monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(encoders.huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(pretrained.huggingface_hub, "try_to_load_from_cache", lambda *_: None)
     with pytest.raises(ValueError, match="hf download timm/resnet18.* timm:resnet18=FILE"):
         encoders.from_timm("resnet18")
     with pytest.raises(ValueError, match="holds no weights of resnet18"):
