@@ -15,7 +15,7 @@ import numpy as np
 from loctex.scoring.atlas_job import Progress
 from ui.inspect.nearest import picture
 from ui.train.run_facts import duration
-from ui.viewing.survey import BINS, LBM_END, Filter, Survey, histogram
+from ui.viewing.survey import BINS, LBM_END, Survey, WordFilter, histogram
 from ui.workspace import Workspace
 
 PAGE = 10  # narratives
@@ -28,13 +28,13 @@ KINDS = {
 }
 
 
-def applied(chosen: Filter, act: str) -> Filter:
+def applied(chosen: WordFilter, act: str) -> WordFilter:
     """The filter after a click on the part with this data-id."""
     name, _, value = act.partition(":")
     if name == "clear":
-        return Filter(is_region=chosen.is_region, sort=chosen.sort)
+        return WordFilter(is_region=chosen.is_region, sort=chosen.sort)
     if name == "region":
-        return Filter(is_region=value == "1", sort=chosen.sort)
+        return WordFilter(is_region=value == "1", sort=chosen.sort)
     if name == "cell":
         row, column = value.split(",")
         return chosen.toggled("cell", (int(row), int(column)))
@@ -48,7 +48,7 @@ def applied(chosen: Filter, act: str) -> Filter:
 
 
 def atlas_html(
-    workspace: Workspace, survey: Survey, source: str, chosen: Filter, first: int = 0
+    workspace: Workspace, survey: Survey, source: str, chosen: WordFilter, first: int = 0
 ) -> str:
     """HTML of a scored split; `first`: the narrative the list begins with."""
     found = survey.narratives(chosen)
@@ -67,7 +67,7 @@ def atlas_html(
     )
 
 
-def _tiles(survey: Survey, chosen: Filter) -> str:
+def _tiles(survey: Survey, chosen: WordFilter) -> str:
     atlas, marks = survey.atlas, survey.marks(chosen)
     hit = atlas.mark["hit"]
     parts, names = [], {True: "Pointing at the thing named", False: "Pointing at the trace"}
@@ -101,7 +101,7 @@ def _tiles(survey: Survey, chosen: Filter) -> str:
     return f'<div class="tiles">{"".join(parts)}</div>'
 
 
-def _histogram(title: str, name: str, survey: Survey, chosen: Filter) -> str:
+def _histogram(title: str, name: str, survey: Survey, chosen: WordFilter) -> str:
     whole = survey.of_measure(chosen)
     values, end = (
         (survey.share(whole), 1.0) if name == "hit" else (survey.atlas.numbers["lbm_0"], LBM_END)
@@ -123,7 +123,7 @@ def _histogram(title: str, name: str, survey: Survey, chosen: Filter) -> str:
     )
 
 
-def _kinds(survey: Survey, chosen: Filter) -> str:
+def _kinds(survey: Survey, chosen: WordFilter) -> str:
     rows = "".join(
         f'<button type="button" class="kind" data-id="kind:{name}" '
         f'aria-pressed="{str(chosen.kind == name).lower()}"><span>{KINDS[name]}</span>'
@@ -134,7 +134,7 @@ def _kinds(survey: Survey, chosen: Filter) -> str:
     return f'<section class="chart"><h3>By kind of word</h3>{rows}</section>'
 
 
-def _cells(survey: Survey, chosen: Filter) -> str:
+def _cells(survey: Survey, chosen: WordFilter) -> str:
     share, count = survey.by_cell(chosen)
     cells = "".join(
         f'<button type="button" data-id="cell:{r},{c}" style="--share:{_known(share[r, c]):.3f}" '
@@ -154,7 +154,7 @@ def _known(value: float) -> float:
     return 0.0 if np.isnan(value) else value
 
 
-def _words(survey: Survey, chosen: Filter) -> str:
+def _words(survey: Survey, chosen: WordFilter) -> str:
     def column(title: str, rows: Sequence[tuple[str, float, int]]) -> str:
         shown = "".join(
             f'<button type="button" class="chip" data-id="word:{escape(text, quote=True)}" '
@@ -175,7 +175,7 @@ def _list(
     workspace: Workspace,
     survey: Survey,
     source: str,
-    chosen: Filter,
+    chosen: WordFilter,
     found: np.ndarray,
     first: int,
 ) -> str:
@@ -196,7 +196,7 @@ def _list(
     )
 
 
-def _chips(chosen: Filter) -> str:
+def _chips(chosen: WordFilter) -> str:
     named = {
         "kind": chosen.kind and KINDS[chosen.kind].lower(),
         "word": chosen.word and f"“{chosen.word}”",
@@ -219,7 +219,7 @@ def _range(name: str, bin_: int | None, end: float) -> str:
     return "" if bin_ is None else f"{name} {low / BINS * end:.3g} to {high / BINS * end:.3g}"
 
 
-def _row(workspace: Workspace, survey: Survey, source: str, chosen: Filter, n: int) -> str:
+def _row(workspace: Workspace, survey: Survey, source: str, chosen: WordFilter, n: int) -> str:
     atlas = survey.atlas
     caption, mark = atlas.caption[n].as_py(), atlas.mark
     own = np.flatnonzero((mark["narrative"] == n) & survey.of_measure(chosen))

@@ -9,9 +9,9 @@ import numpy as np
 
 from loctex.records import trace, words
 from loctex.scoring import metrics
-from ui.viewing.look import NO_MODEL, Looked, look
+from ui.viewing.look import NO_MODEL, InspectedCaption, look
 from ui.viewing.models import Models, checkpoints
-from ui.viewing.pictures import Listed
+from ui.viewing.pictures import PictureRef
 from ui.workspace import Workspace
 
 MOST = 4
@@ -19,7 +19,11 @@ SHARED = ("image", "width", "height", "words", "windows", "strokes", "begin", "d
 
 
 def compare(
-    workspace: Workspace, models: Models, chosen: Sequence[str], item: Listed | None, caption: str
+    workspace: Workspace,
+    models: Models,
+    chosen: Sequence[str],
+    item: PictureRef | None,
+    caption: str,
 ) -> dict[str, Any]:
     """The comparison's value; where that is not possible, a message that says what to do."""
     labels = {folder: label for label, folder in checkpoints(workspace)}
@@ -37,7 +41,9 @@ def compare(
     told = [i for i, word in enumerate(payloads[0]["words"]) if word["kind"] in ("noun", "color")]
     apart = {
         i: max(
-            np.abs(one.seen.attention.trace[i, :2] - looked[0].seen.attention.trace[i, :2]).sum()
+            np.abs(
+                one.answer.attention.trace[i, :2] - looked[0].answer.attention.trace[i, :2]
+            ).sum()
             for one in looked
         )
         for i in told
@@ -48,7 +54,7 @@ def compare(
     }
 
 
-def _side(label: str, looked: Looked, payload: dict[str, Any]) -> dict[str, Any]:
+def _side(label: str, looked: InspectedCaption, payload: dict[str, Any]) -> dict[str, Any]:
     facts = {row["name"]: row["value"] for row in payload["scores"]}
     said = [f"match {facts['Match']}"]
     if "Words that agree" in facts:
@@ -62,12 +68,12 @@ def _side(label: str, looked: Looked, payload: dict[str, Any]) -> dict[str, Any]
     } | {name: payload[name] for name in ("grid", "maps", "peaks")}
 
 
-def inside(looked: Looked) -> list[float | None] | None:
+def inside(looked: InspectedCaption) -> list[float | None] | None:
     """Per word, the share of the attention on the cells of the person's trace; None without one."""
     if looked.recorded is None:
         return None
-    maps = looked.seen.attention.maps
-    windows = words.windows(looked.recorded.words, looked.seen.margin)
+    maps = looked.answer.attention.maps
+    windows = words.windows(looked.recorded.words, looked.answer.margin)
     cells = metrics.trace_cells(trace.rasterize(looked.recorded.strokes, windows, maps.shape[1:]))
     energy = metrics.energy(maps, cells)
     known = cells.any(axis=(1, 2)) & ~np.isnan(energy)
