@@ -49,8 +49,9 @@ class Recorder(gr.HTML):
 
 class Player(gr.HTML):
     """A sentence, a photograph, and under each word the place a model looks at, beside the place
-    where a person pointed. Its value is `ui.payload.payload(...)`, or {"message": ...} where there
-    is nothing to show; it crosses to the browser as one JSON string."""
+    where a person pointed. Its value is `ui.viewing.payload.payload(...)`, or
+    {"message": ...} where there is nothing to show; it crosses to the browser as one JSON
+    string."""
 
     def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
         defaults: dict[str, Any] = {
@@ -72,7 +73,7 @@ class Player(gr.HTML):
 
 
 class Comparison(Player):
-    """Two to four models on one picture. Its value is `ui.comparison.compare(...)`."""
+    """Two to four models on one picture. Its value is `ui.inspect.comparison.compare(...)`."""
 
     def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
         script = static("colors.js", "stage.js", "compare.js")
@@ -134,7 +135,8 @@ class Curves(_Json):
 
 
 class FilmPlayer(_Json):
-    """Where a run looked on a few pictures as it learned. Its value is `ui.film.film(...)`."""
+    """Where a run looked on a few pictures as it learned. Its value is
+    `ui.train.film_frames.film(...)`."""
 
     def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(

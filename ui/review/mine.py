@@ -32,7 +32,7 @@ NOTHING = empty(
 def mend(workspace: Workspace, name: str, narrative_id: int, caption: str) -> str:
     """Other words for one's own narrative; ValueError: it is another's."""
     store = workspace.store
-    mended = reworded(own(workspace, name, narrative_id), caption)
+    mended = reworded(own_narrative(workspace, name, narrative_id), caption)
     store.reviews.edit(narrative_id, store.annotator(name), mended)
     return "Your words are saved; the narrative is reviewed anew."
 
@@ -40,7 +40,7 @@ def mend(workspace: Workspace, name: str, narrative_id: int, caption: str) -> st
 def take_back(workspace: Workspace, name: str, narrative_id: int) -> tuple[str, int | None]:
     """Delete one's own narrative, with its voice; what is said of it, and its entry in the trash
     (None: gone for good). ValueError: it is another's."""
-    own(workspace, name, narrative_id)
+    own_narrative(workspace, name, narrative_id)
     trash = workspace.store.trash
     entry_id = trash.put_narrative(narrative_id, workspace.store.annotator(name))
     is_kept = trash.entry(entry_id) is not None
@@ -59,7 +59,7 @@ def bring_back(workspace: Workspace, name: str, entry_id: int) -> str:
     return "Your narrative is back."
 
 
-def own(workspace: Workspace, name: str, narrative_id: int) -> Any:
+def own_narrative(workspace: Workspace, name: str, narrative_id: int) -> Any:
     narrative = workspace.store.narrative(narrative_id)
     if narrative.annotator_id != workspace.store.annotator(name):
         raise ValueError("This narrative is not yours.")

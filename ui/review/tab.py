@@ -17,7 +17,8 @@ from data_tools.speech.voices import read_voice
 from data_tools.store.rows import NarrativeRow, Review
 from loctex.records.images import decode_image
 from loctex.records.narrative import Narrative
-from ui.components import Listing, Player, static
+from ui.assets import static
+from ui.components import Listing, Player
 from ui.context import page_and_tab
 from ui.data.listing import problem_html, thumbnail
 from ui.guard.access import name_of
@@ -211,7 +212,7 @@ class ReviewTab:
         }
         anew: dict[str, Any] = {"inputs": at, "outputs": outputs} | quiet
         page_and_tab()[1].select(self._show, **anew)
-        gr.on([self.collection.input, self.status.input], self._first, **anew)
+        gr.on([self.collection.input, self.status.input], self._first_page, **anew)
         self.rows.pick(self._pick, **anew)
         self.more.click(self._turn, **anew)
         self.back.click(self._turn_back, **anew)
@@ -274,7 +275,7 @@ class ReviewTab:
         trail = trail_html(self.workspace, self.workspace.store.reviews.trail(row.id))
         return [player, notes, gr.Column(visible=True), row.caption, "", trail, row.id]
 
-    def _first(self, collection: int | None, status: str, *_: Any) -> list[Any]:
+    def _first_page(self, collection: int | None, status: str, *_: Any) -> list[Any]:
         return self._show(collection, status, [0], None)
 
     def _pick(
