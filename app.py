@@ -26,15 +26,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--ssl-certfile", type=Path, help="certificate (PEM): serve https, as microphones demand")
     add("--ssl-keyfile", type=Path, help="its private key (PEM)")
     add("--whisper", type=Path, help="folder of a Whisper checkpoint that proposes spoken words")
-    chosen = parser.parse_args(arguments)
-    if (chosen.ssl_certfile is None) != (chosen.ssl_keyfile is None):
+    options = parser.parse_args(arguments)
+    if (options.ssl_certfile is None) != (options.ssl_keyfile is None):
         parser.error("--ssl-certfile and --ssl-keyfile go together")
-    if not is_loopback(chosen.host) and chosen.users is None:
+    if not is_loopback(options.host) and options.users is None:
         parser.error(
-            f"--host {chosen.host} opens the studio to other machines and demands --users FILE; "
+            f"--host {options.host} opens the studio to other machines and demands --users FILE; "
             "add people with `python -m ui.users FILE NAME`"
         )
-    return chosen
+    return options
 
 
 def is_loopback(host: str) -> bool:
@@ -50,40 +50,42 @@ def stay_local() -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     for name in ("NO_PROXY", "no_proxy"):
-        known = [part for part in os.environ.get(name, "").split(",") if part]
-        os.environ[name] = ",".join(dict.fromkeys([*known, "127.0.0.1", "localhost"]))
+        hosts = [host for host in os.environ.get(name, "").split(",") if host]
+        os.environ[name] = ",".join(dict.fromkeys([*hosts, "127.0.0.1", "localhost"]))
 
 
 def keep_log(workspace: Path) -> None:
     """Logins and refusals, in the workspace: its last few megabytes."""
     workspace.mkdir(parents=True, exist_ok=True)
-    kept = RotatingFileHandler(
+    handler = RotatingFileHandler(
         workspace / "studio.log", maxBytes=2_000_000, backupCount=2, encoding="utf-8"
     )
-    kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log = logging.getLogger("studio")
     log.setLevel(logging.INFO)
-    log.addHandler(kept)
+    log.addHandler(handler)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    chosen = parse(arguments)
+    options = parse(arguments)
     stay_local()
     from ui import layout, users  # after the environment, which Gradio reads when imported
     from ui.workspace import Workspace, served
 
     try:
-        login = users.login(chosen.users) if chosen.users is not None else None
-        with served(chosen.workspace):
-            keep_log(chosen.workspace)
-            workspace = Workspace(chosen.workspace, chosen.database, chosen.users, chosen.whisper)
+        login = users.login(options.users) if options.users is not None else None
+        with served(options.workspace):
+            keep_log(options.workspace)
+            workspace = Workspace(
+                options.workspace, options.database, options.users, options.whisper
+            )
             layout.build(workspace).launch(
                 **layout.LAUNCH,
-                server_name=chosen.host,
-                server_port=chosen.port,
+                server_name=options.host,
+                server_port=options.port,
                 auth=login,
-                ssl_certfile=chosen.ssl_certfile,
-                ssl_keyfile=chosen.ssl_keyfile,
+                ssl_certfile=options.ssl_certfile,
+                ssl_keyfile=options.ssl_keyfile,
                 ssl_verify=False,  # Gradio asks its own page whether it is there
                 allowed_paths=[str(workspace.images_dir)],
             )

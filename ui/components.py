@@ -15,7 +15,7 @@ class Recorder(gr.HTML):
     strings, a question to Python and the answer (ui/annotate/tab.py). Events: ask, data."""
 
     def __init__(self, value: str | None = None, **kwargs: Any) -> None:
-        parts = (
+        script_names = (
             "typing",
             "drawing",
             "link",
@@ -29,7 +29,7 @@ class Recorder(gr.HTML):
             "session",
             "keys",
         )
-        script = static("colors.js", *(f"{part}.js" for part in parts))
+        script = static("colors.js", *(f"{name}.js" for name in script_names))
         super().__init__(
             value,
             html_template=static("recorder.html"),
@@ -49,22 +49,23 @@ class Recorder(gr.HTML):
 
 class Player(gr.HTML):
     """A sentence, a photograph, and under each word the place a model looks at, beside the place
-    where a person pointed. Its value is `ui.payload.payload(...)`, or {"message": ...} where there
-    is nothing to show; it crosses to the browser as one JSON string."""
+    where a person pointed. Its value is `ui.viewing.payload.payload(...)`, or
+    {"message": ...} where there is nothing to show; it crosses to the browser as one JSON
+    string."""
 
     def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        parts = {
+        defaults: dict[str, Any] = {
             "html_template": static("player.html"),
             "css_template": static("player.css"),
             "js_on_load": static(*PLAYER_SCRIPTS) + "\n//# sourceURL=ui/static/player.js",
             "apply_default_css": False,
         }
-        super().__init__(value, **parts | kwargs)
+        super().__init__(value, **defaults | kwargs)
 
-    def preprocess(self, payload: str | None) -> dict[str, Any] | None:
+    def preprocess(self, payload: str | None) -> Any:
         return json.loads(payload) if payload else None
 
-    def postprocess(self, value: dict[str, Any] | None) -> str | None:
+    def postprocess(self, value: Any) -> str | None:
         return None if value is None else json.dumps(value, separators=(",", ":"))
 
     def example_payload(self) -> str:
@@ -72,16 +73,16 @@ class Player(gr.HTML):
 
 
 class Comparison(Player):
-    """Two to four models on one picture. Its value is `ui.comparison.compare(...)`."""
+    """Two to four models on one picture. Its value is `ui.inspect.comparison.compare(...)`."""
 
     def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
         script = static("colors.js", "stage.js", "compare.js")
-        parts = {
+        defaults: dict[str, Any] = {
             "html_template": static("compare.html"),
             "css_template": static("player.css", "compare.css"),
             "js_on_load": script + "\n//# sourceURL=ui/static/compare.js",
         }
-        super().__init__(value, **parts | kwargs)
+        super().__init__(value, **defaults | kwargs)
 
 
 class Saver(gr.HTML):
@@ -96,7 +97,7 @@ class Saver(gr.HTML):
             **kwargs,
         )
 
-    def postprocess(self, value: dict[str, Any] | None) -> str | None:
+    def postprocess(self, value: Any) -> str | None:
         return None if value is None else json.dumps(value)
 
 
@@ -104,10 +105,10 @@ class _Json(gr.HTML):
     """A component whose value crosses to the browser as one JSON string: fifty times faster than
     as an object."""
 
-    def preprocess(self, payload: str | None) -> dict[str, Any] | None:
+    def preprocess(self, payload: str | None) -> Any:
         return json.loads(payload) if payload else None
 
-    def postprocess(self, value: dict[str, Any] | None) -> str | None:
+    def postprocess(self, value: Any) -> str | None:
         return None if value is None else json.dumps(value, separators=(",", ":"))
 
     def example_payload(self) -> str:
@@ -133,8 +134,9 @@ class Curves(_Json):
         )
 
 
-class Film(_Json):
-    """Where a run looked on a few pictures as it learned. Its value is `ui.film.film(...)`."""
+class FilmPlayer(_Json):
+    """Where a run looked on a few pictures as it learned. Its value is
+    `ui.train.film_frames.film(...)`."""
 
     def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(

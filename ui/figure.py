@@ -30,7 +30,8 @@ from loctex.records.files import write_whole
 from loctex.records.word_classes import word_class
 from ui.assets import PLAYER_SCRIPTS, static
 from ui.viewing.colors import VIRIDIS, word_color
-from ui.viewing.look import Looked
+from ui.viewing.look import InspectedCaption
+from ui.viewing.models import ModelAnswer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,12 +42,19 @@ MOST_WORDS = 12  # panels of a row, where no words were chosen
 FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Emoji")
 
 
-def chosen_words(looked: Looked) -> list[int]:
+def telling_words(item: InspectedCaption) -> list[int]:
     """Words worth a panel: those that name something and were read, at most MOST_WORDS."""
-    said, maps = looked.seen.attention.words, looked.seen.attention.maps
-    read = [i for i in range(len(said)) if maps[i].any()]
-    telling = [i for i in read if word_class(said[i].text) != "other"]
-    return (telling or read)[:MOST_WORDS]
+    caption_words, maps = _answer(item).attention.words, _answer(item).attention.maps
+    indices = [i for i in range(len(caption_words)) if maps[i].any()]
+    telling = [i for i in indices if word_class(caption_words[i].text) != "other"]
+    return (telling or indices)[:MOST_WORDS]
+
+
+def _answer(item: InspectedCaption) -> ModelAnswer:
+    """What the model answered; ValueError where none looked."""
+    if item.answer is None:
+        raise ValueError("a figure shows where a model looks; choose a model")
+    return item.answer
 
 
 @lru_cache(maxsize=1)
@@ -58,8 +66,8 @@ def _fonts() -> list[str]:
 
 
 def draw(
-    items: Sequence[Looked],
-    chosen: Sequence[int] | None = None,
+    items: Sequence[InspectedCaption],
+    word_indices: Sequence[int] | None = None,
     *,
     columns: int = 4,
     dpi: int = 300,
@@ -68,65 +76,66 @@ def draw(
 ) -> Figure:
     """A matplotlib figure, WIDTH inches wide: the sentence of each item over panels of its words.
 
-    chosen: words of every item, counted from 0; None: the telling ones. IndexError lists what
+    word_indices: words of every item, counted from 0; None: the telling ones. IndexError lists what
     there is.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = [_chosen(looked, chosen) for looked in items]
+    rows = [_panel_words(item, word_indices) for item in items]
     panel = WIDTH / columns
-    tall = [panel * _aspect(looked) + 0.24 for looked in items]
+    panel_heights = [panel * _aspect(item) + 0.24 for item in items]
     lines = [-(-len(row) // columns) for row in rows]
-    heads = [_lines_of(looked) * 0.24 + 0.08 for looked in items]
-    height = sum(h + n * t for h, n, t in zip(heads, lines, tall, strict=True)) + 0.06
+    heads = [_lines_of(item) * 0.24 + 0.08 for item in items]
+    height = sum(h + n * t for h, n, t in zip(heads, lines, panel_heights, strict=True)) + 0.06
     figure = Figure(figsize=(WIDTH, height))
     FigureCanvasAgg(figure)
-    photos = {id(looked): _shrunk(looked.image, round(panel * dpi)) for looked in items}
+    photos = {id(item): _shrunk(item.image, round(panel * dpi)) for item in items}
     top = height - 0.04
-    for looked, row, head, one in zip(items, rows, heads, tall, strict=True):
-        _sentence(figure, looked, row, top)
+    for item, row, head, panel_height in zip(items, rows, heads, panel_heights, strict=True):
+        _sentence(figure, item, row, top)
         top -= head
         for k, word in enumerate(row):
-            x, y = (k % columns) * panel, top - (k // columns + 1) * one
-            box = [
+            x, y = (k % columns) * panel, top - (k // columns + 1) * panel_height
+            box = (
                 (x + 0.03) / WIDTH,
                 (y + 0.22) / height,
                 (panel - 0.06) / WIDTH,
-                (one - 0.26) / height,
-            ]
+                (panel_height - 0.26) / height,
+            )
             axes = figure.add_axes(box)
-            photo = photos[id(looked)]
+            photo = photos[id(item)]
             axes.imshow(photo, extent=(0, 1, 1, 0), aspect="auto", interpolation="none")
-            _panel(axes, looked, word, is_smooth, has_person)
-        top -= -(-len(row) // columns) * one
+            _panel(axes, item, word, is_smooth, has_person)
+        top -= -(-len(row) // columns) * panel_height
     return figure
 
 
-def _chosen(looked: Looked, chosen: Sequence[int] | None) -> list[int]:
-    if chosen is None:
-        return chosen_words(looked)
-    count = len(looked.seen.attention.words)
-    if wrong := [i + 1 for i in chosen if not 0 <= i < count]:
-        raise IndexError(f"there is no word {wrong[0]}; {looked.caption!r:.60} has {count} words")
-    return list(chosen)
+def _panel_words(item: InspectedCaption, word_indices: Sequence[int] | None) -> list[int]:
+    if word_indices is None:
+        return telling_words(item)
+    count = len(_answer(item).attention.words)
+    if wrong := [i + 1 for i in word_indices if not 0 <= i < count]:
+        raise IndexError(f"there is no word {wrong[0]}; {item.caption!r:.60} has {count} words")
+    return list(word_indices)
 
 
-def _aspect(looked: Looked) -> float:
+def _aspect(item: InspectedCaption) -> float:
     """Height by width, within what the page shows too."""
-    return float(np.clip(looked.image.shape[0] / looked.image.shape[1], 1 / 6, 6))
+    return float(np.clip(item.image.shape[0] / item.image.shape[1], 1 / 6, 6))
 
 
 LETTERS = 96  # of a sentence's line
 
 
-def _lines_of(looked: Looked) -> int:
-    return len(_broken([word.text for word in looked.seen.attention.words]))
+def _lines_of(item: InspectedCaption) -> int:
+    return len(_broken([word.text for word in _answer(item).attention.words]))
 
 
 def _broken(texts: Sequence[str]) -> list[list[int]]:
     """Word numbers by line."""
-    lines, length = [[]], 0
+    lines: list[list[int]] = [[]]
+    length = 0
     for i, text in enumerate(texts):
         if lines[-1] and length + len(text) > LETTERS:
             lines.append([])
@@ -136,42 +145,45 @@ def _broken(texts: Sequence[str]) -> list[list[int]]:
     return lines
 
 
-def _sentence(figure: Figure, looked: Looked, chosen: Sequence[int], top: float) -> None:
+def _sentence(
+    figure: Figure, item: InspectedCaption, word_indices: Sequence[int], top: float
+) -> None:
     """The words, those with a panel in their color; top: inches."""
-    texts = [word.text for word in looked.seen.attention.words]
+    texts = [word.text for word in _answer(item).attention.words]
     width, height = figure.get_size_inches()
-    renderer = figure.canvas.get_renderer()
     for line, numbers in enumerate(_broken(texts)):
         x = 0.04
         for i in numbers:
-            drawn = figure.text(
+            label = figure.text(
                 x / width,
                 (top - 0.17 - 0.24 * line) / height,
                 texts[i],
                 fontsize=9.5,
                 family=_fonts(),
-                color=word_color(i, len(texts)) if i in chosen else "#3c4250",
-                weight="bold" if i in chosen else "normal",
+                color=word_color(i, len(texts)) if i in word_indices else "#3c4250",
+                weight="bold" if i in word_indices else "normal",
                 parse_math=False,
             )
-            x += drawn.get_window_extent(renderer).width / figure.dpi + 0.055
+            x += label.get_window_extent().width / figure.dpi + 0.055
 
 
-def _panel(axes: Axes, looked: Looked, word: int, is_smooth: bool, has_person: bool) -> None:
+def _panel(
+    axes: Axes, item: InspectedCaption, word: int, is_smooth: bool, has_person: bool
+) -> None:
     """The word's attention, its name and strongest cell, the person's trace of the word."""
-    seen = looked.seen
-    said, maps = seen.attention.words, seen.attention.maps
-    color = word_color(word, len(said))
+    answer = _answer(item)
+    caption_words, maps = answer.attention.words, answer.attention.maps
+    color = word_color(word, len(caption_words))
     axes.imshow(
         overlay(maps[word], is_smooth), extent=(0, 1, 1, 0), aspect="auto", interpolation="none"
     )
-    if has_person and looked.recorded is not None:
-        window = words.windows(looked.recorded.words, seen.margin)[word]
-        for part in trace.cut(looked.recorded.strokes, *window):
+    if has_person and item.recorded is not None:
+        window = words.windows(item.recorded.words, answer.margin)[word]
+        for stroke in trace.cut(item.recorded.strokes, *window):
             for line_color, line_width in (("white", 3.2), (color, 1.9)):
                 axes.plot(
-                    part[:, 0],
-                    part[:, 1],
+                    stroke[:, 0],
+                    stroke[:, 1],
                     color=line_color,
                     linewidth=line_width,
                     solid_capstyle="round",
@@ -179,13 +191,13 @@ def _panel(axes: Axes, looked: Looked, word: int, is_smooth: bool, has_person: b
                 )
     axes.set(xlim=(0, 1), ylim=(1, 0), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    name = f"{said[word].text}  {maps[word].max():.0%}"
+    name = f"{caption_words[word].text}  {maps[word].max():.0%}"
     axes.set_xlabel(name, fontsize=8, family=_fonts(), color=color, labelpad=3, parse_math=False)
 
 
 def overlay(map_: np.ndarray, is_smooth: bool = True) -> np.ndarray:
     """(h, w) mass -> (H, W, 4) RGBA in 0..1: viridis, more opaque where there is more."""
-    scaled = (map_ / max(float(map_.max()), 1e-12)).astype(np.float32)
+    scaled: np.ndarray = (map_ / max(float(map_.max()), 1e-12)).astype(np.float32)
     if is_smooth:
         h, w = scaled.shape
         times = max(1, round(128 / max(h, w)))
@@ -203,13 +215,15 @@ def _shrunk(image: np.ndarray, longest: int) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
 
 
-def content(items: Sequence[Looked], kind: str, *, dpi: int = 300, **options: Any) -> bytes:
+def content(
+    items: Sequence[InspectedCaption], kind: str, *, dpi: int = 300, **options: Any
+) -> bytes:
     """A file's bytes. kind: svg, png, pdf, html or json; html and json hold the first item only.
 
     ValueError: another kind, or no model looked at the item.
     """
-    if any(looked.seen is None for looked in items):
-        raise ValueError("a figure shows where a model looks; choose a model")
+    for item in items:
+        _answer(item)
     if kind == "html":
         return player(items[0].payload(), items[0].caption).encode()
     if kind == "json":
@@ -219,8 +233,11 @@ def content(items: Sequence[Looked], kind: str, *, dpi: int = 300, **options: An
     import matplotlib
 
     out = io.BytesIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "loctex"}
-    stamp = {"svg": {"metadata": {"Date": None}}, "pdf": {"metadata": {"CreationDate": None}}}
+    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "loctex"}
+    stamp: dict[str, dict[str, Any]] = {
+        "svg": {"metadata": {"Date": None}},
+        "pdf": {"metadata": {"CreationDate": None}},
+    }
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # an SVG's viewer has fonts
         figure = draw(items, dpi=dpi, **options)
@@ -228,29 +245,29 @@ def content(items: Sequence[Looked], kind: str, *, dpi: int = 300, **options: An
     return out.getvalue()
 
 
-def numbers(looked: Looked) -> dict[str, Any]:
+def numbers(item: InspectedCaption) -> dict[str, Any]:
     """All numbers of an item as JSON: predictor.record, scores, layers, the recording."""
     from loctex.predictor import record
 
-    shown = looked.payload()
-    return record(looked.seen.attention) | {
-        "scores": shown["scores"],
-        "hits": shown["hits"],
-        "layers": {name: maps.tolist() for name, maps in looked.seen.layers.items()},
-        "narrative": looked.recorded.to_json() if looked.recorded else None,
+    value = item.payload()
+    return record(_answer(item).attention) | {
+        "scores": value["scores"],
+        "hits": value["hits"],
+        "layers": {name: maps.tolist() for name, maps in _answer(item).layers.items()},
+        "narrative": item.recorded.to_json() if item.recorded else None,
     }
 
 
 def player(payload: dict[str, Any], title: str) -> str:
     """The page's player in one HTML file: it works from the disk and asks nothing of a network."""
-    parts = {
+    fields = {
         "TITLE": escape(title),
         "CSS": static("player.css"),
         "BODY": static("player.html"),
         "DATA": json.dumps(payload).replace("</", "<\\/"),
         "SCRIPT": static(*PLAYER_SCRIPTS),
     }
-    return re.sub(r"@(\w+)@", lambda found: parts[found[1]], static("file.html"))
+    return re.sub(r"@(\w+)@", lambda match: fields[match[1]], static("file.html"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -274,47 +291,50 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--no-trace", action="store_true", help="leave the person's trace out")
     add("--to", type=Path, required=True, help="OUT.svg, .png, .pdf, .html or .json")
     cli.add_device_option(parser)
-    given = parser.parse_args(arguments)
-    if len(given.image) != len(given.caption) or bool(given.image) == bool(given.item):
+    options = parser.parse_args(arguments)
+    if len(options.image) != len(options.caption) or bool(options.image) == bool(options.item):
         parser.error("give --image with --caption, as often as you like, or --data with --item")
     try:
-        items = _looked(given)
-        chosen = [int(k) - 1 for k in given.words.split(",")] if given.words else None
-        found = content(
+        items = _inspected(options)
+        word_indices = [int(k) - 1 for k in options.words.split(",")] if options.words else None
+        data = content(
             items,
-            given.to.suffix[1:],
-            dpi=given.dpi,
-            chosen=chosen,
-            columns=given.columns,
-            is_smooth=not given.cells,
-            has_person=not given.no_trace,
+            options.to.suffix[1:],
+            dpi=options.dpi,
+            word_indices=word_indices,
+            columns=options.columns,
+            is_smooth=not options.cells,
+            has_person=not options.no_trace,
         )
-        write_whole(given.to, found)
+        write_whole(options.to, data)
     except (ValueError, FileNotFoundError, IndexError) as error:
         sys.exit(f"error: {error}")
 
 
-def _looked(given: argparse.Namespace) -> list[Looked]:
+def _inspected(options: argparse.Namespace) -> list[InspectedCaption]:
     from loctex.records.images import decode_image
     from loctex.records.snapshot import Snapshot
     from ui.viewing.models import Models
 
-    folder, models = str(checkpoint_files.find(given.run, given.checkpoint)), Models(given.device)
-    if not given.item:
-        pairs = zip(given.image, given.caption, strict=True)
-        told = [(decode_image(image), caption, None) for image, caption in pairs]
+    folder = str(checkpoint_files.find(options.run, options.checkpoint))
+    models = Models(options.device)
+    if not options.item:
+        pairs = zip(options.image, options.caption, strict=True)
+        examples = [(decode_image(image), caption, None) for image, caption in pairs]
     else:
-        split = Snapshot.open(given.data).split(given.split)
-        rows = [split[k] for k in given.item]
-        told = [(decode_image(r.image), r.narratives[0].caption, r.narratives[0]) for r in rows]
+        split = Snapshot.open(options.data).split(options.split)
+        rows = [split[k] for k in options.item]
+        examples = [(decode_image(r.image), r.narratives[0].caption, r.narratives[0]) for r in rows]
     return [
-        Looked(
+        InspectedCaption(
             image,
             caption,
-            models.look(folder, image, caption, said.words if said and said.words else None),
-            said if said and said.words else None,
+            models.look(
+                folder, image, caption, narrative.words if narrative and narrative.words else None
+            ),
+            narrative if narrative and narrative.words else None,
         )
-        for image, caption, said in told
+        for image, caption, narrative in examples
     ]
 
 

@@ -34,24 +34,24 @@ HIDDEN = ("data.snapshots",)  # chosen above the form
 
 def items() -> dict[str, tuple[Field, Any]]:
     """{"section.name": (dataclass field, type)} of all settings in the form, front first."""
-    found = {}
-    for section in fields(Settings):
-        kinds = get_type_hints(section.type)
-        for item in fields(section.type):
-            found[f"{section.name}.{item.name}"] = item, kinds[item.name]
-    names = [*FRONT, *(name for name in found if name not in (*FRONT, *HIDDEN))]
-    return {name: found[name] for name in names}
+    by_name = {}
+    for section, section_type in get_type_hints(Settings).items():
+        kinds = get_type_hints(section_type)
+        for item in fields(section_type):
+            by_name[f"{section}.{item.name}"] = item, kinds[item.name]
+    names = [*FRONT, *(name for name in by_name if name not in (*FRONT, *HIDDEN))]
+    return {name: by_name[name] for name in names}
 
 
-def values(chosen: Settings) -> list[Any]:
+def values(run_settings: Settings) -> list[Any]:
     """What the inputs show of these settings, in the order of `items`."""
-    sections = settings.to_dict(chosen)
-    shown = []
+    sections = settings.to_dict(run_settings)
+    input_values = []
     for name, (_, kind) in items().items():
         section, key = name.split(".")
         value = sections[section][key]
-        shown.append(value if kind in (int, float, bool, str) else json.dumps(value))
-    return shown
+        input_values.append(value if kind in (int, float, bool, str) else json.dumps(value))
+    return input_values
 
 
 def read(inputs: Sequence[Any], base: Settings) -> Settings:
@@ -65,21 +65,21 @@ def read(inputs: Sequence[Any], base: Settings) -> Settings:
 
 def from_yaml(text: str, base: Settings) -> Settings:
     """`base` with what a YAML text says; ValueError names what does not fit."""
-    read = yaml.safe_load(text) or {}
-    if not isinstance(read, Mapping):
+    sections = yaml.safe_load(text) or {}
+    if not isinstance(sections, Mapping):
         raise ValueError("This YAML holds no sections data, model, loss, train.")
-    return settings.with_values(base, read)
+    return settings.with_values(base, sections)
 
 
 def replaced(inputs: Sequence[Any], changes: Mapping[str, Any]) -> list[Any]:
     """The inputs with some settings' values put in."""
-    shown = dict(zip(items(), inputs, strict=True))
+    by_name = dict(zip(items(), inputs, strict=True))
     for name, value in changes.items():
-        shown[name] = value if items()[name][1] in (int, float, bool, str) else json.dumps(value)
-    return list(shown.values())
+        by_name[name] = value if items()[name][1] in (int, float, bool, str) else json.dumps(value)
+    return list(by_name.values())
 
 
-def found(search: str) -> list[str]:
+def matching(search: str) -> list[str]:
     """The names of the settings whose name or help has all the words."""
     sought = search.lower().replace("_", " ").split()
     texts = {
@@ -93,10 +93,10 @@ def style(changed: Iterable[str], search: str = "", only_changed: bool = False) 
     """A style sheet that marks the inputs of the changed settings, and shows those looked for."""
     marks = ", ".join(f"#{identity(name)}" for name in changed)
     rule = "box-shadow: inset 3px 0 0 var(--color-accent) !important"  # Gradio's own is important
-    kept = [name for name in found(search) if name in changed or not only_changed]
-    gone = [identity(name) for name in items() if name not in (*kept, *FRONT)]
+    visible = [name for name in matching(search) if name in changed or not only_changed]
+    gone = [identity(name) for name in items() if name not in (*visible, *FRONT)]
     for section in TITLES:
-        if not any(name.startswith(f"{section}.") and name not in FRONT for name in kept):
+        if not any(name.startswith(f"{section}.") and name not in FRONT for name in visible):
             gone += [f"settings-{section}", f"rows-{section}"]
     hidden = ", ".join(f"#{name}" for name in gone)
     lines = f"{marks} {{ {rule} }}" if marks else ""
@@ -129,14 +129,14 @@ def _number(value: float) -> str:
 # --- what it looks like
 
 
-def build(chosen: Settings) -> tuple[dict[str, Component], gr.Textbox, gr.Checkbox]:
+def build(run_settings: Settings) -> tuple[dict[str, Component], gr.Textbox, gr.Checkbox]:
     """An input for each setting, in the order of `items`: a few in front, the rest folded away,
     below what they are searched with."""
-    shown = dict(zip(items(), values(chosen), strict=True))
+    input_values = dict(zip(items(), values(run_settings), strict=True))
     inputs: dict[str, Component] = {}
     with gr.Row(equal_height=True):
         for name in FRONT:
-            inputs[name] = _input(name, shown[name])
+            inputs[name] = _input(name, input_values[name])
     with gr.Accordion("All settings", open=False):
         with gr.Row(elem_classes="studio-search"):
             search = gr.Textbox(
@@ -149,17 +149,21 @@ def build(chosen: Settings) -> tuple[dict[str, Component], gr.Textbox, gr.Checkb
             )
             only_changed = gr.Checkbox(False, label="Changed ones only", container=False, scale=1)
         for section, title in TITLES.items():
-            names = [name for name in shown if name.startswith(f"{section}.") and name not in FRONT]
+            names = [
+                name
+                for name in input_values
+                if name.startswith(f"{section}.") and name not in FRONT
+            ]
             gr.Markdown(f"#### {title}", elem_id=f"settings-{section}")
             with gr.Row(equal_height=True, elem_id=f"rows-{section}"):
                 for name in names:
-                    inputs[name] = _input(name, shown[name])
+                    inputs[name] = _input(name, input_values[name])
     return inputs, search, only_changed
 
 
 def _input(name: str, value: Any) -> Component:
     item, kind = items()[name]
-    common = {
+    common: dict[str, Any] = {
         "value": value,
         "label": label(name),
         "info": help_text(item),

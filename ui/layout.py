@@ -9,7 +9,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from ui.annotate import tab as annotate
-from ui.components import static
+from ui.assets import static
 from ui.data import tab as data
 from ui.evaluate import tab as evaluate
 from ui.export import tab as export

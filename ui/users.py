@@ -25,10 +25,10 @@ def read(path: Path) -> dict[str, tuple[str, str]]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        parts = line.split()
-        if len(parts) != 3 or parts[1] not in ROLES or not parts[2].startswith("$argon2"):
+        columns = line.split()
+        if len(columns) != 3 or columns[1] not in ROLES or not columns[2].startswith("$argon2"):
             raise ValueError(f"{path}:{number}: must be `name {'|'.join(ROLES)} $argon2...`")
-        users[parts[0]] = (parts[1], parts[2])
+        users[columns[0]] = (columns[1], columns[2])
     if not users:
         raise ValueError(f"{path}: names nobody; add one with `python -m ui.users {path} NAME`")
     return users

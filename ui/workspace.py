@@ -48,8 +48,8 @@ class Workspace:
         """Whether this person is an annotator, a reviewer or an admin, or more than that."""
         if self.users is None:
             return True
-        found = role_of(self.users, name)
-        return found is not None and ROLES.index(found) >= ROLES.index(role)
+        own_role = role_of(self.users, name)
+        return own_role is not None and ROLES.index(own_role) >= ROLES.index(role)
 
     def demand(self, role: str, name: str | None) -> None:
         """ValueError where this person is less than that. An annotator annotates, a reviewer
@@ -97,8 +97,8 @@ class Workspace:
 
     def snapshots(self) -> list[Path]:
         """The frozen ones, newest first; a folder still being written has no snapshot.json."""
-        found = [path.parent for path in self.snapshots_dir.glob("[!.]*/snapshot.json")]
-        return sorted(found, key=_created, reverse=True)
+        folders = [path.parent for path in self.snapshots_dir.glob("[!.]*/snapshot.json")]
+        return sorted(folders, key=_created, reverse=True)
 
 
 def look_up(folder: Path, name: Any, noun: str, names: tuple[str, ...] | None = None) -> Path:
@@ -111,12 +111,12 @@ def look_up(folder: Path, name: Any, noun: str, names: tuple[str, ...] | None = 
     """
     try:
         with os.scandir(folder) as entries:
-            found = {one.name for one in entries if one.name[0] != "." and one.is_dir()}
+            existing = {entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()}
     except FileNotFoundError:
-        found = set()
+        existing = set()
     if names is not None:
-        found &= set(names)
-    if not isinstance(name, str) or name not in found:
+        existing &= set(names)
+    if not isinstance(name, str) or name not in existing:
         raise ValueError(f"There is no {noun} {str(name)[:60]!r} here; choose one from the list.")
     return folder / name
 

@@ -7,7 +7,7 @@ from loctex.records.narrative import Narrative
 from tests.browser.test_annotate import circle, only, open_collection, saved, start, wait_for
 from tests.browser.test_voice import choose
 from tests.ui.test_annotate import RECORD
-from ui.components import static
+from ui.assets import static
 
 CAPTION = "a small dog, near the red ball and there is a tree"
 PHRASES = ["a small dog,", "near the red ball", "and there is a tree"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ui.components import static
+from ui.assets import static
 
 REPLAY = """(edits) => { // [[text, caret, seconds]] -> words after them
   const typing = new Typing();

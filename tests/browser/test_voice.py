@@ -16,7 +16,7 @@ from loctex.records.narrative import Narrative, read_jsonl
 from tests.browser.conftest import Studio
 from tests.browser.test_annotate import circle, only, open_collection, saved, start, wait_for
 from tests.data_tools.espeak import speak
-from ui.components import static
+from ui.assets import static
 
 CLICKING = """() => { // in place of the microphone: a stream on which clicks are put
   navigator.mediaDevices.getUserMedia = async () => {

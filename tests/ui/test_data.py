@@ -60,7 +60,7 @@ def test_what_is_no_picture_is_left_out_with_its_name_and_the_rest_comes_in(
         empty_png=b"",
     )
     *_, last = exchange.add_images(workspace, own, [*files, tmp_path / "huge.png"])
-    assert last.done == "1 image added" and last.share == 1
+    assert last.text == "1 image added" and last.share == 1
     said = [problem.split(":")[0] for problem in last.problems]
     assert said == ["text.jpg", "torn.jpg", "empty.png", "huge.png"]
     for problem, why in zip(
@@ -74,9 +74,9 @@ def test_what_is_no_picture_is_left_out_with_its_name_and_the_rest_comes_in(
 def test_the_same_picture_is_kept_once(workspace, own, tmp_path):
     files = write(tmp_path / "drop", a_jpg=picture(1), b_jpg=picture(1), c_jpg=picture(2))
     outcomes = list(exchange.add_images(workspace, own, files))
-    assert outcomes[-1].done == "2 images added, 1 already there"
+    assert outcomes[-1].text == "2 images added, 1 already there"
     assert [round(outcome.share, 2) for outcome in outcomes] == [0.33, 0.67, 1.0]
-    assert "1 to go" in outcomes[1].done
+    assert "1 to go" in outcomes[1].text
     assert len(list(workspace.images_dir.iterdir())) == 2
 
 
@@ -96,15 +96,15 @@ def test_import_export_import_gives_the_same_narratives(workspace, own, scenes, 
     first, *steps, last = exchange.import_narratives(
         workspace, "own", str(source), str(scenes / "images")
     )
-    assert last.done == "40 narratives imported" and not last.problems
-    assert (first.done, first.share) == ("Reading narratives.jsonl", 0)
+    assert last.text == "40 narratives imported" and not last.problems
+    assert (first.text, first.share) == ("Reading narratives.jsonl", 0)
     assert all(0 < step.share <= 1 for step in steps)
     chosen = data.find(workspace, own)
     *steps, outcome = exchange.export(
         workspace, chosen, str(tmp_path / "out"), "CC BY 4.0", has_parquet=True
     )
-    assert outcome.done.startswith("40 narratives and 40 images in ")
-    assert all(0 < step.share <= 1 and "160 steps" in step.done for step in steps)
+    assert outcome.text.startswith("40 narratives and 40 images in ")
+    assert all(0 < step.share <= 1 and "160 steps" in step.text for step in steps)
     assert data.find(workspace, own).license == "CC BY 4.0"
     assert sum(map(len, items(tmp_path / "out").values())) == 40  # it opens as a snapshot
     records = [n.to_json() for n in read_jsonl(tmp_path / "out" / "narratives.jsonl")]
@@ -112,7 +112,7 @@ def test_import_export_import_gives_the_same_narratives(workspace, own, scenes, 
     *_, again = exchange.import_narratives(
         workspace, "own", str(tmp_path / "out" / "narratives.jsonl"), str(tmp_path / "out/images")
     )
-    assert again.done == "0 narratives imported, 40 already there"
+    assert again.text == "0 narratives imported, 40 already there"
 
 
 def test_an_export_that_is_stopped_leaves_nothing(workspace, own, tmp_path):
@@ -135,7 +135,7 @@ def test_an_import_that_is_stopped_keeps_what_is_in_and_can_go_on(workspace, own
     steps.close()
     assert 1 <= exchange.num_images(workspace, own) < 40
     *_, last = begin()
-    assert exchange.num_images(workspace, own) == 40 and "already there" in last.done
+    assert exchange.num_images(workspace, own) == 40 and "already there" in last.text
 
 
 def test_lines_that_are_no_narratives_are_named_and_the_rest_comes_in(workspace, own, tmp_path):
@@ -144,7 +144,7 @@ def test_lines_that_are_no_narratives_are_named_and_the_rest_comes_in(workspace,
     file.write_text("\n".join(lines))
     write(tmp_path / "images", **{"1_jpg": picture(1)})
     *_, last = exchange.import_narratives(workspace, "own", str(file), str(tmp_path / "images"))
-    assert last.done.startswith("1 narrative imported, 1 picture not found in ")
+    assert last.text.startswith("1 narrative imported, 1 picture not found in ")
     assert any("some.jsonl:2: dataset_id: is missing" in problem for problem in last.problems)
     with pytest.raises(ValueError, match="There is no file"):
         next(exchange.import_narratives(workspace, "own", "nowhere.jsonl", str(tmp_path)))
@@ -154,7 +154,7 @@ def test_genuine_narratives_import_and_replay(workspace, shared_data):
     folder = shared_data / "vidln"
     file = folder / "vidln_as_ln.jsonl"
     *_, last = exchange.import_narratives(workspace, "vidln", str(file), str(folder / "images"))
-    assert last.done == "46 narratives imported" and not last.problems
+    assert last.text == "46 narratives imported" and not last.problems
     collection = data.find(workspace, None)
     assert (collection.num_images, collection.num_with_trace, collection.num_words) == (32, 46, 482)
     seen, after = [], 0

@@ -17,13 +17,13 @@ from loctex.scoring.predictor import Attention
 from loctex.training.loop import train
 from tests.loctex.small import small
 from ui import figure
-from ui.viewing.look import Looked
-from ui.viewing.models import Seen
+from ui.viewing.look import InspectedCaption
+from ui.viewing.models import ModelAnswer
 
 CAPTION = "a red ball beside green boxes"
 
 
-def looked(shape=(300, 400), cell=(2, 5), caption=CAPTION) -> Looked:
+def inspected(shape=(300, 400), cell=(2, 5), caption=CAPTION) -> InspectedCaption:
     """A black picture; the word 1 looks at one cell of 7 x 7, the others everywhere."""
     words = estimate(caption)
     maps = np.full((len(words), 7, 7), 1 / 49, np.float32)
@@ -40,8 +40,10 @@ def looked(shape=(300, 400), cell=(2, 5), caption=CAPTION) -> Looked:
         np.eye(4)[0],
         np.eye(4)[0],
     )
-    return Looked(
-        np.zeros((*shape, 3), np.uint8), caption, Seen(attention, {"contrastive": maps}, 0.2, None)
+    return InspectedCaption(
+        np.zeros((*shape, 3), np.uint8),
+        caption,
+        ModelAnswer(attention, {"contrastive": maps}, 0.2, None),
     )
 
 
@@ -51,7 +53,9 @@ def png(content: bytes) -> np.ndarray:
 
 @pytest.mark.parametrize("dpi", [100, 250])
 def test_a_png_has_the_dots_asked_for_and_the_attention_on_its_cell(dpi):
-    image = png(figure.content([looked()], "png", dpi=dpi, chosen=[1], columns=1, is_smooth=False))
+    image = png(
+        figure.content([inspected()], "png", dpi=dpi, word_indices=[1], columns=1, is_smooth=False)
+    )
     assert image.shape[1] == pytest.approx(figure.WIDTH * dpi, abs=1)
     dark = image.max(axis=2) < 235
     rows, columns = np.flatnonzero(dark.mean(axis=1) > 0.9), np.flatnonzero(dark.mean(axis=0) > 0.7)
@@ -64,28 +68,28 @@ def test_a_png_has_the_dots_asked_for_and_the_attention_on_its_cell(dpi):
 
 
 def test_an_svg_keeps_its_words_as_text_and_a_grid_has_a_panel_for_each():
-    svg = figure.content([looked(), looked((90, 500))], "svg", columns=3).decode()
-    chosen = figure.chosen_words(looked())
+    svg = figure.content([inspected(), inspected((90, 500))], "svg", columns=3).decode()
+    chosen = figure.telling_words(inspected())
     said = [estimate(CAPTION)[i].text for i in chosen]
     assert said == ["red", "ball", "beside", "green", "boxes"]
     assert svg.count("<image") == 2 * 2 * len(chosen)  # photograph and attention
     assert ">ball</text>" in svg and ">ball  2%</text>" in svg
-    assert svg == figure.content([looked(), looked((90, 500))], "svg", columns=3).decode()
+    assert svg == figure.content([inspected(), inspected((90, 500))], "svg", columns=3).decode()
 
 
 def test_bad_requests_say_what_is_possible():
     with pytest.raises(IndexError, match="no word 9; .* has 6 words"):
-        figure.content([looked()], "svg", chosen=[8])
+        figure.content([inspected()], "svg", word_indices=[8])
     with pytest.raises(ValueError, match=r"must be \.svg"):
-        figure.content([looked()], "gif")
+        figure.content([inspected()], "gif")
     with pytest.raises(ValueError, match="choose a model"):
-        figure.content([Looked(np.zeros((2, 2, 3), np.uint8), "x")], "svg")
+        figure.content([InspectedCaption(np.zeros((2, 2, 3), np.uint8), "x")], "svg")
 
 
 @pytest.mark.parametrize("caption", ["a 🐎 خيول", "שלום $x^2$ 100%", "a " * 400])
 @pytest.mark.parametrize("shape", [(1, 5000), (5000, 1), (30, 40)])
 def test_odd_captions_and_pictures_are_drawn(caption, shape):
-    assert png(figure.content([looked(shape, caption=caption)], "png", dpi=60)).std() > 5
+    assert png(figure.content([inspected(shape, caption=caption)], "png", dpi=60)).std() > 5
 
 
 def test_the_numbers_are_the_pages(snapshot):
@@ -98,8 +102,8 @@ def test_the_numbers_are_the_pages(snapshot):
         tuple(Word(w.text, w.start, w.end) for w in estimate(CAPTION)),
         (np.array([[0.75, 0.35, 0.4], [0.76, 0.36, 0.6]]),),
     )
-    one = looked()
-    one = Looked(one.image, one.caption, one.seen, told)
+    one = inspected()
+    one = InspectedCaption(one.image, one.caption, one.answer, told)
     found = json.loads(figure.content([one], "json"))
     assert np.array(found["maps"]).shape == (6, 7, 7) and found["narrative"] == told.to_json()
     assert found["hits"][1] is True and found["scores"] == one.payload()["scores"]
@@ -107,7 +111,7 @@ def test_the_numbers_are_the_pages(snapshot):
 
 
 def test_the_player_is_one_file_that_asks_for_nothing():
-    html = figure.content([looked(caption="a </script><b>bold</b>")], "html").decode()
+    html = figure.content([inspected(caption="a </script><b>bold</b>")], "html").decode()
     assert not re.search(r"(?:src|href)=[\"']?https?:", html) and "@DATA@" not in html
     assert html.count("</script>") == 1 and "default-src 'none'" in html
     assert "<title>a &lt;/script&gt;&lt;b&gt;bold&lt;/b&gt;</title>" in html

@@ -66,11 +66,13 @@ def test_only_what_was_changed_is_highlighted():
 
 
 def test_a_search_finds_settings_by_name_and_by_what_they_do():
-    assert form.found("") == list(form.items())
-    assert form.found("learning rate") == form.found("learning_rate")
-    assert {"train.learning_rate", "train.text_learning_rate"} <= set(form.found("learning rate"))
-    assert "data.flip" in form.found("mirroring")
-    assert form.found("no such thing") == []
+    assert form.matching("") == list(form.items())
+    assert form.matching("learning rate") == form.matching("learning_rate")
+    assert {"train.learning_rate", "train.text_learning_rate"} <= set(
+        form.matching("learning rate")
+    )
+    assert "data.flip" in form.matching("mirroring")
+    assert form.matching("no such thing") == []
 
 
 def test_what_is_not_sought_is_hidden_with_its_heading():

@@ -20,9 +20,9 @@ from loctex.settings.presets import PRESETS
 from loctex.training import checkpoint
 from ui.viewing import look as looking
 from ui.viewing import pictures, scores
-from ui.viewing.look import look, shown
-from ui.viewing.models import Models, Seen, checkpoints
-from ui.viewing.pictures import Listed, list_items, load_item, sources
+from ui.viewing.look import look, player_value
+from ui.viewing.models import ModelAnswer, Models, checkpoints
+from ui.viewing.pictures import PictureRef, list_items, load_item, sources
 from ui.workspace import Workspace
 
 
@@ -145,7 +145,7 @@ def test_400_words_and_a_1_by_5000_picture_are_answered(workspace, tmp_path):
     import cv2
 
     cv2.imwrite(str(tmp_path / "thin.png"), np.full((5000, 1, 3), 90, np.uint8))
-    item = Listed("", path=tmp_path / "thin.png")
+    item = PictureRef("", path=tmp_path / "thin.png")
     caption = " ".join(["circle"] * 400)
     answer = look(workspace, Models(), checkpoints(workspace)[0][1], item, caption).payload()
     assert len(answer["words"]) == 400 and (answer["width"], answer["height"]) == (1, 5000)
@@ -172,7 +172,7 @@ def test_a_checkpoint_of_another_version_is_a_message(workspace, request, change
     text = json.dumps(config)
     (folder / "config.json").write_text(text if change else text[: len(text) // 2])
     item = list_items(workspace, "snapshot/scenes/val")[0][0]
-    answer, _ = shown(workspace, Models(), str(folder), item, "a circle")
+    answer, _ = player_value(workspace, Models(), str(folder), item, "a circle")
     assert says in answer["message"]
 
 
@@ -185,13 +185,13 @@ def test_a_wrong_sentence_is_said_to_match_badly(workspace):
         list_items(workspace, "snapshot/scenes/val")[0][0],
         "a red circle",
     )
-    attention, turned = looked.seen.attention, -looked.seen.attention.image
-    good = scores.match(looked.seen, np.stack([turned] * 31 + [attention.image]))
+    attention, turned = looked.answer.attention, -looked.answer.attention.image
+    good = scores.match(looked.answer, np.stack([turned] * 31 + [attention.image]))
     assert "better than 97% of 32" in good["note"] and "is_low" not in good
-    bad = scores.match(looked.seen, np.stack([attention.image] * 31 + [turned]))
+    bad = scores.match(looked.answer, np.stack([attention.image] * 31 + [turned]))
     assert bad["note"].startswith("low: fits better than only 3% of 32") and bad["is_low"] == "yes"
-    assert len(looked.others) == 3  # the split's other pictures
-    assert "note" not in scores.match(looked.seen, None)
+    assert len(looked.other_texts) == 3  # the split's other pictures
+    assert "note" not in scores.match(looked.answer, None)
 
 
 def test_words_in_doubt_are_named_the_worst_first():
@@ -199,7 +199,7 @@ def test_words_in_doubt_are_named_the_worst_first():
     maps = np.ones((6, 2, 2))
     attention = Attention("", words, (), maps, np.zeros((6, 3)), np.zeros((6, 4)), 0.5, None, None)
     said = [
-        scores.doubts(Seen(attention, {}, 0.2, 0.5, doubt and np.array(doubt)))
+        scores.doubts(ModelAnswer(attention, {}, 0.2, 0.5, doubt and np.array(doubt)))
         for doubt in (None, [0.1] * 6, [0, 0.93, 0.99, 0.5, 0.97, 0.95])
     ]
     assert said[0] == [] and said[1][0]["value"] == "none" and "is_low" not in said[1][0]
@@ -210,17 +210,19 @@ def test_words_in_doubt_are_named_the_worst_first():
 @pytest.mark.parametrize("content, says", [(b"not a picture", "text.jpg|image"), (b"", "image")])
 def test_a_file_that_is_no_picture_is_answered_with_a_message(workspace, tmp_path, content, says):
     (tmp_path / "text.jpg").write_bytes(content)
-    item = Listed("", path=tmp_path / "text.jpg")
-    answer, _ = shown(workspace, Models(), checkpoints(workspace)[0][1], item, "a dog")
+    item = PictureRef("", path=tmp_path / "text.jpg")
+    answer, _ = player_value(workspace, Models(), checkpoints(workspace)[0][1], item, "a dog")
     assert list(answer) == ["message"] and len(answer["message"]) > 20
 
 
 def test_empty_states_say_the_next_step(workspace, empty):
-    assert shown(empty, Models(), None, None, "")[0] == {"message": looking.NO_MODEL}
+    assert player_value(empty, Models(), None, None, "")[0] == {"message": looking.NO_MODEL}
     folder = checkpoints(workspace)[0][1]
-    assert shown(workspace, Models(), folder, None, "")[0] == {"message": looking.NO_PICTURE}
+    assert player_value(workspace, Models(), folder, None, "")[0] == {"message": looking.NO_PICTURE}
     item = list_items(workspace, "snapshot/scenes/val")[0][0]
-    assert shown(workspace, Models(), folder, item, "  ")[0] == {"message": looking.NO_CAPTION}
+    assert player_value(workspace, Models(), folder, item, "  ")[0] == {
+        "message": looking.NO_CAPTION
+    }
 
 
 def test_starting_the_page_does_not_import_torch():

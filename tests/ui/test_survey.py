@@ -14,7 +14,7 @@ from loctex.records.word_classes import CLASSES
 from loctex.scoring.atlas_table import Atlas, _schema
 from ui.inspect import annotate_next
 from ui.inspect.atlas_page import applied, atlas_html, progress_html
-from ui.viewing.survey import CELLS, Filter, Survey, bins, histogram, uncertainty, wilson
+from ui.viewing.survey import CELLS, Survey, WordFilter, bins, histogram, uncertainty, wilson
 from ui.workspace import Workspace
 
 
@@ -89,7 +89,7 @@ def test_sentences_come_in_the_order_asked_for_and_unknown_ones_last():
         "unsure": [0, 2, 1],
     }
     for sort, expected in orders.items():
-        assert survey.narratives(Filter(sort=sort)).tolist() == expected, sort
+        assert survey.narratives(WordFilter(sort=sort)).tolist() == expected, sort
 
 
 @pytest.mark.parametrize(
@@ -107,13 +107,13 @@ def test_sentences_come_in_the_order_asked_for_and_unknown_ones_last():
     ],
 )
 def test_a_filter_leaves_what_it_says(chosen, expected):
-    assert three().narratives(Filter(**chosen)).tolist() == expected
+    assert three().narratives(WordFilter(**chosen)).tolist() == expected
 
 
 def test_shares_by_class_by_place_and_by_word():
     survey = three()
-    assert survey.by_kind(Filter()) == {"noun": (0.5, 2), "color": (1.0, 2)}
-    share, count = survey.by_cell(Filter())
+    assert survey.by_kind(WordFilter()) == {"noun": (0.5, 2), "color": (1.0, 2)}
+    share, count = survey.by_cell(WordFilter())
     assert (share[0, 0], count[0, 0], share[4, 4], count[2, 2]) == (1.0, 2, 0.0, 1)
     assert np.isnan(share[3, 0]) and share.shape == (CELLS, CELLS)
     rows = [
@@ -121,9 +121,9 @@ def test_shares_by_class_by_place_and_by_word():
         for w, h, n in (("Bad,", 0, 40), ("good", 1, 40), ("rare", 0, 2), ("few", 0, 5))
         for _ in range(n)
     ]
-    worst, best = atlas(rows).ranked_words(Filter(), limit=2)
+    worst, best = atlas(rows).ranked_words(WordFilter(), limit=2)
     assert best[0] == ("good", 1.0, 40)
-    worst, _ = atlas(rows).ranked_words(Filter(), limit=1)
+    worst, _ = atlas(rows).ranked_words(WordFilter(), limit=1)
     assert worst == [("bad", 0.0, 40)]  # 40 of 40 proves more than 5 of 5; "rare" is too rare
 
 
@@ -146,13 +146,15 @@ def test_uncertainty_is_1_where_all_captions_fit_alike():
 
 
 def test_a_click_chooses_and_another_lets_go():
-    chosen = applied(Filter(), "kind:noun")
+    chosen = applied(WordFilter(), "kind:noun")
     assert chosen.kind == "noun" and applied(chosen, "kind:noun").kind is None
-    assert applied(Filter(), "cell:2,3").cell == (2, 3)
-    assert applied(applied(Filter(), "cell:2,3"), "cell:2,3") == Filter()
-    assert applied(Filter(), "hit:0").hit == 0 and applied(Filter(hit=0), "hit:0").hit is None
-    assert applied(Filter(text="x", word="y"), "drop:text") == Filter(word="y")
-    assert applied(Filter(word="y"), "region:0") == Filter(is_region=False)
+    assert applied(WordFilter(), "cell:2,3").cell == (2, 3)
+    assert applied(applied(WordFilter(), "cell:2,3"), "cell:2,3") == WordFilter()
+    assert (
+        applied(WordFilter(), "hit:0").hit == 0 and applied(WordFilter(hit=0), "hit:0").hit is None
+    )
+    assert applied(WordFilter(text="x", word="y"), "drop:text") == WordFilter(word="y")
+    assert applied(WordFilter(word="y"), "region:0") == WordFilter(is_region=False)
 
 
 # --- on the pictures of a snapshot
@@ -171,9 +173,9 @@ def workspace(snapshot, tmp_path):
 def test_the_page_escapes_what_people_wrote(workspace):
     said = "<img src=x onerror=alert(1)>"
     survey = atlas([{"caption": said, "marks": [mark("<img", "noun", 1, 0.5, 0.5)] * 6}])
-    html = atlas_html(workspace, survey, "snapshot/scenes/val", Filter(text="<b>"))
+    html = atlas_html(workspace, survey, "snapshot/scenes/val", WordFilter(text="<b>"))
     assert "<b>&" not in html and "contains “&lt;b&gt;”" in html
-    html = atlas_html(workspace, survey, "snapshot/scenes/val", Filter())
+    html = atlas_html(workspace, survey, "snapshot/scenes/val", WordFilter())
     assert said not in html and "&lt;img" in html
 
 
@@ -184,7 +186,7 @@ def test_the_worst_pictures_become_a_collection_with_their_originals(workspace):
     original = cv2.imencode(".png", np.full((500, 400, 3), 90, np.uint8))[1].tobytes()
     mine = store.add_collection("mine")
     store.add_image(mine, original, dataset_id=item.dataset_id, image_id=item.image_id)
-    found = survey.narratives(Filter(sort="far"))
+    found = survey.narratives(WordFilter(sort="far"))
     items = annotate_next.worst_items(survey, split, found, 3)
     assert [one.image_id for one in items] == [split[k].image_id for k in (31, 30, 29)]
     assert annotate_next.queue_items(workspace, "Worst of scenes train", items) == (
@@ -250,8 +252,12 @@ def test_8000_narratives_are_opened_within_a_second(tmp_path):
     for _ in range(3):
         begun = time.perf_counter()
         survey = Survey.of(Atlas.open(tmp_path / "a.arrow"))
-        assert len(survey.narratives(Filter())) == 8000
-        survey.by_kind(Filter()), survey.by_cell(Filter()), survey.ranked_words(Filter())
+        assert len(survey.narratives(WordFilter())) == 8000
+        (
+            survey.by_kind(WordFilter()),
+            survey.by_cell(WordFilter()),
+            survey.ranked_words(WordFilter()),
+        )
         took.append(time.perf_counter() - begun)
     print(f"opened in {min(took):.3f} s")
     assert min(took) < 1

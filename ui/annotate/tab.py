@@ -56,16 +56,16 @@ SKIPPED = {"label": "Bring back what I skipped", "action": "unskip"}
 def open_task(workspace: Workspace, annotator: str, ask: Message) -> Message:
     """What there is to do: an unsent take first, else the image asked for, else the next one."""
     store = workspace.store
-    me, known = store.annotator(annotator), [c.id for c in store.collections()]
+    me, collection_ids = store.annotator(annotator), [c.id for c in store.collections()]
     for draft in unsent(workspace, annotator, ask):
-        for collection in known:
-            if image := find_image(workspace, collection, draft["image"]):
-                return task(workspace, annotator, collection, image, draft)
+        for collection_id in collection_ids:
+            if image := find_image(workspace, collection_id, draft["image"]):
+                return task(workspace, annotator, collection_id, image, draft)
     collection = ask.get("collection")
-    if collection not in known:
-        if not known:
+    if collection not in collection_ids:
+        if not collection_ids:
             return task(workspace, annotator, None, None)
-        collection = known[0]
+        collection = collection_ids[0]
     image = find_image(workspace, collection, ask.get("image"))
     if image is None or not store.claim(image.id, me):  # in other hands by now
         image = store.next_image(collection, me)
@@ -112,7 +112,7 @@ def submit(workspace: Workspace, annotator: str, ask: Message) -> Message:
             store.save_draft(take_id, me, image.id, json.dumps(record, allow_nan=False))
         if (heard := workspace.voices.heard(take_id) if num_samples else 0) < num_samples:
             return {"heard": heard}
-        if num_samples and known(workspace, collection).keeps_voice:
+        if num_samples and find_collection(workspace, collection).keeps_voice:
             narrative = replace(narrative, voice=workspace.voices.keep(take_id, num_samples))
         store.add(collection, narrative, take_id=take_id)
     if num_samples:
@@ -183,8 +183,8 @@ def following(workspace: Workspace, annotator: str, ask: Message) -> Message:
     me, image = store.annotator(annotator), asked_image(workspace, ask)
     after = image_after(workspace, collection, me, image)
     if after is None:
-        first_left = store.next_image(collection, me)
-        after = first_left if first_left is not None and first_left.id != image.id else None
+        next_open = store.next_image(collection, me)
+        after = next_open if next_open is not None and next_open.id != image.id else None
     if after is None:
         raise ValueError("This is the last image; there is none after it.")
     return task(workspace, annotator, collection, after)
@@ -200,7 +200,7 @@ def unskip(workspace: Workspace, annotator: str, ask: Message) -> Message:
 
 def collections(workspace: Workspace, annotator: str, ask: Message) -> Message:
     """What there is to choose from, for a recorder whose take is open."""
-    return {"known": listed(workspace)}
+    return {"known": collection_choices(workspace)}
 
 
 def discard(workspace: Workspace, annotator: str, ask: Message) -> Message:
@@ -254,14 +254,14 @@ def answer(workspace: Workspace, annotator: str, question: str) -> str:
     return json.dumps({"serial": ask["serial"], **reply})
 
 
-# --- its parts
+# --- what the answers hold
 
 
-def known(workspace: Workspace, collection: int) -> Collection:
+def find_collection(workspace: Workspace, collection: int) -> Collection:
     return next(c for c in workspace.store.collections() if c.id == collection)
 
 
-def given(workspace: Workspace, collection: int, image: ImageRow) -> str:
+def untraced_caption(workspace: Workspace, collection: int, image: ImageRow) -> str:
     """A caption of the image that nobody has traced yet, for Trace; empty where there is none."""
     rows = workspace.store.narratives(collection, image_row_id=image.id)
     return next((row.caption for row in rows if not row.num_points), "")
@@ -290,16 +290,16 @@ def image_after(
 ) -> ImageRow | None:
     """The next one by id that this annotator did, or that wants them; the latter is claimed."""
     store = workspace.store
-    done = store.next_done(collection, annotator_id, after=image.id)
+    done_image = store.next_done(collection, annotator_id, after=image.id)
     ahead = store.peek(collection, annotator_id, after=image.id)
-    if ahead is None or (done is not None and done.id < ahead.id):
-        return done
+    if ahead is None or (done_image is not None and done_image.id < ahead.id):
+        return done_image
     if store.claim(ahead.id, annotator_id):
         return ahead
     return store.next_image(collection, annotator_id, after=ahead.id)
 
 
-def listed(workspace: Workspace) -> list[Message]:
+def collection_choices(workspace: Workspace) -> list[Message]:
     return [{"id": c.id, "name": c.name} for c in workspace.store.collections()]
 
 
@@ -312,13 +312,13 @@ def progress(workspace: Workspace, collection: int | None, annotator_id: int) ->
 
 def all_done(counts: Message) -> Message:
     """What is said where nothing is left, and the ways on."""
-    others = counts["total"] - counts["described"] - counts["skipped"]
-    parts = [f"You described {counts['described']:,} of {counted(counts['total'], 'image')}"]
+    num_others = counts["total"] - counts["described"] - counts["skipped"]
+    clauses = [f"You described {counts['described']:,} of {counted(counts['total'], 'image')}"]
     if counts["skipped"]:
-        parts.append(f"skipped {counts['skipped']:,}")
-    text = " and ".join(parts) + "."
-    if others:
-        text += f" {others:,} {'is' if others == 1 else 'are'} in the hands of others."
+        clauses.append(f"skipped {counts['skipped']:,}")
+    text = " and ".join(clauses) + "."
+    if num_others:
+        text += f" {num_others:,} {'is' if num_others == 1 else 'are'} in the hands of others."
     choices = [*ALL_DONE["choices"]]
     if not counts["described"] + counts["skipped"]:
         choices = choices[:1]
@@ -329,8 +329,8 @@ def find_image(workspace: Workspace, collection: int, image_row_id: int | None) 
     """The image of the collection with this row id, if there is one."""
     if image_row_id is None:
         return None
-    found = workspace.store.images(collection, after=int(image_row_id) - 1, limit=1)
-    return found[0] if found and found[0].id == int(image_row_id) else None
+    images = workspace.store.images(collection, after=int(image_row_id) - 1, limit=1)
+    return images[0] if images and images[0].id == int(image_row_id) else None
 
 
 def asked_image(workspace: Workspace, ask: Message) -> ImageRow:
@@ -349,28 +349,38 @@ def task(
 ) -> Message:
     """What the recorder shows. draft: the unsent take of the image, if it is already known."""
     store, me = workspace.store, workspace.store.annotator(annotator)
-    known = store.collections()
     if image is not None and draft is None:
         mine = [take(workspace, d) for d in store.drafts(me) if d.image_row_id == image.id]
-        draft = max(mine, key=lambda kept: kept["saved"], default=None)
-    here = next((c for c in known if c.id == collection), None)
+        draft = max(mine, key=lambda message: message["saved"], default=None)
+    current = next((c for c in store.collections() if c.id == collection), None)
     counts = progress(workspace, collection, me)
     total = counts["total"]
     return {
-        "collections": listed(workspace),
+        "collections": collection_choices(workspace),
         "collection": collection,
         "annotator": annotator,
         "progress": [total - counts["left"], total],
         "counts": counts,
-        "image": None if image is None else picture(image),
-        "next": None if image is None else path_ahead(workspace, collection, me, image),
         "draft": draft,
-        "given": "" if image is None else given(workspace, collection, image),
-        "question": here.question if here else "",
-        "keeps_voice": here is None or here.keeps_voice,
+        "question": current.question if current else "",
+        "keeps_voice": current is None or current.keeps_voice,
         "is_admin": workspace.allows("admin", annotator),
         "can_propose": workspace.whisper is not None,
         "empty": WELCOME if collection is None else all_done(counts) if total else NO_IMAGES,
+        **image_fields(workspace, collection, me, image),
+    }
+
+
+def image_fields(
+    workspace: Workspace, collection: int | None, annotator_id: int, image: ImageRow | None
+) -> Message:
+    """What the recorder shows of the image, and the picture after it."""
+    if image is None or collection is None:
+        return {"image": None, "next": None, "given": ""}
+    return {
+        "image": picture(image),
+        "next": path_ahead(workspace, collection, annotator_id, image),
+        "given": untraced_caption(workspace, collection, image),
     }
 
 

@@ -46,14 +46,14 @@ def checked(record: Message, image: ImageRow, annotator_id: int) -> Narrative:
 def unsent(workspace: Workspace, annotator: str, ask: Message) -> list[Message]:
     """This annotator's takes that were not submitted, of the store and then of the browser."""
     store = workspace.store
-    kept = [take(workspace, draft) for draft in store.drafts(store.annotator(annotator))]
-    taken = {draft["take_id"] for draft in kept}
+    takes = [take(workspace, draft) for draft in store.drafts(store.annotator(annotator))]
+    stored_ids = {draft["take_id"] for draft in takes}
     only_there = [
         {"take_id": draft["take_id"], "image": draft["image"]}
         for draft in ask.get("drafts", [])
-        if draft["annotator"] == annotator and draft["take_id"] not in taken
+        if draft["annotator"] == annotator and draft["take_id"] not in stored_ids
     ]
-    return sorted(kept, key=lambda draft: -draft["saved"]) + [
+    return sorted(takes, key=lambda draft: -draft["saved"]) + [
         draft for draft in only_there if not store.has_take(draft["take_id"])
     ]
 

@@ -29,8 +29,8 @@ _TITLES = {  # of each histogram: what it shows, its unit, digits of its middle
 def charts(workspace: Workspace, collection_id: int) -> Iterator[str]:
     """HTML of the collection's charts, again and again until all of it is counted."""
     names = workspace.store.people.names()
-    for summary, done, total in workspace.store.statistics.summary(collection_id):
-        yield charts_html(summary, names, done / max(total, 1))
+    for summary, num_counted, total in workspace.store.statistics.summary(collection_id):
+        yield charts_html(summary, names, num_counted / max(total, 1))
 
 
 def charts_html(summary: Summary, names: dict[int, str], share: float = 1.0) -> str:
@@ -136,8 +136,8 @@ def _bar(name: str, share: float, text: str) -> str:
 def _people(summary: Summary, names: dict[int, str]) -> str:
     """A row for each annotator, who told most first."""
     rows = []
-    told = sorted(summary.annotators.items(), key=lambda item: -item[1]["narratives"])
-    for annotator, sums in told[:MOST_PEOPLE]:
+    annotators = sorted(summary.annotators.items(), key=lambda item: -item[1]["narratives"])
+    for annotator, sums in annotators[:MOST_PEOPLE]:
         count = sums["narratives"]
         cells = [
             f"{count:,.0f}",
@@ -160,10 +160,10 @@ def _people(summary: Summary, names: dict[int, str]) -> str:
         "trace speed",
         "pointed at",
     )
-    more = len(told) - len(rows)
-    rest = f"<p class='none'>and {counted(more, 'more person')}</p>" if more > 0 else ""
+    more = len(annotators) - len(rows)
+    more_html = f"<p class='none'>and {counted(more, 'more person')}</p>" if more > 0 else ""
     return (
         '<div class="people"><table><thead><tr>'
         + "".join(f"<th>{head}</th>" for head in heads)
-        + f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{rest}"
+        + f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{more_html}"
     )

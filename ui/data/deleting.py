@@ -12,16 +12,15 @@ from typing import Any
 
 import gradio as gr
 
-from data_tools.store import Collection
 from data_tools.store.rows import TrashEntry
 from ui.components import Listing
-from ui.data.exchange import Outcome, counted, find
+from ui.data.exchange import Outcome, counted, demand, find
 from ui.data.listing import outcome_html, problem_html
 from ui.guard.access import name_of
 from ui.workspace import Workspace
 
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
-_BUTTON = {"size": "sm", "scale": 0, "min_width": 220}
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_BUTTON: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 220}
 
 # --- what it does
 
@@ -50,8 +49,8 @@ def deleted_text(workspace: Workspace, entry_id: int) -> str:
     where = f"It lies in the trash for {counted(days, 'day')}."
     if entry.kind == "narrative":
         return f"The narrative was deleted. Its image stays. {where}"
-    told = counted(entry.num_narratives, "narrative")
-    return f"The image was deleted, with all that was told of it ({told}). {where}"
+    much = counted(entry.num_narratives, "narrative")
+    return f"The image was deleted, with all that was told of it ({much}). {where}"
 
 
 def restore(workspace: Workspace, entry_id: int) -> str:
@@ -65,10 +64,12 @@ def restore(workspace: Workspace, entry_id: int) -> str:
 def image_question(workspace: Workspace, narrative_id: int) -> tuple[str, str]:
     """How much would go with the image of this narrative: a question, and the answer yes."""
     row = workspace.store.narrative_row(narrative_id)
-    told = workspace.store.narratives(row.collection_id, image_row_id=row.image_row_id, limit=1000)
-    people = len({one.annotator_id for one in told})
+    narratives = workspace.store.narratives(
+        row.collection_id, image_row_id=row.image_row_id, limit=1000
+    )
+    people = len({narrative.annotator_id for narrative in narratives})
     by = f"by {counted(people, 'person')}" if people == 1 else f"by {people:,} people"
-    much = counted(len(told), "narrative")
+    much = counted(len(narratives), "narrative")
     return f"Delete this image with {much} {by}?", f"Delete image and {much}"
 
 
@@ -77,31 +78,31 @@ def entries_html(workspace: Workspace, entries: Sequence[TrashEntry]) -> str:
     if not entries:
         return "<p class='none'>The trash is empty.</p>"
     names = workspace.store.people.names()
-    shown = []
+    items = []
     for entry in entries:
         what = "a narrative"
         if entry.kind == "image":
             what = f"an image with {counted(entry.num_narratives, 'narrative')}"
         who = names.get(entry.annotator_id, "somebody")
-        shown.append(
+        items.append(
             f"<li><span class='said' dir='auto'>{escape(entry.title)}</span>"
             f"<span class='facts'>{what}, deleted by {escape(who)}, "
             f"{entry.deleted.astimezone():%d %b %Y, %H:%M}</span>"
             f"<button type='button' data-id='{entry.id}'>Bring it back</button></li>"
         )
-    return f"<ul class='trash'>{''.join(shown)}</ul>"
+    return f"<ul class='trash'>{''.join(items)}</ul>"
 
 
 # --- what it looks like
 
 
 class DeletingRow:
-    """The buttons below a narrative, and their questions. `shown(is_there)` are the updates of
-    `parts` that put them back to the beginning."""
+    """The buttons below a narrative, and their questions. `reset(is_there)` are the updates of
+    `components` that put them back to the beginning."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        hidden = {"visible": False, **_BUTTON}
+        hidden: dict[str, Any] = {"visible": False, **_BUTTON}
         with gr.Row():  # one row: "Keep it" comes where "Delete" was
             self.delete = gr.Button("Delete this narrative", **hidden)
             self.keep = gr.Button("Keep it", **hidden)
@@ -110,7 +111,7 @@ class DeletingRow:
             self.sure_image = gr.Button("Delete image and narratives", variant="stop", **hidden)
         # below, so that the answers stay where they are, and in sight
         self.how_much = gr.HTML(visible=False, apply_default_css=False, elem_id="data-question")
-        self.parts = [
+        self.components = [
             self.delete,
             self.keep,
             self.sure,
@@ -123,25 +124,25 @@ class DeletingRow:
         self, narrative: gr.State, outcome: Listing, undo: UndoButton, show: dict[str, Any]
     ) -> None:
         """narrative: the id of the shown one. show: the event that shows the page anew."""
-        self.delete.click(lambda: _asked("narrative"), None, self.parts, **QUIET)
-        self.keep.click(lambda: _asked("nothing"), None, self.parts, **QUIET)
-        self.with_image.click(self._ask, narrative, self.parts, **QUIET)
+        self.delete.click(lambda: _question_updates("narrative"), None, self.components, **QUIET)
+        self.keep.click(lambda: _question_updates("nothing"), None, self.components, **QUIET)
+        self.with_image.click(self._ask, narrative, self.components, **QUIET)
         for button, action in (
             (self.sure, delete_narrative),
             (self.sure_image, delete_image),
         ):
-            seen = [outcome, *undo.parts]
-            button.click(undo.deleting(action), narrative, seen, **QUIET).then(**show)
+            outputs = [outcome, *undo.components]
+            button.click(undo.deleting(action), narrative, outputs, **QUIET).then(**show)
 
-    def shown(self, is_there: bool) -> list[Any]:
-        return _asked("nothing" if is_there else "none")
+    def reset(self, is_there: bool) -> list[Any]:
+        return _question_updates("nothing" if is_there else "none")
 
     def _ask(self, narrative_id: int) -> list[Any]:
         try:
             text, answer = image_question(self.workspace, narrative_id)
         except ValueError:  # deleted meanwhile: the page is shown anew with the next click
-            return _asked("none")
-        *buttons, sure_image, _ = _asked("image")
+            return _question_updates("none")
+        *buttons, sure_image, _ = _question_updates("image")
         sure_image = gr.Button(answer, visible=True)
         return [*buttons, sure_image, gr.HTML(f"<p class='ask'>{escape(text)}</p>", visible=True)]
 
@@ -153,13 +154,13 @@ class UndoButton:
         self.workspace = workspace
         self.entry = gr.State(None)  # its id in the trash
         self.button = gr.Button("Undo", scale=0, min_width=90, visible=False, elem_id="data-undo")
-        self.parts = [self.entry, self.button]
+        self.components = [self.entry, self.button]
 
     def wire(self, outcome: Listing, show: dict[str, Any]) -> None:
-        self.button.click(self._undo, self.entry, [outcome, *self.parts], **QUIET).then(**show)
+        self.button.click(self._undo, self.entry, [outcome, *self.components], **QUIET).then(**show)
 
     def deleting(self, action: Callable[..., int]) -> Callable[..., list[Any]]:
-        """The event of a deletion: the outcome, and `parts`, after it."""
+        """The event of a deletion: the outcome, and `components`, after it."""
 
         def delete(narrative_id: int, request: gr.Request) -> list[Any]:
             try:
@@ -205,29 +206,26 @@ class TrashPage:
                     self.sure = gr.Button("Delete for good", variant="stop", **_BUTTON)
 
     def wire(self, collection: gr.State, outcome: Listing, show: dict[str, Any]) -> None:
-        seen = [self.rows, self.days, self.question]
-        look = {"fn": self._show, "inputs": collection, "outputs": seen} | QUIET
+        outputs = [self.rows, self.days, self.question]
+        look: dict[str, Any] = {"fn": self._show, "inputs": collection, "outputs": outputs} | QUIET
         for event in (self.tab.select, collection.change):
             event(**look)
         self.rows.pick(self._restore, None, outcome, **QUIET).then(**look).then(**show)
         self.save.click(self._save, [collection, self.days], outcome, **QUIET).then(**look)
-        asked = [self.question, self.how_much]
-        self.empty.click(self._ask, collection, asked, **QUIET)
+        question = [self.question, self.how_much]
+        self.empty.click(self._ask, collection, question, **QUIET)
         self.keep.click(lambda: gr.Column(visible=False), None, self.question, **QUIET)
         self.sure.click(self._empty, collection, outcome, **QUIET).then(**look).then(**show)
 
-    def _here(self, collection_id: int | None) -> Collection | None:
-        return find(self.workspace, collection_id)
-
     def _show(self, collection_id: int | None) -> list[Any]:
-        here = self._here(collection_id)
-        if here is None:
+        collection = find(self.workspace, collection_id)
+        if collection is None:
             return [gr.skip()] * 3
         self.workspace.store.trash.expire()
-        entries = self.workspace.store.trash.entries(here.id)
+        entries = self.workspace.store.trash.entries(collection.id)
         return [
             entries_html(self.workspace, entries),
-            here.trash_days,
+            collection.trash_days,
             gr.Column(visible=False),
         ]
 
@@ -237,8 +235,8 @@ class TrashPage:
     def _save(self, collection_id: int | None, days: float | None, request: gr.Request) -> str:
         try:
             self.workspace.demand("admin", request.username)
-            here = self._here(collection_id)
-            self.workspace.store.trash.set_days(here.id, int(days or 0))
+            collection = demand(self.workspace, collection_id)
+            self.workspace.store.trash.set_days(collection.id, int(days or 0))
         except ValueError as error:
             return problem_html(error)
         return outcome_html(
@@ -246,7 +244,8 @@ class TrashPage:
         )
 
     def _ask(self, collection_id: int | None) -> list[Any]:
-        entries = self.workspace.store.trash.entries(self._here(collection_id).id, limit=1000)
+        collection = demand(self.workspace, collection_id)
+        entries = self.workspace.store.trash.entries(collection.id, limit=1000)
         num_narratives = sum(entry.num_narratives for entry in entries)
         text = f"Delete {counted(num_narratives, 'narrative')} for good? This cannot be undone."
         return [gr.Column(visible=bool(entries)), f"<p class='ask'>{text}</p>"]
@@ -254,7 +253,7 @@ class TrashPage:
     def _empty(self, collection_id: int | None, request: gr.Request) -> str:
         try:
             self.workspace.demand("admin", request.username)
-            self.workspace.store.trash.empty(self._here(collection_id).id)
+            self.workspace.store.trash.empty(demand(self.workspace, collection_id).id)
         except ValueError as error:
             return problem_html(error)
         return outcome_html(Outcome("The trash is empty."))
@@ -269,8 +268,8 @@ def restored(workspace: Workspace, entry_id: int, request: gr.Request) -> str:
         return problem_html(error)
 
 
-def _asked(what: str) -> list[Any]:
-    """Updates of DeletingRow.parts: what is asked now. "none": there is nothing to delete."""
+def _question_updates(what: str) -> list[Any]:
+    """Updates of DeletingRow.components: what is asked now. "none": there is nothing to delete."""
     return [
         gr.Button(visible=what == "nothing"),
         gr.Button(visible=what in ("narrative", "image")),

@@ -29,7 +29,7 @@ class Outcome:
     """What an action did so far, what it could not do and why, and the share that is done.
     collection: the id of the one whose new images can be described now."""
 
-    done: str
+    text: str
     problems: Sequence[str] = ()
     share: float = 1.0
     collection: int | None = None
@@ -40,9 +40,19 @@ def find(workspace: Workspace, collection_id: int | None) -> Collection | None:
     return choose(workspace.store.collections(), collection_id)
 
 
-def choose(known: Sequence[Collection], collection_id: int | None) -> Collection | None:
+def demand(workspace: Workspace, collection_id: int | None) -> Collection:
+    """`find`; ValueError where there is none."""
+    collection = find(workspace, collection_id)
+    if collection is None:
+        raise ValueError("There is no collection yet; make one under Data.")
+    return collection
+
+
+def choose(collections: Sequence[Collection], collection_id: int | None) -> Collection | None:
     """The one of this id, or the first."""
-    return next((c for c in known if c.id == collection_id), known[0] if known else None)
+    return next(
+        (c for c in collections if c.id == collection_id), collections[0] if collections else None
+    )
 
 
 def add_demo_part(workspace: Workspace) -> float:
@@ -54,13 +64,13 @@ def add_demo_part(workspace: Workspace) -> float:
     from data_tools.exchange.importing import import_file
 
     collection_id = workspace.store.add_collection(DEMO)
-    part = num_images(workspace, collection_id) // SCENES_A_PART
-    if part < NUM_PARTS:
+    num_parts = num_images(workspace, collection_id) // SCENES_A_PART
+    if num_parts < NUM_PARTS:
         with tempfile.TemporaryDirectory(dir=workspace.root) as folder:
-            scenes.write(Path(folder), SCENES_A_PART, seed=part)
+            scenes.write(Path(folder), SCENES_A_PART, seed=num_parts)
             narratives, images = Path(folder) / "narratives.jsonl", Path(folder) / "images"
             import_file(workspace.store, narratives, images, DEMO)
-    return min(1.0, (part + 1) / NUM_PARTS)
+    return min(1.0, (num_parts + 1) / NUM_PARTS)
 
 
 def add_demo(workspace: Workspace) -> Iterator[Outcome]:
@@ -85,11 +95,11 @@ def add_images(
         except (ValueError, OSError) as error:
             problems.append(str(error) if path.name in str(error) else f"{path.name}: {error}")
         added = num_images(workspace, collection_id) - before
-        known = number - added - len(problems)
+        num_duplicates = number - added - len(problems)
         seconds = (time.monotonic() - began) / number * (len(files) - number)
         yield Outcome(
             f"{counted(added, 'image')} added"
-            + (f", {known} already there" if known else "")
+            + (f", {num_duplicates} already there" if num_duplicates else "")
             + (f", {len(files) - number} to go ({seconds:.0f} s)" if number < len(files) else ""),
             problems,
             number / len(files),
@@ -134,11 +144,11 @@ def _watched(work: Callable[[Progress], T], noun: str) -> Generator[Outcome, Non
     latest, has_news, is_stopped = (0, 1), threading.Event(), threading.Event()
     began = time.monotonic()
 
-    def progress(done: int, total: int) -> None:
+    def progress(num_done: int, total: int) -> None:
         nonlocal latest
         if is_stopped.is_set():
             raise InterruptedError("stopped")
-        latest = done, total
+        latest = num_done, total
         has_news.set()
 
     with ThreadPoolExecutor(1) as threads:
@@ -147,10 +157,10 @@ def _watched(work: Callable[[Progress], T], noun: str) -> Generator[Outcome, Non
             while not future.done():
                 if has_news.wait(0.1):
                     has_news.clear()
-                    done, total = latest
-                    seconds = (time.monotonic() - began) / done * (total - done)
-                    said = f"{done:,} of {counted(total, noun)} ({seconds:.0f} s to go)"
-                    yield Outcome(said, share=done / total)
+                    num_done, total = latest
+                    seconds = (time.monotonic() - began) / num_done * (total - num_done)
+                    text = f"{num_done:,} of {counted(total, noun)} ({seconds:.0f} s to go)"
+                    yield Outcome(text, share=num_done / total)
                     wait([future], 0.1)  # the page is told ten times a second at most
         finally:
             is_stopped.set()
@@ -158,12 +168,12 @@ def _watched(work: Callable[[Progress], T], noun: str) -> Generator[Outcome, Non
 
 
 def imported(report: ImportReport, folder: Path) -> Outcome:
-    done = f"{counted(report.num_imported, 'narrative')} imported"
+    text = f"{counted(report.num_imported, 'narrative')} imported"
     if report.num_known:
-        done += f", {report.num_known:,} already there"
+        text += f", {report.num_known:,} already there"
     if report.num_missing_images:
-        done += f", {counted(report.num_missing_images, 'picture')} not found in {folder}"
-    return Outcome(done, report.problems)
+        text += f", {counted(report.num_missing_images, 'picture')} not found in {folder}"
+    return Outcome(text, report.problems)
 
 
 def export(

@@ -91,10 +91,10 @@ class ExchangePage:
         show: dict[str, Any],
     ) -> None:
         """collection: the id of the chosen one. show: the event that shows the page anew."""
-        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         for event in (self.export_tab.select, collection.change):
             event(self._terms, collection, self.terms, **quiet)
-        steps = []
+        steps: list[Any] = []
         for event, action, inputs in (
             (demo.click, self._demo, []),
             (self.files.upload, self._drop, [collection, self.files]),
@@ -128,7 +128,7 @@ class ExchangePage:
         return steps
 
     def _find(self, collection_id: int | None) -> Collection:
-        return exchange.find(self.workspace, collection_id)
+        return exchange.demand(self.workspace, collection_id)
 
     def _terms(self, collection: int | None) -> str:
         return self._find(collection).license
@@ -150,8 +150,10 @@ class ExchangePage:
     def _export(
         self, collection: int | None, folder: str, terms: str, has_parquet: bool
     ) -> Iterator[Outcome]:
-        chosen = self._find(collection)
-        return exchange.export(self.workspace, chosen, folder, terms, has_parquet=has_parquet)
+        chosen_collection = self._find(collection)
+        return exchange.export(
+            self.workspace, chosen_collection, folder, terms, has_parquet=has_parquet
+        )
 
 
 def _note(text: str) -> None:

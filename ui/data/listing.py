@@ -22,11 +22,11 @@ WELCOME = (
 )
 
 
-def collection_cards(collections: Sequence[Collection], chosen: Collection | None) -> str:
+def collection_cards(collections: Sequence[Collection], current: Collection | None) -> str:
     """HTML: a button for each collection, with its counts."""
     cards = [
         f'<button type="button" class="card" data-id="{c.id}" '
-        f'aria-pressed="{pressed(c == chosen)}">'
+        f'aria-pressed="{pressed(c == current)}">'
         f"<b>{escape(c.name)}</b><span>{counted(c.num_images, 'image')}</span>"
         f"<span>{counted(c.num_narratives, 'narrative')}, {c.num_with_trace:,} with trace</span>"
         f"<span>{counted(c.num_words, 'word')}</span></button>"
@@ -38,7 +38,7 @@ def collection_cards(collections: Sequence[Collection], chosen: Collection | Non
 def narrative_rows(
     workspace: Workspace,
     rows: Sequence[NarrativeRow],
-    chosen: int | None,
+    chosen_id: int | None,
     *,
     is_filtered: bool = False,
 ) -> str:
@@ -50,12 +50,12 @@ def narrative_rows(
             '<p class="none">Nobody has described an image here yet. Do it under Annotate, or '
             "import narratives.</p>"
         )
-    shown = []
+    buttons = []
     for row in rows:
         image = workspace.store.image(row.image_row_id)
-        shown.append(
+        buttons.append(
             f'<button type="button" class="row" data-id="{row.id}" '
-            f'aria-pressed="{pressed(row.id == chosen)}">'
+            f'aria-pressed="{pressed(row.id == chosen_id)}">'
             f'<img src="{thumbnail(image)}" alt="" loading="lazy">'
             f'<span class="said" dir="auto">{escape(row.caption)}</span>'
             f'<span class="facts">{counted(row.num_words, "word")} · '
@@ -63,7 +63,7 @@ def narrative_rows(
             f"{row.duration:.0f} s · {row.created.astimezone():%d %b %Y, %H:%M}{chips(row.flags)}"
             "</span></button>"
         )
-    return f'<div class="rows">{"".join(shown)}</div>'
+    return f'<div class="rows">{"".join(buttons)}</div>'
 
 
 def chips(flags: Sequence[str]) -> str:
@@ -88,8 +88,8 @@ def outcome_html(outcome: Outcome) -> str:
             f'<button type="button" class="lead" data-go="Annotate" '
             f'data-collection="{outcome.collection}">Describe them</button>'
         )
-    done = f"<b>{escape(outcome.done)}</b>"
-    return f'<div class="outcome" role="status">{done}{lead}{bar}{problems}</div>'
+    text = f"<b>{escape(outcome.text)}</b>"
+    return f'<div class="outcome" role="status">{text}{lead}{bar}{problems}</div>'
 
 
 def problem_html(error: Exception) -> str:

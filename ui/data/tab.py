@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 
 from data_tools.store import Collection, NarrativeRow
 from data_tools.store.search import EVERYTHING, FLAGS, STATUSES, NarrativeFilter
 from loctex.records.images import decode_image
 from ui.components import Listing, Player
+from ui.context import page_and_tab
 from ui.data.charts import charts
 from ui.data.deleting import DeletingRow, TrashPage, UndoButton
-from ui.data.exchange import choose, find
+from ui.data.exchange import choose, demand, find
 from ui.data.exchange_page import ExchangePage
 from ui.data.listing import WELCOME, collection_cards, narrative_rows, problem_html
 from ui.viewing.payload import payload
@@ -26,23 +26,26 @@ PAGE = 12  # narratives shown at a time
 
 
 def people(
-    workspace: Workspace, collection: Collection | None, chosen: int | None = None
+    workspace: Workspace, collection: Collection | None, annotator_id: int | None = None
 ) -> list[tuple[str, str]]:
-    """(name, annotator_id as text) of those who told something of it, after "everybody"; chosen:
-    one who stays a choice, though their last narrative was deleted meanwhile."""
+    """(name, annotator_id as text) of those who told something of it, after "everybody";
+    annotator_id: one who stays a choice, though their last narrative was deleted meanwhile."""
     names = workspace.store.people.names()
     ids = workspace.store.annotators_of(collection.id) if collection else []
-    if chosen is not None and chosen not in ids:
-        ids = [*ids, chosen]
+    if annotator_id is not None and annotator_id not in ids:
+        ids = [*ids, annotator_id]
     return [("everybody", ""), *((names.get(i, f"annotator {i}"), str(i)) for i in ids)]
 
 
 def page(
-    workspace: Workspace, collection: Collection, after: int, wanted: NarrativeFilter = EVERYTHING
+    workspace: Workspace,
+    collection: Collection,
+    after: int,
+    row_filter: NarrativeFilter = EVERYTHING,
 ) -> tuple[list[NarrativeRow], int | None]:
     """Narratives by age, and where the next page starts (None: nowhere)."""
     rows = workspace.store.narratives(
-        collection.id, after=after, limit=PAGE + 1, narrative_filter=wanted
+        collection.id, after=after, limit=PAGE + 1, narrative_filter=row_filter
     )
     return rows[:PAGE], rows[PAGE - 1].id if len(rows) > PAGE else None
 
@@ -65,7 +68,7 @@ class DataTab:
         self.workspace = workspace
         self.collection, self.narrative = gr.State(None), gr.State(None)  # their ids
         self.starts = gr.State([0])  # where each page up to this one starts
-        self.wanted = gr.State(EVERYTHING)
+        self.row_filter = gr.State(EVERYTHING)
         self.cards = Listing(elem_id="data-collections")
         with gr.Row(elem_classes="studio-line"):
             self.demo = gr.Button(
@@ -85,7 +88,7 @@ class DataTab:
             self.outcome = Listing(elem_id="data-outcome")
             self.undo = UndoButton(workspace)
             self.stop = gr.Button("Stop", variant="stop", scale=0, min_width=90, visible=False)
-        with gr.Tabs(visible=False) as self.parts:
+        with gr.Tabs(visible=False) as self.pages:
             with gr.Tab("Narratives"):
                 self._build_filters()
                 self._build_narratives()
@@ -96,7 +99,12 @@ class DataTab:
         self._wire()
 
     def _build_filters(self) -> None:
-        small = {"container": False, "show_label": False, "scale": 1, "min_width": 130}
+        small: dict[str, Any] = {
+            "container": False,
+            "show_label": False,
+            "scale": 1,
+            "min_width": 130,
+        }
         with gr.Row(elem_classes="studio-line"):
             self.words = gr.Textbox(
                 container=False,
@@ -146,33 +154,40 @@ class DataTab:
     # --- events
 
     def _wire(self) -> None:
-        at = [self.collection, self.starts, self.narrative, self.wanted]
-        filters = [self.words, self.who, self.status, self.trace, self.flag]
-        quiet = {"show_progress": "hidden", "api_visibility": "private"}
-        seen = [
+        at = [self.collection, self.starts, self.narrative, self.row_filter]
+        filters: list[Any] = [self.words, self.who, self.status, self.trace, self.flag]
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        outputs = [
             self.cards,
             self.demo,
-            self.parts,
+            self.pages,
             self.rows,
             self.back,
             self.more,
             self.player,
-            *self.deleting.parts,
+            *self.deleting.components,
             self.who,
         ]
-        in_turn = {"concurrency_id": "data", **quiet}  # what is shown last was asked last
-        show = {"fn": self._show, "inputs": at, "outputs": seen} | in_turn
-        move = {"inputs": at, "outputs": [*at, *seen]} | in_turn
+        in_turn: dict[str, Any] = {
+            "concurrency_id": "data",
+            **quiet,
+        }  # what is shown last was asked last
+        show: dict[str, Any] = {"fn": self._show, "inputs": at, "outputs": outputs} | in_turn
+        move: dict[str, Any] = {"inputs": at, "outputs": [*at, *outputs]} | in_turn
 
-        Context.block.select(**show)
+        page_and_tab()[1].select(**show)
         emptied = [self.outcome, *(control for control in filters if control != self.who)]
-        emptied += self.undo.parts
-        self.cards.pick(self._pick_collection, at, [*at, *seen, *emptied], **in_turn).then(
+        emptied += self.undo.components
+        self.cards.pick(self._pick_collection, at, [*at, *outputs, *emptied], **in_turn).then(
             self._known_charts, self.collection, self.charts, **quiet
         )
         for event in (self.words.change, *(control.input for control in filters[1:])):
             event(
-                self._filter, [*at, *filters], [*at, *seen], trigger_mode="always_last", **in_turn
+                self._filter,
+                [*at, *filters],
+                [*at, *outputs],
+                trigger_mode="always_last",
+                **in_turn,
             )
         self.charts_tab.select(
             self._charts, self.collection, self.charts, trigger_mode="always_last", **quiet
@@ -197,24 +212,26 @@ class DataTab:
         collection_id: int | None,
         starts: list[int],
         narrative_id: int | None,
-        wanted: NarrativeFilter,
+        row_filter: NarrativeFilter,
     ) -> list[Any]:
-        known = self.workspace.store.collections()
-        chosen = choose(known, collection_id)
-        rows, end = page(self.workspace, chosen, starts[-1], wanted) if chosen else ([], None)
+        collections = self.workspace.store.collections()
+        current = choose(collections, collection_id)
+        rows, end = page(self.workspace, current, starts[-1], row_filter) if current else ([], None)
         narrative = next((row for row in rows if row.id == narrative_id), None)
-        who = wanted.annotator_id
+        who = row_filter.annotator_id
         return [
-            collection_cards(known, chosen) if known else WELCOME,
-            gr.Button(visible=not known),
-            gr.Tabs(visible=bool(known)),
-            narrative_rows(self.workspace, rows, narrative_id, is_filtered=wanted != EVERYTHING),
+            collection_cards(collections, current) if collections else WELCOME,
+            gr.Button(visible=not collections),
+            gr.Tabs(visible=bool(collections)),
+            narrative_rows(
+                self.workspace, rows, narrative_id, is_filtered=row_filter != EVERYTHING
+            ),
             gr.Button(visible=len(starts) > 1, interactive=True),
             gr.Button(visible=end is not None, interactive=True),
             replay(self.workspace, narrative),
-            *self.deleting.shown(bool(narrative)),
+            *self.deleting.reset(bool(narrative)),
             gr.Dropdown(
-                choices=people(self.workspace, chosen, who), value="" if who is None else str(who)
+                choices=people(self.workspace, current, who), value="" if who is None else str(who)
             ),
         ]
 
@@ -226,7 +243,7 @@ class DataTab:
         _: int | None,
         starts: list[int],
         narrative: int | None,
-        wanted: NarrativeFilter,
+        row_filter: NarrativeFilter,
         event: gr.EventData,
     ) -> list[Any]:
         return [
@@ -241,10 +258,10 @@ class DataTab:
         collection: int | None,
         starts: list[int],
         _: int | None,
-        wanted: NarrativeFilter,
+        row_filter: NarrativeFilter,
         event: gr.EventData,
     ) -> list[Any]:
-        return self._move(collection, starts, event.id, wanted)
+        return self._move(collection, starts, event.id, row_filter)
 
     def _filter(
         self,
@@ -260,28 +277,28 @@ class DataTab:
     ) -> list[Any]:
         has_trace = {"yes": True, "no": False}.get(trace)
         who_id = int(who) if who else None
-        wanted = NarrativeFilter(words, who_id, status or None, has_trace, flag or None)
-        return self._move(collection, [0], None, wanted)
+        row_filter = NarrativeFilter(words, who_id, status or None, has_trace, flag or None)
+        return self._move(collection, [0], None, row_filter)
 
     def _charts(self, collection_id: int | None) -> Iterator[str]:
-        chosen = find(self.workspace, collection_id)
-        if chosen:
-            yield from charts(self.workspace, chosen.id)
+        current = find(self.workspace, collection_id)
+        if current:
+            yield from charts(self.workspace, current.id)
 
     def _known_charts(self, collection_id: int | None) -> str:
         """As far as they were counted before; opening the tab counts the rest."""
         return next(self._charts(collection_id), "")
 
     def _turn(
-        self, collection: int | None, starts: list[int], _: int | None, wanted: NarrativeFilter
+        self, collection: int | None, starts: list[int], _: int | None, row_filter: NarrativeFilter
     ) -> list[Any]:
-        end = page(self.workspace, find(self.workspace, collection), starts[-1], wanted)[1]
-        return self._move(collection, starts if end is None else [*starts, end], None, wanted)
+        end = page(self.workspace, demand(self.workspace, collection), starts[-1], row_filter)[1]
+        return self._move(collection, starts if end is None else [*starts, end], None, row_filter)
 
     def _turn_back(
-        self, collection: int | None, starts: list[int], _: int | None, wanted: NarrativeFilter
+        self, collection: int | None, starts: list[int], _: int | None, row_filter: NarrativeFilter
     ) -> list[Any]:
-        return self._move(collection, starts[:-1] or [0], None, wanted)
+        return self._move(collection, starts[:-1] or [0], None, row_filter)
 
     def _add(self, name: str, request: gr.Request) -> list[Any]:
         try:

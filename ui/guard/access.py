@@ -31,12 +31,12 @@ class Page(gr.Blocks):
     @contextmanager
     def tab(self, label: str, name: str, role: str) -> Iterator[gr.Tab]:
         """A tab for people of this role and above; what is built inside is theirs too."""
-        known = set(self.fns)
+        events_before = set(self.fns)
         is_open = self.workspace.users is None or role == "annotator"
         with gr.Tab(label, id=name, visible=is_open) as tab:
             yield tab
         self.tabs.append((tab, role))
-        self._roles |= dict.fromkeys(set(self.fns) - known, role)
+        self._roles |= dict.fromkeys(set(self.fns) - events_before, role)
 
     def show_tabs(self) -> None:
         """Once all are built: each person sees the tabs of their role."""

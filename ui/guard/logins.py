@@ -109,7 +109,7 @@ class SlowLogins:
 def network(host: str) -> str:
     """An address; of IPv6 the /64 that one line has all to itself."""
     try:
-        known = ipaddress.ip_address(host)
+        ip = ipaddress.ip_address(host)
     except ValueError:
         return host
-    return str(ipaddress.ip_network(f"{known}/64", strict=False)) if known.version == 6 else host
+    return str(ipaddress.ip_network(f"{ip}/64", strict=False)) if ip.version == 6 else host

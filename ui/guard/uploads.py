@@ -70,7 +70,7 @@ def _name_of(scope: dict) -> str | None:
     except CookieError:
         return None
     for kind in ("access-token", "access-token-unsecure"):
-        found = cookies.get(f"{kind}-{app.cookie_id}")
-        if found is not None and found.value in app.tokens:
-            return app.tokens[found.value]
+        cookie = cookies.get(f"{kind}-{app.cookie_id}")
+        if cookie is not None and cookie.value in app.tokens:
+            return app.tokens[cookie.value]
     return None

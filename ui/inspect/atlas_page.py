@@ -16,7 +16,7 @@ import numpy as np
 from loctex.scoring.atlas_job import AtlasProgress
 from ui.inspect.nearest import picture
 from ui.train.run_facts import duration
-from ui.viewing.survey import BINS, LBM_END, Filter, Survey, histogram
+from ui.viewing.survey import BINS, LBM_END, Survey, WordFilter, histogram
 from ui.workspace import Workspace
 
 PAGE = 10  # narratives
@@ -29,13 +29,13 @@ KINDS = {
 }
 
 
-def applied(selection: Filter, act: str) -> Filter:
+def applied(selection: WordFilter, act: str) -> WordFilter:
     """The filter after a click on the part with this data-id."""
     name, _, value = act.partition(":")
     if name == "clear":
-        return Filter(is_region=selection.is_region, sort=selection.sort)
+        return WordFilter(is_region=selection.is_region, sort=selection.sort)
     if name == "region":
-        return Filter(is_region=value == "1", sort=selection.sort)
+        return WordFilter(is_region=value == "1", sort=selection.sort)
     if name == "cell":
         row, column = value.split(",")
         return selection.toggled("cell", (int(row), int(column)))
@@ -50,7 +50,7 @@ def applied(selection: Filter, act: str) -> Filter:
 
 
 def atlas_html(
-    workspace: Workspace, survey: Survey, source: str, selection: Filter, start: int = 0
+    workspace: Workspace, survey: Survey, source: str, selection: WordFilter, start: int = 0
 ) -> str:
     """HTML of a scored split; `start`: the narrative the list begins with."""
     matches = survey.narratives(selection)
@@ -69,7 +69,7 @@ def atlas_html(
     )
 
 
-def _tiles(survey: Survey, selection: Filter) -> str:
+def _tiles(survey: Survey, selection: WordFilter) -> str:
     atlas, marks = survey.atlas, survey.marks(selection)
     hit = atlas.mark["hit"]
     tiles, names = [], {True: "Pointing at the thing named", False: "Pointing at the trace"}
@@ -103,7 +103,7 @@ def _tiles(survey: Survey, selection: Filter) -> str:
     return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
-def _histogram(title: str, name: str, survey: Survey, selection: Filter) -> str:
+def _histogram(title: str, name: str, survey: Survey, selection: WordFilter) -> str:
     of_measure = survey.of_measure(selection)
     values, end = (
         (survey.share(of_measure), 1.0)
@@ -128,7 +128,7 @@ def _histogram(title: str, name: str, survey: Survey, selection: Filter) -> str:
     )
 
 
-def _kinds(survey: Survey, selection: Filter) -> str:
+def _kinds(survey: Survey, selection: WordFilter) -> str:
     rows = "".join(
         f'<button type="button" class="kind" data-id="kind:{name}" '
         f'aria-pressed="{str(selection.kind == name).lower()}"><span>{KINDS[name]}</span>'
@@ -139,7 +139,7 @@ def _kinds(survey: Survey, selection: Filter) -> str:
     return f'<section class="chart"><h3>By kind of word</h3>{rows}</section>'
 
 
-def _cells(survey: Survey, selection: Filter) -> str:
+def _cells(survey: Survey, selection: WordFilter) -> str:
     share, count = survey.by_cell(selection)
     cells = "".join(
         f'<button type="button" data-id="cell:{r},{c}" style="--share:{_known(share[r, c]):.3f}" '
@@ -159,7 +159,7 @@ def _known(value: float) -> float:
     return 0.0 if np.isnan(value) else value
 
 
-def _words(survey: Survey, selection: Filter) -> str:
+def _words(survey: Survey, selection: WordFilter) -> str:
     def column(title: str, rows: Sequence[tuple[str, float, int]]) -> str:
         buttons = "".join(
             f'<button type="button" class="chip" data-id="word:{escape(text, quote=True)}" '
@@ -180,7 +180,7 @@ def _list(
     workspace: Workspace,
     survey: Survey,
     source: str,
-    selection: Filter,
+    selection: WordFilter,
     matches: np.ndarray,
     start: int,
 ) -> str:
@@ -201,7 +201,7 @@ def _list(
     )
 
 
-def _chips(selection: Filter) -> str:
+def _chips(selection: WordFilter) -> str:
     named = {
         "kind": selection.kind and KINDS[selection.kind].lower(),
         "word": selection.word and f"“{selection.word}”",
@@ -224,7 +224,7 @@ def _range(name: str, bin_: int | None, end: float) -> str:
     return "" if bin_ is None else f"{name} {low / BINS * end:.3g} to {high / BINS * end:.3g}"
 
 
-def _row(workspace: Workspace, survey: Survey, source: str, selection: Filter, n: int) -> str:
+def _row(workspace: Workspace, survey: Survey, source: str, selection: WordFilter, n: int) -> str:
     atlas = survey.atlas
     caption, mark = atlas.caption[n].as_py(), atlas.mark
     own = np.flatnonzero((mark["narrative"] == n) & survey.of_measure(selection))

@@ -17,7 +17,7 @@ from ui.inspect.atlas_page import applied, atlas_html, progress_html
 from ui.inspect.nearest import listed
 from ui.viewing.models import Models
 from ui.viewing.pictures import open_split
-from ui.viewing.survey import SORTS, Filter, Survey, making, survey
+from ui.viewing.survey import SORTS, Survey, WordFilter, making, survey
 from ui.workspace import Workspace
 
 
@@ -28,7 +28,7 @@ class AtlasView:
         self, workspace: Workspace, models: Models, checkpoint: gr.Dropdown, source: gr.Dropdown
     ) -> None:
         self.workspace, self.models = workspace, models
-        self.selection, self.list_start = gr.State(Filter()), gr.State(0)
+        self.selection, self.list_start = gr.State(WordFilter()), gr.State(0)
         self.where = [checkpoint, source]
         with gr.Row(elem_classes="studio-line"):
             self.start = gr.Button(
@@ -96,7 +96,7 @@ class AtlasView:
     # --- what it does
 
     def show(
-        self, checkpoint: str | None, source: str | None, selection: Filter, start: int
+        self, checkpoint: str | None, source: str | None, selection: WordFilter, start: int
     ) -> tuple:
         """The page of a scored split; where it is not scored, how far that is."""
         hidden = [gr.Button(visible=False)] * 2 + [gr.Column(visible=False), gr.Timer(active=False)]
@@ -144,7 +144,7 @@ class AtlasView:
         self.workspace.demand("admin", request.username)
         making(self.workspace, checkpoint, source).stop()
 
-    def _click(self, selection: Filter, start: int, event: gr.EventData) -> tuple:
+    def _click(self, selection: WordFilter, start: int, event: gr.EventData) -> tuple:
         act = str(event.id)
         if act.startswith("page:"):
             return selection, max(0, int(act[5:])), gr.skip()
@@ -165,7 +165,7 @@ class AtlasView:
         self,
         checkpoint: str,
         source: str,
-        selection: Filter,
+        selection: WordFilter,
         start: int,
         count: float,
         request: gr.Request,

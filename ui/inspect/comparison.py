@@ -9,9 +9,9 @@ import numpy as np
 
 from loctex.records import trace, words
 from loctex.scoring import metrics
-from ui.viewing.look import NO_MODEL, Looked, look
+from ui.viewing.look import NO_MODEL, InspectedCaption, look
 from ui.viewing.models import Models, checkpoints
-from ui.viewing.pictures import Listed
+from ui.viewing.pictures import PictureRef
 from ui.workspace import Workspace
 
 MOST = 4
@@ -19,7 +19,11 @@ SHARED = ("image", "width", "height", "words", "windows", "strokes", "begin", "d
 
 
 def compare(
-    workspace: Workspace, models: Models, folders: Sequence[str], item: Listed | None, caption: str
+    workspace: Workspace,
+    models: Models,
+    folders: Sequence[str],
+    item: PictureRef | None,
+    caption: str,
 ) -> dict[str, Any]:
     """The comparison's value; where that is not possible, a message that says what to do."""
     labels = {folder: label for label, folder in checkpoints(workspace)}
@@ -38,7 +42,9 @@ def compare(
         i for i, word in enumerate(payloads[0]["words"]) if word["kind"] in ("noun", "color")
     ]
     paths = [
-        inspection.seen.attention.trace for inspection in inspections if inspection.seen is not None
+        inspection.answer.attention.trace
+        for inspection in inspections
+        if inspection.answer is not None
     ]
     apart = {
         i: max(np.abs(path[i, :2] - paths[0][i, :2]).sum() for path in paths) for i in content_words
@@ -51,7 +57,7 @@ def compare(
     }
 
 
-def _side(label: str, inspection: Looked, payload: dict[str, Any]) -> dict[str, Any]:
+def _side(label: str, inspection: InspectedCaption, payload: dict[str, Any]) -> dict[str, Any]:
     facts = {row["name"]: row["value"] for row in payload["scores"]}
     phrases = [f"match {facts['Match']}"]
     if "Words that agree" in facts:
@@ -65,12 +71,12 @@ def _side(label: str, inspection: Looked, payload: dict[str, Any]) -> dict[str, 
     } | {name: payload[name] for name in ("grid", "maps", "peaks")}
 
 
-def inside(inspection: Looked) -> list[float | None] | None:
+def inside(inspection: InspectedCaption) -> list[float | None] | None:
     """Per word, the share of the attention on the cells of the person's trace; None without one."""
-    if inspection.recorded is None or inspection.seen is None:
+    if inspection.recorded is None or inspection.answer is None:
         return None
-    maps = inspection.seen.attention.maps
-    windows = words.windows(inspection.recorded.words, inspection.seen.margin)
+    maps = inspection.answer.attention.maps
+    windows = words.windows(inspection.recorded.words, inspection.answer.margin)
     cells = metrics.trace_cells(
         trace.rasterize(inspection.recorded.strokes, windows, maps.shape[1:])
     )

@@ -6,9 +6,9 @@ from html import escape
 
 import numpy as np
 
-from ui.viewing.models import Seen
+from ui.viewing.models import ModelAnswer
 from ui.viewing.payload import data_url
-from ui.viewing.pictures import Listed, load_item, thumbnail
+from ui.viewing.pictures import PictureRef, load_item, thumbnail
 from ui.viewing.survey import Survey
 from ui.workspace import Workspace
 
@@ -38,13 +38,17 @@ def images(survey: Survey, text: np.ndarray) -> list[tuple[int, float]]:
     return [(int(first_rows[i]), float(cosines[i])) for i in best]
 
 
-def listed(survey: Survey, source: str, row: int) -> Listed:
+def listed(survey: Survey, source: str, row: int) -> PictureRef:
     """The picture and narrative of an atlas's row."""
     atlas = survey.atlas
-    return Listed(atlas.caption[row].as_py(), source, int(atlas.row[row]), int(atlas.number[row]))
+    return PictureRef(
+        atlas.caption[row].as_py(), source, int(atlas.row[row]), int(atlas.number[row])
+    )
 
 
-def html(workspace: Workspace, survey: Survey, source: str, answer: Seen, caption: str) -> str:
+def html(
+    workspace: Workspace, survey: Survey, source: str, answer: ModelAnswer, caption: str
+) -> str:
     """Both lists. data-id: "say ROW" asks a sentence of this picture, "show ROW" opens one."""
     sentences = "".join(
         f'<button type="button" class="near" data-id="say {row}"'

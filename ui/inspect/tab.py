@@ -19,9 +19,9 @@ from ui.html import empty
 from ui.inspect import nearest
 from ui.inspect.atlas_tab import AtlasView
 from ui.inspect.comparison import MOST, compare
-from ui.viewing.look import NO_MODEL, look, shown
+from ui.viewing.look import NO_MODEL, look, player_value
 from ui.viewing.models import Models, checkpoints
-from ui.viewing.pictures import Listed, list_items, load_item, sources, thumbnail
+from ui.viewing.pictures import PictureRef, list_items, load_item, sources, thumbnail
 from ui.viewing.survey import making, survey
 from ui.workspace import Workspace
 
@@ -236,7 +236,7 @@ class InspectPage:
         view: str,
         checkpoint: str | None,
         rivals: list[str],
-        item: Listed | None,
+        item: PictureRef | None,
         caption: str,
     ) -> tuple:
         """The player or the comparison; what is not in view waits until it is."""
@@ -244,14 +244,14 @@ class InspectPage:
             return gr.skip(), gr.skip()
         if view == "compare":
             return gr.skip(), compare(self.workspace, self.models, rivals or [], item, caption)
-        return shown(self.workspace, self.models, checkpoint, item, caption)[0], gr.skip()
+        return player_value(self.workspace, self.models, checkpoint, item, caption)[0], gr.skip()
 
     def _near(
         self,
         view: str,
         checkpoint: str | None,
         source: str | None,
-        item: Listed | None,
+        item: PictureRef | None,
         caption: str,
     ) -> str:
         """Nearest sentences and pictures, over the pictures that are chosen."""
@@ -283,7 +283,7 @@ class InspectPage:
         return item, gr.Tabs(selected="one"), "one", gr.Column(visible=True), caption
 
     def _nearer(
-        self, item: Listed, caption: str, source: str, checkpoint: str, event: gr.EventData
+        self, item: PictureRef, caption: str, source: str, checkpoint: str, event: gr.EventData
     ) -> tuple:
         """A near sentence asked of this picture, or a near picture opened with its own."""
         scored = survey(making(self.workspace, checkpoint, source))
@@ -296,7 +296,7 @@ class InspectPage:
         self,
         kind: str,
         checkpoint: str | None,
-        item: Listed | None,
+        item: PictureRef | None,
         caption: str,
         words: str,
         columns: float,
@@ -340,7 +340,7 @@ def _offer(
     checkpoint: str | None,
     source: str | None,
     rivals: Sequence[str] | None,
-    item: Listed | None,
+    item: PictureRef | None,
     starts: list[int],
 ) -> tuple:
     """What can be chosen now; the person's choice stays where it still exists."""
@@ -369,22 +369,24 @@ def _value(choices: Sequence[tuple[str, str]]) -> str | None:
     return choices[0][1] if choices else None
 
 
-def _first(items: list[Listed], item: Listed | None, caption: str) -> tuple[Listed | None, str]:
+def _first(
+    items: list[PictureRef], item: PictureRef | None, caption: str
+) -> tuple[PictureRef | None, str]:
     """Something to look at from the start."""
     if item is not None or not items:
         return item, caption
     return items[0], items[0].caption
 
 
-def _pick(items: list[Listed], event: gr.SelectData) -> tuple[Listed, str]:
+def _pick(items: list[PictureRef], event: gr.SelectData) -> tuple[PictureRef, str]:
     return items[event.index], items[event.index].caption
 
 
-def _own(file: str) -> tuple[Listed, str]:
-    return Listed("", path=Path(file)), ""
+def _own(file: str) -> tuple[PictureRef, str]:
+    return PictureRef("", path=Path(file)), ""
 
 
-def _dropped(event: gr.EventData) -> tuple[Listed, str]:
+def _dropped(event: gr.EventData) -> tuple[PictureRef, str]:
     """A file let fall on the player; its path comes from the browser, so it is checked."""
     try:
         return _own(str(uploaded(event.path)))

@@ -10,7 +10,6 @@ from html import escape
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 
 from data_tools.quality import flags
 from data_tools.quality.wording import reworded
@@ -18,7 +17,9 @@ from data_tools.speech.voices import read_voice
 from data_tools.store.rows import NarrativeRow, Review
 from loctex.records.images import decode_image
 from loctex.records.narrative import Narrative
-from ui.components import Listing, Player, static
+from ui.assets import static
+from ui.components import Listing, Player
+from ui.context import page_and_tab
 from ui.data.listing import problem_html, thumbnail
 from ui.guard.access import name_of
 from ui.html import empty
@@ -75,25 +76,25 @@ def reject(workspace: Workspace, reviewer: str, narrative_id: int, reason: str) 
 
 
 def rows_html(
-    workspace: Workspace, rows: Sequence[NarrativeRow], chosen: int | None, status: str
+    workspace: Workspace, rows: Sequence[NarrativeRow], chosen_id: int | None, status: str
 ) -> str:
     """HTML: a button for each narrative, with its picture, who told it, and its flags."""
     if not rows:
         return f"<p class='none'>{NOTHING[status]}</p>"
-    names, shown = workspace.store.people.names(), []
+    names, buttons = workspace.store.people.names(), []
     for row in rows:
         flags = flags_of(workspace, workspace.store.narrative(row.id))
         image = workspace.store.image(row.image_row_id)
         who = names.get(row.annotator_id, f"annotator {row.annotator_id}")
-        shown.append(
+        buttons.append(
             f"<button type='button' class='row' data-id='{row.id}' "
-            f"aria-pressed='{str(row.id == chosen).lower()}'>"
+            f"aria-pressed='{str(row.id == chosen_id).lower()}'>"
             f"<img src='{thumbnail(image)}' alt='' loading='lazy'>"
             f"<span class='said' dir='auto'>{escape(row.caption)}</span>"
             f"<span class='facts'>{escape(who)} · "
             f"{row.duration:.0f} s{chips(flags)}</span></button>"
         )
-    return f"<div class='rows'>{''.join(shown)}</div>"
+    return f"<div class='rows'>{''.join(buttons)}</div>"
 
 
 def chips(flags: Sequence[flags.Flag]) -> str:
@@ -103,7 +104,9 @@ def chips(flags: Sequence[flags.Flag]) -> str:
 def flags_html(flags: Sequence[flags.Flag]) -> str:
     if not flags:
         return "<p class='gates good'>All automatic checks passed.</p>"
-    lines = "".join(f"<li><i class='flag'>{one.name}</i> {escape(one.says)}</li>" for one in flags)
+    lines = "".join(
+        f"<li><i class='flag'>{flag.name}</i> {escape(flag.says)}</li>" for flag in flags
+    )
     return f"<ul class='gates'>{lines}</ul>"
 
 
@@ -134,7 +137,7 @@ class ReviewTab:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.narrative, self.starts = gr.State(None), gr.State([0])
-        self.shown = gr.Number(visible=False)  # the page's own word for which narrative it shows
+        self.shown_id = gr.Number(visible=False)  # the page's own word for which narrative it shows
         with gr.Row(elem_classes="studio-line"):
             self.collection = gr.Dropdown([], label="Collection", scale=0, min_width=260)
             self.status = gr.Radio(
@@ -152,7 +155,7 @@ class ReviewTab:
                 with gr.Row():
                     self.back = gr.Button("Back", size="sm", min_width=60, visible=False)
                     self.more = gr.Button("More", size="sm", min_width=60, visible=False)
-            with gr.Column(scale=3, min_width=400, visible=False) as self.one:
+            with gr.Column(scale=3, min_width=400, visible=False) as self.details:
                 with gr.Row(elem_classes="studio-line"):
                     self.accept = gr.Button(
                         "Accept",
@@ -170,7 +173,7 @@ class ReviewTab:
                         elem_id="review-reason",
                     )
                     self.reject = gr.Button("Reject", scale=0, min_width=84)
-                self.said = Listing(elem_id="review-said")
+                self.notes = Listing(elem_id="review-said")
                 self.player = Player({"message": "Choose a narrative to replay it."})
                 self.caption = gr.Textbox(
                     label="Words",
@@ -189,23 +192,27 @@ class ReviewTab:
 
     def _wire(self) -> None:
         at = [self.collection, self.status, self.starts, self.narrative]
-        seen = [
+        outputs = [
             *at,
             self.rows,
             self.back,
             self.more,
             self.player,
-            self.said,
-            self.one,
+            self.notes,
+            self.details,
             self.caption,
             self.reason,
             self.trail,
-            self.shown,
+            self.shown_id,
         ]
-        quiet = {"show_progress": "hidden", "api_visibility": "private", "concurrency_id": "review"}
-        anew = {"inputs": at, "outputs": seen} | quiet
-        Context.block.select(self._show, **anew)
-        gr.on([self.collection.input, self.status.input], self._first, **anew)
+        quiet: dict[str, Any] = {
+            "show_progress": "hidden",
+            "api_visibility": "private",
+            "concurrency_id": "review",
+        }
+        anew: dict[str, Any] = {"inputs": at, "outputs": outputs} | quiet
+        page_and_tab()[1].select(self._show, **anew)
+        gr.on([self.collection.input, self.status.input], self._first_page, **anew)
         self.rows.pick(self._pick, **anew)
         self.more.click(self._turn, **anew)
         self.back.click(self._turn_back, **anew)
@@ -214,7 +221,7 @@ class ReviewTab:
             (self.reject.click, reject, self.reason),
             (self.reason.submit, reject, self.reason),
         ):
-            event(self._judge(action), [*at, self.shown, text], seen, **quiet)
+            event(self._judge(action), [*at, self.shown_id, text], outputs, **quiet)
 
     def _show(
         self,
@@ -223,34 +230,38 @@ class ReviewTab:
         starts: list[int],
         narrative_id: int | None,
         *,
-        said: str = "",
+        notes: str = "",
     ) -> list[Any]:
         store = self.workspace.store
-        known = store.collections()
-        ids = [c.id for c in known]
+        collections = store.collections()
+        ids = [c.id for c in collections]
         collection = collection if collection in ids else next(iter(ids), None)
         rows, counts = [], {}
         if collection is not None:
             rows = store.reviews.queue(collection, status, after=starts[-1], limit=PAGE + 1)
             counts = store.reviews.counts(collection)
         page = rows[:PAGE]
-        chosen = next((row for row in page if row.id == narrative_id), page[0] if page else None)
+        chosen_row = next(
+            (row for row in page if row.id == narrative_id), page[0] if page else None
+        )
         label = [(f"{text} ({counts.get(key, 0):,})", key) for key, text in LABELS.items()]
-        listed = rows_html(self.workspace, page, chosen.id if chosen else None, status)
-        listed = listed if known else NO_COLLECTION
-        choices = [(c.name, c.id) for c in known]
+        listing_html = rows_html(
+            self.workspace, page, chosen_row.id if chosen_row else None, status
+        )
+        listing_html = listing_html if collections else NO_COLLECTION
+        choices = [(c.name, c.id) for c in collections]
         return [
-            gr.Dropdown(choices=choices, value=collection, visible=bool(known)),
-            gr.Radio(choices=label, value=status, visible=bool(known)),
+            gr.Dropdown(choices=choices, value=collection, visible=bool(collections)),
+            gr.Radio(choices=label, value=status, visible=bool(collections)),
             starts,
-            chosen.id if chosen else None,
-            listed if chosen else said + listed,
+            chosen_row.id if chosen_row else None,
+            listing_html if chosen_row else notes + listing_html,
             gr.Button(visible=len(starts) > 1),
             gr.Button(visible=len(rows) > PAGE),
-            *self._chosen(chosen, said),
+            *self._details(chosen_row, notes),
         ]
 
-    def _chosen(self, row: NarrativeRow | None, said: str) -> list[Any]:
+    def _details(self, row: NarrativeRow | None, notes: str) -> list[Any]:
         """Player, what is said of it, all of it shown or not, its words, no reason, its trail, and
         that it is shown."""
         if row is None:
@@ -258,13 +269,13 @@ class ReviewTab:
         try:
             narrative = self.workspace.store.narrative(row.id)
             player = show(self.workspace, narrative, row)
-            said += flags_html(flags_of(self.workspace, narrative))
+            notes += flags_html(flags_of(self.workspace, narrative))
         except (ValueError, OSError) as error:
             player = {"message": str(error)}
         trail = trail_html(self.workspace, self.workspace.store.reviews.trail(row.id))
-        return [player, said, gr.Column(visible=True), row.caption, "", trail, row.id]
+        return [player, notes, gr.Column(visible=True), row.caption, "", trail, row.id]
 
-    def _first(self, collection: int | None, status: str, *_: Any) -> list[Any]:
+    def _first_page(self, collection: int | None, status: str, *_: Any) -> list[Any]:
         return self._show(collection, status, [0], None)
 
     def _pick(
@@ -293,24 +304,26 @@ class ReviewTab:
             status: str,
             starts: list[int],
             narrative_id: int,
-            shown: int,
+            shown_id: int,
             text: str,
             request: gr.Request,
         ) -> list[Any]:
-            if shown != narrative_id:  # the words on the page would become another's
-                told = problem_html(ValueError("Not judged: the page was on its way to this one."))
-                return self._show(collection, status, starts, narrative_id, said=told)
+            if shown_id != narrative_id:  # the words on the page would become another's
+                problem = problem_html(
+                    ValueError("Not judged: the page was on its way to this one.")
+                )
+                return self._show(collection, status, starts, narrative_id, notes=problem)
             queue = self.workspace.store.reviews.queue
             after = queue(collection, status, after=narrative_id, limit=1)
             try:
-                done = action(self.workspace, name_of(request), narrative_id, text)
+                outcome = action(self.workspace, name_of(request), narrative_id, text)
             except ValueError as error:
-                seen = self._show(collection, status, starts, narrative_id)
-                kept = [gr.skip()] * 4  # what was typed stays
-                return [*seen[:8], problem_html(error), seen[9], *kept]
-            said = f"<p class='done' role='status'>{escape(done)}</p>"
+                updates = self._show(collection, status, starts, narrative_id)
+                unchanged = [gr.skip()] * 4  # what was typed stays
+                return [*updates[:8], problem_html(error), updates[9], *unchanged]
+            notes = f"<p class='done' role='status'>{escape(outcome)}</p>"
             following = after[0].id if after else None
-            return self._show(collection, status, starts, following, said=said)
+            return self._show(collection, status, starts, following, notes=notes)
 
         return judge
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-from gradio.context import Context
 
 from data_tools import withdrawal
 from data_tools.quality import agreement
 from data_tools.quality.agreement import Agreement
+from data_tools.store import Collection
 from data_tools.store.people import Work
 from ui.components import Curves, Listing
+from ui.context import page_and_tab
 from ui.data.exchange import counted
 from ui.data.listing import problem_html
 from ui.html import empty
@@ -46,30 +47,30 @@ def agreements(workspace: Workspace, collection: int) -> dict[int, Agreement]:
     pairs: dict[int, list[Agreement]] = {0: []}
     store = workspace.store
     for rows in store.people.shared(collection, limit=100).values():
-        told = [(row.annotator_id, store.narrative(row.id)) for row in rows]
-        for (first, a), (second, b) in combinations(told, 2):
-            if first != second:
-                found = agreement.compare(a, b)
-                for who in (0, first, second):
-                    pairs.setdefault(who, []).append(found)
-    return {who: agreement.average(found) for who, found in pairs.items() if found}
+        narratives = [(row.annotator_id, store.narrative(row.id)) for row in rows]
+        for (annotator_a, a), (annotator_b, b) in combinations(narratives, 2):
+            if annotator_a != annotator_b:
+                comparison = agreement.compare(a, b)
+                for who in (0, annotator_a, annotator_b):
+                    pairs.setdefault(who, []).append(comparison)
+    return {who: agreement.average(values) for who, values in pairs.items() if values}
 
 
 def look_up(workspace: Workspace, name: str) -> str:
     """HTML: all that there is of a person, and where copies went. ValueError: nobody."""
     people = workspace.store.people
     annotator_id = people.annotator_id(name.strip())
-    found = withdrawal.copies(workspace.root, annotator_id)
-    lines = withdrawal.summary(people.holdings(annotator_id), found)
+    copies = withdrawal.copies(workspace.root, annotator_id)
+    lines = withdrawal.summary(people.holdings(annotator_id), copies)
     return _list(f"{name.strip()} recorded", lines)
 
 
 def erase(workspace: Workspace, name: str) -> str:
     """Take it all back; HTML that says what is gone, and what others must delete."""
     annotator_id = workspace.store.people.annotator_id(name.strip())
-    found = withdrawal.copies(workspace.root, annotator_id)
+    copies = withdrawal.copies(workspace.root, annotator_id)
     held = withdrawal.erase(workspace.store, workspace.voices, annotator_id)
-    return _list(f"Erased of {name.strip()}", withdrawal.summary(held, found))
+    return _list(f"Erased of {name.strip()}", withdrawal.summary(held, copies))
 
 
 # --- how it reads
@@ -80,7 +81,7 @@ def table_html(work: Sequence[Work], agreed: dict[int, Agreement]) -> str:
     if not work:
         return NOBODY
     head = "".join(f"<th title='{escape(why)}'>{name}</th>" for name, why in COLUMNS)
-    body = "".join(f"<tr>{_cells(one, agreed.get(one.annotator_id))}</tr>" for one in work)
+    body = "".join(f"<tr>{_cells(person, agreed.get(person.annotator_id))}</tr>" for person in work)
     foot = ""
     if 0 in agreed:
         all_ = "".join(f"<td>{_number(value)}</td>" for value in _values(agreed[0]))
@@ -133,22 +134,28 @@ def _list(title: str, lines: Sequence[str]) -> str:
 
 def charts(collection: int, work: Sequence[Work]) -> dict[str, Any]:
     """What Curves draws: narratives and pace by day, of the busiest people and all others."""
-    shown = [(one.name, [one]) for one in work[: 2 if len(work) > 3 else 3] if one.num_narratives]
+    groups = [
+        (person.name, [person])
+        for person in work[: 2 if len(work) > 3 else 3]
+        if person.num_narratives
+    ]
     if len(work) > 3:
-        shown.append((f"{len(work) - 2} others", list(work[2:])))
+        groups.append((f"{len(work) - 2} others", list(work[2:])))
     counts, paces = [], []
-    for name, people in shown:
-        days = sorted({day for one in people for day in one.days})
-        told = [[pace for one in people for pace in one.days.get(day, ())] for day in days]
-        counts.append({"name": name, "x": days, "y": [len(day) for day in told]})
-        known = [
+    for name, people in groups:
+        days = sorted({day for person in people for day in person.days})
+        paces_by_day = [
+            [pace for person in people for pace in person.days.get(day, ())] for day in days
+        ]
+        counts.append({"name": name, "x": days, "y": [len(day) for day in paces_by_day]})
+        middles = [
             (day, float(np.nanmedian(all_)))
-            for day, all_ in zip(days, told, strict=True)
+            for day, all_ in zip(days, paces_by_day, strict=True)
             if np.isfinite(all_).any()
         ]
-        if known:
+        if middles:
             paces.append(
-                {"name": name, "x": [day for day, _ in known], "y": [pace for _, pace in known]}
+                {"name": name, "x": [day for day, _ in middles], "y": [pace for _, pace in middles]}
             )
     panels = [
         {"title": "Narratives", "note": "each day", "is_share": False, "lines": counts},
@@ -159,12 +166,12 @@ def charts(collection: int, work: Sequence[Work]) -> dict[str, Any]:
             "lines": paces,
         },
     ]
-    drawn = [panel | {"by": "day"} for panel in panels if panel["lines"]]
+    filled_panels = [panel | {"by": "day"} for panel in panels if panel["lines"]]
     return {
         "run": f"team {collection}",
         "steps": None,
         "hover": "%d %b %Y",
-        "panels": drawn,
+        "panels": filled_panels,
         "message": "",
     }
 
@@ -210,11 +217,11 @@ class TeamTab:
                 self.erase = gr.Button(
                     "Erase it for good", variant="stop", scale=0, min_width=180, visible=False
                 )
-            self.found = Listing(elem_id="team-found")
+            self.holdings = Listing(elem_id="team-found")
         self._wire()
 
     def _wire(self) -> None:
-        seen = [
+        outputs = [
             self.collection,
             self.people,
             self.charts,
@@ -223,31 +230,44 @@ class TeamTab:
             self.rules,
             self.withdrawal,
         ]
-        quiet = {"show_progress": "hidden", "api_visibility": "private"}
-        show = {"fn": self._show, "inputs": self.collection, "outputs": seen} | quiet
-        Context.block.select(**show)
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        show: dict[str, Any] = {
+            "fn": self._show,
+            "inputs": self.collection,
+            "outputs": outputs,
+        } | quiet
+        page_and_tab()[1].select(**show)
         self.collection.input(**show)
         rules = [self.collection, self.overlap, self.needs_review]
         self.save.click(self._save, rules, self.saved, **quiet)
-        found = [self.found, self.erase]
-        gr.on([self.look.click, self.name.submit], self._look, self.name, found, **quiet)
-        self.name.input(lambda: ("", gr.Button(visible=False)), None, found, **quiet)
-        self.erase.click(self._erase, self.name, found, **quiet).then(**show)
+        holdings = [self.holdings, self.erase]
+        gr.on([self.look.click, self.name.submit], self._look, self.name, holdings, **quiet)
+        self.name.input(lambda: ("", gr.Button(visible=False)), None, holdings, **quiet)
+        self.erase.click(self._erase, self.name, holdings, **quiet).then(**show)
 
     def _show(self, collection: int | None) -> list[Any]:
-        known = {one.id: one for one in self.workspace.store.collections()}
-        here = known.get(collection) or next(iter(known.values()), None)
+        collections: dict[int | None, Collection] = {
+            c.id: c for c in self.workspace.store.collections()
+        }
+        current = collections.get(collection) or next(iter(collections.values()), None)
         choices = gr.Dropdown(
-            choices=[(one.name, one.id) for one in known.values()],
-            value=here.id if here else None,
-            visible=bool(here),
+            choices=[(c.name, c.id) for c in collections.values()],
+            value=current.id if current else None,
+            visible=bool(current),
         )
-        more = [gr.Accordion(visible=bool(here))] * 2
-        if here is None:
+        more = [gr.Accordion(visible=bool(current))] * 2
+        if current is None:
             return [choices, NOBODY, {"panels": []}, gr.skip(), gr.skip(), *more]
-        work = self.workspace.store.people.work(here.id)
-        table = table_html(work, agreements(self.workspace, here.id))
-        return [choices, table, charts(here.id, work), here.overlap, here.needs_review, *more]
+        work = self.workspace.store.people.work(current.id)
+        table = table_html(work, agreements(self.workspace, current.id))
+        return [
+            choices,
+            table,
+            charts(current.id, work),
+            current.overlap,
+            current.needs_review,
+            *more,
+        ]
 
     def _save(
         self, collection: int, overlap: float, needs_review: bool, request: gr.Request

@@ -1,4 +1,4 @@
-"""The film of a run -> what the Film component draws: a strip of moments for each picture."""
+"""The film of a run -> what the FilmPlayer draws: a strip of moments for each picture."""
 
 from typing import Any
 

@@ -7,7 +7,7 @@ import gradio as gr
 
 from loctex.jobs import queue as jobs
 from loctex.jobs.run import Run
-from ui.components import Curves, Film
+from ui.components import Curves, FilmPlayer
 from ui.job_tab import line
 from ui.train import compare, run_facts
 from ui.train.new_run import COMMAND, QUIET, html
@@ -25,7 +25,7 @@ class RunPage:
         self._build_actions()
         self.curves = Curves()
         with gr.Accordion("Where it looks, as it learns"):
-            self.film = Film()
+            self.film = FilmPlayer()
         with gr.Accordion("What it printed", open=False):
             self.log = html()
         with gr.Accordion("The command it runs", open=False):

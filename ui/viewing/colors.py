@@ -41,5 +41,5 @@ def oklch(lightness: float, chroma: float, hue: float) -> str:
 
 def word_color(index: int, total: int) -> str:
     """Of word `index` of `total`: from cool to warm along the sentence."""
-    part = index / (total - 1) if total > 1 else 0.0
-    return oklch(0.6 + 0.05 * part, 0.18, (205 + 225 * part) % 360)
+    position = index / (total - 1) if total > 1 else 0.0
+    return oklch(0.6 + 0.05 * position, 0.18, (205 + 225 * position) % 360)

@@ -11,9 +11,9 @@ import numpy as np
 
 from loctex.records.narrative import Narrative
 from ui.viewing import scores, survey
-from ui.viewing.models import Models, Seen
+from ui.viewing.models import ModelAnswer, Models
 from ui.viewing.payload import payload
-from ui.viewing.pictures import Listed, load_item, open_split
+from ui.viewing.pictures import PictureRef, load_item, open_split
 from ui.workspace import Workspace
 
 NO_MODEL = "Train a model, then come back and see where it looks for each word."
@@ -23,79 +23,84 @@ NUM_OTHERS = 32  # sentences that a match is compared with, where no atlas holds
 
 
 @dataclass(frozen=True)
-class Looked:
+class InspectedCaption:
     """A picture (H, W, 3), what a model sees for the sentence, and what a person recorded."""
 
     image: np.ndarray
     caption: str
-    seen: Seen | None = None
+    answer: ModelAnswer | None = None
     recorded: Narrative | None = None
-    others: np.ndarray | None = None  # (N, D) sentences said of other pictures
+    other_texts: np.ndarray | None = None  # (N, D) sentences said of other pictures
     voice: Path | None = None
 
     def payload(self) -> dict[str, Any]:
         """The player's value."""
-        if self.seen is None:
+        if self.answer is None:
             return payload(None, self.image, self.recorded, voice=self.voice)
-        rows, hits = [scores.match(self.seen, self.others)], None
+        rows, hits = [scores.match(self.answer, self.other_texts)], None
         if self.recorded is not None:
-            hits, compared = scores.against(self.seen, self.recorded)
+            hits, compared = scores.against(self.answer, self.recorded)
             rows += compared
-        rows += scores.doubts(self.seen) + scores.read(self.seen)
+        rows += scores.doubts(self.answer) + scores.words_read(self.answer)
         return payload(
-            self.seen.attention,
+            self.answer.attention,
             self.image,
             self.recorded,
-            margin=self.seen.margin,
+            margin=self.answer.margin,
             hits=hits,
             scores=rows,
-            layers=self.seen.layers,
+            layers=self.answer.layers,
             voice=self.voice,
         )
 
 
 def look(
-    workspace: Workspace, models: Models, checkpoint: str | None, item: Listed | None, caption: str
-) -> Looked:
+    workspace: Workspace,
+    models: Models,
+    checkpoint: str | None,
+    item: PictureRef | None,
+    caption: str,
+) -> InspectedCaption:
     """ValueError or FileNotFoundError say what is missing."""
     if item is None:
         raise ValueError(NO_PICTURE if checkpoint else NO_MODEL)
     image, narrative = load_item(workspace, item)
-    is_told = narrative is not None and caption.strip() == narrative.caption.strip()
-    recorded = narrative if is_told and narrative.words else None
+    recorded = None
+    if narrative is not None and caption.strip() == narrative.caption.strip():
+        recorded = narrative if narrative.words else None
     voice = _voice(workspace, recorded) if recorded else None
     if checkpoint is None:
         if recorded is None:
             raise ValueError(NO_MODEL)
-        return Looked(image, caption, None, recorded, None, voice)
+        return InspectedCaption(image, caption, None, recorded, None, voice)
     if not caption.strip():
         raise ValueError(NO_CAPTION)
     checkpoint = str(workspace.checkpoint(checkpoint))
-    seen = models.look(checkpoint, image, caption, recorded.words if recorded else None)
-    others = other_sentences(workspace, models, checkpoint, item)
-    return Looked(image, caption, seen, recorded, others, voice)
+    answer = models.look(checkpoint, image, caption, recorded.words if recorded else None)
+    other_texts = other_sentences(workspace, models, checkpoint, item)
+    return InspectedCaption(image, caption, answer, recorded, other_texts, voice)
 
 
-def shown(*given: Any) -> tuple[dict[str, Any], Looked | None]:
+def player_value(*arguments: Any) -> tuple[dict[str, Any], InspectedCaption | None]:
     """`look`, as the player's value; where that is not possible, a message that says what to do."""
     try:
-        looked = look(*given)
-        return looked.payload(), looked
+        inspected = look(*arguments)
+        return inspected.payload(), inspected
     except (ValueError, FileNotFoundError) as error:
         return {"message": str(error)}, None
 
 
 def other_sentences(
-    workspace: Workspace, models: Models, checkpoint: str, item: Listed
+    workspace: Workspace, models: Models, checkpoint: str, item: PictureRef
 ) -> np.ndarray | None:
     """(N, D) embeddings of what was said of other pictures: of a scored split all, else some."""
     source = item.source if item.source.startswith("snapshot/") else _first_split(workspace)
     if source is None:
         return None
-    found = survey.survey(survey.making(workspace, checkpoint, source))
+    split_survey = survey.survey(survey.making(workspace, checkpoint, source))
     row = item.row if item.source == source else -1
-    if found is not None:
-        return found.atlas.texts[found.atlas.row != row]
+    if split_survey is not None:
+        return split_survey.atlas.texts[split_survey.atlas.row != row]
     split = open_split(workspace, source)
     step = max(1, len(split) // (NUM_OTHERS + 1))
     rows = [k for k in range(0, len(split), step) if k != row][:NUM_OTHERS]

@@ -27,23 +27,23 @@ Key = tuple[Path, int]
 
 def checkpoints(workspace: Workspace) -> list[tuple[str, str]]:
     """(label, folder) of each trained checkpoint: newest run first, best, last, then by step."""
-    found = []
+    choices = []
     for run in workspace.runs():
         places = [(name, run.path / name) for name in ("best", "last")]
         named = {os.path.realpath(place) for _, place in places}  # a link in a circle is no error
         for folder in checkpoint_files.folders(run.path)[::-1]:
             if os.path.realpath(folder) not in named:
                 places.append((f"step {checkpoint_files.step_of(folder):,}", folder))
-        found += [
+        choices += [
             (f"{run.name} · {name}", str(place))
             for name, place in places
             if (place / "config.json").is_file()
         ]
-    return found
+    return choices
 
 
 @dataclass(frozen=True)
-class Seen:
+class ModelAnswer:
     """What a model answers for a sentence on a picture.
 
     layers: (W, h, w) by name, of Predictor.layers. margin: seconds by which it widens windows.
@@ -64,7 +64,7 @@ class Models:
     def __init__(self, device: str = "auto") -> None:
         self.device = device
         self._lock = threading.Lock()
-        self._shown: dict[Key, bytes] = {}
+        self._fingerprints: dict[Key, bytes] = {}
 
     def look(
         self,
@@ -73,12 +73,12 @@ class Models:
         caption: str,
         recorded: Sequence[Word] | None,
         has_layers: bool = True,
-    ) -> Seen:
+    ) -> ModelAnswer:
         """ValueError: an empty caption, or a checkpoint that cannot be read."""
         with self._lock:
             predictor = self._with_image(checkpoint, image)
             match, doubt = (getattr(predictor, name, None) for name in ("match", "doubt"))
-            return Seen(
+            return ModelAnswer(
                 predictor.attend(caption, recorded),
                 predictor.layers(caption, recorded) if has_layers else {},
                 predictor.model.config.word_margin,
@@ -99,11 +99,14 @@ class Models:
     def _with_image(self, checkpoint: str, image: np.ndarray) -> Predictor:
         key = _key(checkpoint)
         predictor = _predictor(*key, self.device)
-        shown = hashlib.blake2b(np.ascontiguousarray(image)).digest() + repr(image.shape).encode()
-        if self._shown.get(key) != shown:
-            self._shown.pop(key, None)
+        fingerprint = (
+            hashlib.blake2b(np.ascontiguousarray(image).ravel().data).digest()
+            + repr(image.shape).encode()
+        )
+        if self._fingerprints.get(key) != fingerprint:
+            self._fingerprints.pop(key, None)
             predictor.set_image(image)
-            self._shown[key] = shown
+            self._fingerprints[key] = fingerprint
         return predictor
 
 

@@ -44,9 +44,12 @@ def payload(
     meet the person's trace. scores: `{"name", "value", "help"}` shown beside the picture.
     layers: further maps of the words by name, each (W, h, w).
     """
-    if attention is None and narrative is None:
+    if attention is not None:
+        words = attention.words
+    elif narrative is not None:
+        words = narrative.words
+    else:
         raise ValueError("nothing to show: neither attention nor narrative was given")
-    words = attention.words if attention else narrative.words
     strokes = narrative.strokes if narrative else ()
     times = [time for word in words for time in (word.start, word.end)]
     times += [float(time) for stroke in strokes for time in stroke[[0, -1], 2]]
@@ -111,6 +114,7 @@ def _bytes(maps: np.ndarray) -> dict[str, Any]:
 def _spans(attention: Attention | None, narrative: Narrative | None) -> list[tuple[int, int]]:
     if attention:
         return list(attention.spans)
+    assert narrative is not None
     with warnings.catch_warnings():  # a replay shows the utterances, whether they match or not
         warnings.simplefilter("ignore")
         return words_.spans(narrative.caption, narrative.words)
@@ -124,7 +128,7 @@ def data_url(image: np.ndarray) -> str:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     _, jpeg = cv2.imencode(".jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 88))
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
 
 
 def _file_url(path: Path) -> str:

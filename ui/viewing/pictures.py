@@ -20,7 +20,7 @@ THUMBNAIL = 240  # pixels of the long side
 
 
 @dataclass(frozen=True)
-class Listed:
+class PictureRef:
     """A picture that can be looked at, with one of its narratives, or none."""
 
     caption: str
@@ -32,15 +32,15 @@ class Listed:
 
 def sources(workspace: Workspace) -> list[tuple[str, str]]:
     """(label, key) of each place that holds pictures: unseen ones of snapshots first."""
-    found = []
+    choices = []
     for folder in workspace.snapshots():
         splits = sorted(_snapshot(folder).splits, key=("val", "test", "train").index)
-        found += [
+        choices += [
             (f"{folder.name} · {split}", f"snapshot/{folder.name}/{split}")
             for split in splits
             if len(_snapshot(folder).split(split))
         ]
-    return found + [
+    return choices + [
         (f"{collection.name} (collection)", f"collection/{collection.id}")
         for collection in workspace.store.collections()
         if collection.num_images
@@ -49,7 +49,7 @@ def sources(workspace: Workspace) -> list[tuple[str, str]]:
 
 def list_items(
     workspace: Workspace, source: str, after: int = 0
-) -> tuple[list[Listed], int | None]:
+) -> tuple[list[PictureRef], int | None]:
     """Up to PAGE pictures with their narratives, and where the next page starts (None: nowhere)."""
     kind, _, name = source.partition("/")
     if kind == "snapshot":
@@ -57,31 +57,35 @@ def list_items(
     collection, items = int(name), []
     rows = workspace.store.images(collection, after=after, limit=PAGE)
     for row in rows:
-        told = workspace.store.narratives(collection, image_row_id=row.id)
+        narratives = workspace.store.narratives(collection, image_row_id=row.id)
         path = Path(row.path)
-        items += [Listed(one.caption, source, narrative=one.id, path=path) for one in told]
-        if not told:
-            items.append(Listed("", source, path=path))
+        items += [
+            PictureRef(narrative.caption, source, narrative=narrative.id, path=path)
+            for narrative in narratives
+        ]
+        if not narratives:
+            items.append(PictureRef("", source, path=path))
     return items, rows[-1].id if len(rows) == PAGE else None
 
 
-def _of_split(workspace: Workspace, source: str, after: int) -> tuple[list[Listed], int | None]:
+def _of_split(workspace: Workspace, source: str, after: int) -> tuple[list[PictureRef], int | None]:
     split, end = open_split(workspace, source), after + PAGE
     items = [
-        Listed(narrative.caption, source, row, number)
+        PictureRef(narrative.caption, source, row, number)
         for row in range(after, min(end, len(split)))
         for number, narrative in enumerate(split[row].narratives)
     ]
     return items, end if end < len(split) else None
 
 
-def load_item(workspace: Workspace, item: Listed) -> tuple[np.ndarray, Narrative | None]:
+def load_item(workspace: Workspace, item: PictureRef) -> tuple[np.ndarray, Narrative | None]:
     """The picture, (H, W, 3) uint8 RGB, and what was told of it. ValueError for a bad picture."""
     if item.path is None:
+        assert item.narrative is not None  # a split's pictures have narratives
         row = open_split(workspace, item.source)[item.row]
         return decode_image(row.image), row.narratives[item.narrative]
-    told = None if item.narrative is None else workspace.store.narrative(item.narrative)
-    return decode_image(item.path), told
+    narrative = None if item.narrative is None else workspace.store.narrative(item.narrative)
+    return decode_image(item.path), narrative
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:

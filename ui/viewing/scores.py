@@ -8,22 +8,24 @@ from loctex.loading.changed_words import DOUBTED
 from loctex.records import trace, words
 from loctex.records.narrative import Narrative
 from loctex.scoring import metrics
-from ui.viewing.models import Seen
+from ui.viewing.models import ModelAnswer
 
 LOW = 0.9  # a true sentence fits better than most; of wrong ones nine in ten are below
 Row = dict[str, str]  # name, value, help; note: a line below; is_low: "yes" where it is bad
 
 
-def against(seen: Seen, narrative: Narrative) -> tuple[list[bool | None], list[Row]]:
+def against(answer: ModelAnswer, narrative: Narrative) -> tuple[list[bool | None], list[Row]]:
     """Model against person, as loctex.evaluate does it: a hit or miss per word (None: no trace),
     and the scores of the sentence."""
-    attention = seen.attention
-    windows = words.windows(narrative.words, seen.margin)
+    attention = answer.attention
+    windows = words.windows(narrative.words, answer.margin)
     target = trace.rasterize(narrative.strokes, windows, attention.maps.shape[1:])
-    grounded = target.any(axis=(1, 2)) & attention.maps.any(axis=(1, 2))
+    grounded = np.logical_and(target.any(axis=(1, 2)), attention.maps.any(axis=(1, 2)))
     cells = metrics.trace_cells(target)
     hits = metrics.pointing(attention.maps, cells)
-    is_hit = [bool(hit > 0.5) if known else None for hit, known in zip(hits, grounded, strict=True)]
+    is_hit = [
+        bool(hit > 0.5) if is_known else None for hit, is_known in zip(hits, grounded, strict=True)
+    ]
     if not grounded.any():
         return is_hit, []
     chance = metrics.pointing_chance(cells[grounded]).sum()
@@ -47,48 +49,54 @@ def against(seen: Seen, narrative: Narrative) -> tuple[list[bool | None], list[R
     ]
 
 
-def match(seen: Seen, others: np.ndarray | None) -> Row:
+def match(answer: ModelAnswer, other_texts: np.ndarray | None) -> Row:
     """The cosine, and how many of other pictures' sentences, (N, D), fit this picture less."""
-    attention = seen.attention
-    shown = row(
+    attention = answer.attention
+    match_row = row(
         "Match",
         f"{attention.score:.2f}",
         "Cosine of picture and sentence, from -1 to 1, "
         "beside sentences that were said of other pictures.",
     )
-    if others is not None:
-        share = float((others @ attention.image < attention.score).mean())
-        shown["note"] = f"fits better than {share:.0%} of {len(others):,} other sentences"
+    if other_texts is not None:
+        share = float((other_texts @ attention.image < attention.score).mean())
+        match_row["note"] = f"fits better than {share:.0%} of {len(other_texts):,} other sentences"
         if share < LOW:
-            shown |= {
-                "note": "low: " + shown["note"].replace("better than", "better than only"),
+            match_row |= {
+                "note": "low: " + match_row["note"].replace("better than", "better than only"),
                 "is_low": "yes",
             }
-    if seen.match is not None:
-        said = f"matching head: {seen.match:.0%}"
-        shown["note"] = f"{shown['note']} · {said}" if "note" in shown else said
-    return shown
+    if answer.match is not None:
+        head_note = f"matching head: {answer.match:.0%}"
+        match_row["note"] = (
+            f"{match_row['note']} · {head_note}" if "note" in match_row else head_note
+        )
+    return match_row
 
 
-def doubts(seen: Seen) -> list[Row]:
+def doubts(answer: ModelAnswer) -> list[Row]:
     """The words that the model finds untrue of the picture, the worst first."""
-    if seen.doubt is None:
+    if answer.doubt is None:
         return []
-    worst = [n for n in np.argsort(-seen.doubt, kind="stable").tolist() if seen.doubt[n] > DOUBTED]
-    said = [f"{seen.attention.words[n].text.strip(',.;:')} {seen.doubt[n]:.0%}" for n in worst[:3]]
-    shown = row(
+    worst = [
+        n for n in np.argsort(-answer.doubt, kind="stable").tolist() if answer.doubt[n] > DOUBTED
+    ]
+    texts = [
+        f"{answer.attention.words[n].text.strip(',.;:')} {answer.doubt[n]:.0%}" for n in worst[:3]
+    ]
+    doubt_row = row(
         "Words in doubt",
-        ", ".join(said) or "none",
+        ", ".join(texts) or "none",
         "Words that the model finds untrue of "
         "the picture, and how sure it is; learned from captions with one word changed.",
         f"and {len(worst) - 3} more" if len(worst) > 3 else "",
     )
-    return [shown | ({"is_low": "yes"} if worst else {})]
+    return [doubt_row | ({"is_low": "yes"} if worst else {})]
 
 
-def read(seen: Seen) -> list[Row]:
+def words_read(answer: ModelAnswer) -> list[Row]:
     """How many words were read, where the caption was cut."""
-    maps = seen.attention.maps
+    maps = answer.attention.maps
     num_read = int(maps.any(axis=(1, 2)).sum())
     if num_read == len(maps):
         return []

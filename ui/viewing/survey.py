@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -29,7 +30,7 @@ SORTS = {
 
 
 @dataclass(frozen=True)
-class Filter:
+class WordFilter:
     """What is chosen; None: everything. Marks are chosen by the first five, narratives by all."""
 
     is_region: bool = True  # the words of known regions, else all words with a trace
@@ -41,9 +42,10 @@ class Filter:
     text: str = ""
     sort: str = "worst"
 
-    def toggled(self, name: str, value: object) -> Filter:
+    def toggled(self, name: str, value: object) -> WordFilter:
         """With this choice, or without it where it was chosen already."""
-        return replace(self, **{name: None if getattr(self, name) == value else value})
+        change: dict[str, Any] = {name: None if getattr(self, name) == value else value}
+        return replace(self, **change)
 
 
 @dataclass(frozen=True)
@@ -75,20 +77,20 @@ class Survey:
     def has_regions(self) -> bool:
         return bool(self.atlas.mark["is_region"].any())
 
-    def of_measure(self, chosen: Filter) -> np.ndarray:
+    def of_measure(self, word_filter: WordFilter) -> np.ndarray:
         """(M,) bool: the words of regions or of traces; of traces where no region is known."""
-        return self.atlas.mark["is_region"] == (chosen.is_region and self.has_regions)
+        return self.atlas.mark["is_region"] == (word_filter.is_region and self.has_regions)
 
-    def marks(self, chosen: Filter) -> np.ndarray:
+    def marks(self, word_filter: WordFilter) -> np.ndarray:
         """(M,) bool: the words that are chosen."""
         mark = self.atlas.mark
-        is_in = self.of_measure(chosen)
-        if chosen.kind is not None:
-            is_in = is_in & (mark["kind"] == CLASSES.index(chosen.kind))
-        if chosen.word is not None:
-            is_in = is_in & (self.words == chosen.word)[self.word_of]
-        if chosen.cell is not None:
-            is_in = is_in & (self.cell_of == chosen.cell).all(axis=1)
+        is_in = self.of_measure(word_filter)
+        if word_filter.kind is not None:
+            is_in = is_in & (mark["kind"] == CLASSES.index(word_filter.kind))
+        if word_filter.word is not None:
+            is_in = is_in & (self.words == word_filter.word)[self.word_of]
+        if word_filter.cell is not None:
+            is_in = is_in & (self.cell_of == word_filter.cell).all(axis=1)
         return is_in
 
     def share(self, marks: np.ndarray) -> np.ndarray:
@@ -98,21 +100,25 @@ class Survey:
         hits = np.bincount(of, self.atlas.mark["hit"][marks], minlength=len(self.atlas))
         return np.divide(hits, count, out=np.full(len(count), np.nan), where=count > 0)
 
-    def narratives(self, chosen: Filter) -> np.ndarray:
+    def narratives(self, word_filter: WordFilter) -> np.ndarray:
         """Rows of the atlas, in the order asked for."""
         atlas = self.atlas
-        share = self.share(self.marks(chosen))
+        share = self.share(self.marks(word_filter))
         is_in = np.ones(len(atlas), bool)
-        if chosen.kind is not None or chosen.word is not None or chosen.cell is not None:
+        if (
+            word_filter.kind is not None
+            or word_filter.word is not None
+            or word_filter.cell is not None
+        ):
             is_in &= ~np.isnan(share)
-        if chosen.hit is not None:
-            whole = self.share(self.of_measure(chosen))
-            is_in &= bins(whole, 1.0) == chosen.hit
-        if chosen.lbm is not None:
-            is_in &= bins(atlas.numbers["lbm_0"], LBM_END) == chosen.lbm
-        if chosen.text.strip():
-            found = pc.match_substring(atlas.caption, chosen.text.strip(), ignore_case=True)
-            is_in &= found.to_numpy(zero_copy_only=False)
+        if word_filter.hit is not None:
+            overall = self.share(self.of_measure(word_filter))
+            is_in &= bins(overall, 1.0) == word_filter.hit
+        if word_filter.lbm is not None:
+            is_in &= bins(atlas.numbers["lbm_0"], LBM_END) == word_filter.lbm
+        if word_filter.text.strip():
+            has_text = pc.match_substring(atlas.caption, word_filter.text.strip(), ignore_case=True)
+            is_in &= has_text.to_numpy(zero_copy_only=False)
         lbm, cosine = atlas.numbers["lbm_0"], atlas.numbers["cosine"]
         keys = {
             "worst": (-lbm, share),
@@ -122,12 +128,12 @@ class Survey:
             "mismatch": (cosine,),
             "unsure": (atlas.numbers["certainty"],),
         }
-        order = np.lexsort(tuple(np.nan_to_num(key, nan=np.inf) for key in keys[chosen.sort]))
+        order = np.lexsort(tuple(np.nan_to_num(key, nan=np.inf) for key in keys[word_filter.sort]))
         return order[is_in[order]]
 
-    def by_kind(self, chosen: Filter) -> dict[str, tuple[float, int]]:
+    def by_kind(self, word_filter: WordFilter) -> dict[str, tuple[float, int]]:
         """Class -> share of hits and count, of the classes that occur."""
-        marks = self.marks(Filter(is_region=chosen.is_region))
+        marks = self.marks(WordFilter(is_region=word_filter.is_region))
         kind, hit = self.atlas.mark["kind"][marks], self.atlas.mark["hit"][marks]
         return {
             name: (float(hit[kind == k].mean()), int((kind == k).sum()))
@@ -135,28 +141,31 @@ class Survey:
             if (kind == k).any()
         }
 
-    def by_cell(self, chosen: Filter) -> tuple[np.ndarray, np.ndarray]:
+    def by_cell(self, word_filter: WordFilter) -> tuple[np.ndarray, np.ndarray]:
         """(CELLS, CELLS) share of hits, NaN without a word, and count, by where the word is."""
-        marks = self.marks(replace(chosen, cell=None))
+        marks = self.marks(replace(word_filter, cell=None))
         flat = self.cell_of[marks] @ np.array([CELLS, 1])
         count = np.bincount(flat, minlength=CELLS**2)
         hits = np.bincount(flat, self.atlas.mark["hit"][marks], minlength=CELLS**2)
         share = np.divide(hits, count, out=np.full(CELLS**2, np.nan), where=count > 0)
         return share.reshape(CELLS, CELLS), count.reshape(CELLS, CELLS)
 
-    def ranked_words(self, chosen: Filter, limit: int = 12) -> tuple[list[tuple], list[tuple]]:
+    def ranked_words(
+        self, word_filter: WordFilter, limit: int = 12
+    ) -> tuple[list[tuple], list[tuple]]:
         """Worst and best: (text, share, count); by the end of Wilson's interval, so few
         occurrences prove little. Only words seen LEAST times."""
-        marks = self.marks(replace(chosen, word=None))
+        marks = self.marks(replace(word_filter, word=None))
         count = np.bincount(self.word_of[marks], minlength=len(self.words))
         hits = np.bincount(
             self.word_of[marks], self.atlas.mark["hit"][marks], minlength=len(self.words)
         )
-        known = np.flatnonzero((count >= LEAST) & (self.words != ""))
-        share = hits[known] / count[known]
-        low, high = wilson(share, count[known])
+        frequent = np.flatnonzero((count >= LEAST) & (self.words != ""))
+        share = hits[frequent] / count[frequent]
+        low, high = wilson(share, count[frequent])
         rows = [
-            (str(self.words[k]), float(s), int(count[k])) for k, s in zip(known, share, strict=True)
+            (str(self.words[k]), float(s), int(count[k]))
+            for k, s in zip(frequent, share, strict=True)
         ]
         worst, best = (np.argsort(key, kind="stable")[:limit] for key in (high, -low))
         top = {rows[i][0] for i in best}
@@ -180,8 +189,8 @@ def bins(values: np.ndarray, end: float) -> np.ndarray:
 
 def histogram(values: np.ndarray, end: float) -> np.ndarray:
     """(BINS,) counts."""
-    found = bins(values, end)
-    return np.bincount(found[found >= 0], minlength=BINS)
+    bin_of = bins(values, end)
+    return np.bincount(bin_of[bin_of >= 0], minlength=BINS)
 
 
 def uncertainty(image: np.ndarray, texts: np.ndarray, scale: float = 20.0) -> float:
@@ -202,24 +211,24 @@ def uncertainty(image: np.ndarray, texts: np.ndarray, scale: float = 20.0) -> fl
 def making(workspace: Workspace, checkpoint: str, source: str) -> AtlasJob:
     """Of pictures "snapshot/NAME/SPLIT". ValueError for a collection, which has
     no splits, and where there is no such checkpoint, snapshot or split."""
-    kind, _, rest = source.partition("/")
+    kind, _, path = source.partition("/")
     if kind != "snapshot":
         raise ValueError(
             "The Atlas scores a snapshot. Choose one under Pictures; Train freezes a collection "
             "into one."
         )
-    name, _, split = rest.partition("/")
-    made = AtlasJob(workspace.checkpoint(checkpoint), workspace.snapshot(name), split)
-    if split not in made.snapshot.splits:
+    name, _, split = path.partition("/")
+    job = AtlasJob(workspace.checkpoint(checkpoint), workspace.snapshot(name), split)
+    if split not in job.snapshot.splits:
         raise ValueError(f"Snapshot {name} has no split {split[:20]!r}; choose another one.")
-    return made
+    return job
 
 
-def survey(made: AtlasJob) -> Survey | None:
+def survey(job: AtlasJob) -> Survey | None:
     """The finished one, kept in memory; None where it is not finished."""
-    if not made.table.exists():
+    if not job.table.exists():
         return None
-    return _survey(made.table, made.table.stat().st_mtime_ns)
+    return _survey(job.table, job.table.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
