@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-packages="chromium postgresql espeak-ng sox python3-venv"
+packages="chromium postgresql espeak-ng sox python3-venv nodejs"
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     missing=""
     for package in $packages; do
@@ -27,8 +27,10 @@ if [ $# -gt 0 ]; then
     exec .venv/bin/python -m pytest "$@"  # `-m slow` runs the long ones
 fi
 
-# First what may run side by side, each test on one core; then what keeps time, alone.
+# First format, lint and types; then what may run side by side, each test on one core; then what
+# keeps time, alone.
 failed=0
+sh scripts/check --static || failed=$?
 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --maxprocesses=4 \
     -m "not slow and not gpu and not timed" || failed=$?
 .venv/bin/python -m pytest -m "not slow and not gpu and timed" || failed=$?
