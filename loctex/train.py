@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+import yaml
+
 from loctex import settings
 from loctex.jobs import provenance
 from loctex.jobs.run import Run
@@ -58,19 +60,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         is_restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
         resumed = "last" if is_restarted and has_checkpoint(run) else arguments.resume
         run_settings = settle_settings(arguments, run, resumed)
+        typed = typed_settings(arguments)
         is_first = int(os.environ.get("RANK", 0)) == 0
         with run.hold() if is_first else nullcontext():
-            work(run_settings, run, resumed, is_first)
+            work(run_settings, run, resumed, is_first, typed)
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
 
 
-def work(run_settings: Settings, run: Run, resumed: str | None, is_first: bool) -> None:
-    """Trains in a run that is ours; only now torch is imported, for that takes seconds."""
+def work(
+    run_settings: Settings, run: Run, resumed: str | None, is_first: bool, typed: set[str]
+) -> None:
+    """Trains in a run that is ours; only now torch is imported, for that takes seconds.
+
+    typed: the settings that a person named, "section.name", which give way to nothing.
+    """
     import torch
 
-    from loctex.training import estimate, loop
+    from loctex.training import estimate, loop, prepare
 
+    if resumed is None and run_settings.model.init not in ("random", "timm"):
+        run_settings = prepare.take_shape(run_settings, typed)
     if is_first:
         provenance.record(run, run_settings.data.snapshots)
         write_whole(run.settings_file, settings.dump(run_settings))
@@ -106,6 +116,16 @@ def settle_settings(arguments: argparse.Namespace, run: Run, resumed: str | None
             f"go on with --train.steps {2 * before.train.steps}, say"
         )
     return run_settings
+
+
+def typed_settings(arguments: argparse.Namespace) -> set[str]:
+    """The settings that stand in --settings or on the command line, as "section.name"."""
+    typed = {name for name in vars(arguments) if "." in name}
+    if arguments.settings:
+        content = yaml.safe_load(arguments.settings.read_bytes()) or {}
+        for section, values in content.items():
+            typed |= {f"{section}.{name}" for name in values or {}}
+    return typed
 
 
 def has_checkpoint(run: Run) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from loctex.settings import Settings, from_dict
+from loctex.settings import Settings, from_dict, with_values
 
 TINY = from_dict(
     {
@@ -83,6 +83,23 @@ PHOTOS = from_dict(
         },
     }
 )
+
+# The backbone learns too, at a tenth of the heads' rate and after them (METHOD section 6).
+PHOTOS_FINETUNE = with_values(
+    PHOTOS,
+    {
+        "data": {"color": 0.4},
+        "model": {"freeze": False},
+        "train": {"backbone_rate": 0.1, "backbone_wait": 100, "steps": 1500, "warmup_steps": 100},
+    },
+)
+
 PRESETS: Mapping[str, Settings] = MappingProxyType(
-    {"tiny": TINY, "r50": Settings(), "photos": PHOTOS, "softmask": SOFTMASK}
+    {
+        "photos": PHOTOS,
+        "photos-finetune": PHOTOS_FINETUNE,
+        "tiny": TINY,
+        "r50": Settings(),
+        "softmask": SOFTMASK,
+    }
 )

@@ -22,12 +22,13 @@ from loctex.loading.changed_words import WordSwaps
 from loctex.loading.frozen_features import Extraction, FeatureMaps, key_of
 from loctex.loading.mixture import Mixture
 from loctex.model import build
+from loctex.model.config import LocTexConfig
 from loctex.model.model import LocTexModel
 from loctex.records import checkpoint_files
 from loctex.records.items import Split
 from loctex.records.snapshot import Snapshot
 from loctex.scoring.predictor import normalise
-from loctex.settings import Settings, TrainSettings
+from loctex.settings import Settings, TrainSettings, with_values
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -91,6 +92,39 @@ def start_model(
             f"{model.config.max_tokens}; set --data.max_tokens {model.config.max_tokens} or less"
         )
     return build.with_fusion(model, settings), tokenization.load(folder)
+
+
+def take_shape(settings: Settings, typed: set[str]) -> Settings:
+    """The settings with the shape of the model that `model.init` names: a preset's values give
+    way, a fusion encoder may be added.
+
+    typed: what a person named, "section.name". Raises ValueError where one of them differs.
+    """
+    folder = checkpoint_files.find(settings.model.init)
+    config = LocTexConfig.from_pretrained(folder)
+    shape = {}
+    for name in SHAPE:
+        value, asked_for = getattr(config, name), getattr(settings.model, name)
+        if value != asked_for and f"model.{name}" in typed:
+            raise ValueError(
+                f"model.{name} is {asked_for}, but the model in {settings.model.init} has {value}, "
+                "and a run that starts from it takes its shape: leave the setting out, or start "
+                "anew with --model.init random or timm"
+            )
+        shape[name] = value
+    return with_values(settings, {"model": shape})
+
+
+SHAPE = (  # settings of a model that its weights fix, under the same names in config.json
+    "backbone",
+    "backbone_options",
+    "attention_scales",
+    "text_layers",
+    "text_width",
+    "text_heads",
+    "embedding",
+    "attention",
+)
 
 
 def exchange(settings: Settings, mixture: Mixture) -> WordSwaps | None:

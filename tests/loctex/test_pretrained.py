@@ -341,3 +341,32 @@ def test_the_backbone_waits_and_then_learns_at_its_share_of_the_rate(snapshot):
         )
         == 4
     )  # as in every earlier run's checkpoint
+
+
+def command(run: Path, snapshot: Path, init: Path, *more: str) -> list[str]:
+    options = ["--train.steps=2", "--train.batch_size=8", "--train.device=cpu"]
+    return [f"--run={run}", f"--data={snapshot}", f"--model.init={init}", *options, *more]
+
+
+def test_a_run_takes_the_shape_of_the_run_it_starts_from_and_its_settings_say_so(
+    snapshot, teacher, tmp_path
+):
+    from loctex.train import main
+
+    main(command(tmp_path / "run", snapshot, teacher, "--preset=tiny", "--data.image_size=64"))
+    said, model = settings.load(Run(tmp_path / "run").settings_file).model, Predictor.load(teacher)
+    assert (said.text_width, said.embedding, said.attention) == (32, 16, 16)
+    assert said.backbone_options == model.model.config.backbone_options == BACKBONE
+
+
+def test_a_shape_that_was_typed_and_differs_is_refused_by_name(snapshot, teacher, tmp_path):
+    from loctex.train import main
+
+    more = ["--preset=tiny", "--model.text_width=64", "--data.image_size=64"]
+    with pytest.raises(SystemExit, match=r"model\.text_width is 64, but .* has 32"):
+        main(command(tmp_path / "run", snapshot, teacher, *more))
+    file = tmp_path / "typed.yaml"
+    file.write_text("model:\n  embedding: 99\n")
+    with pytest.raises(SystemExit, match=r"model\.embedding is 99, but .* has 16"):
+        main(command(tmp_path / "run", snapshot, teacher, f"--settings={file}"))
+    assert not Run(tmp_path / "run").settings_file.exists()

@@ -243,12 +243,12 @@ def learned(workspace: Workspace, name: str, **model) -> Run:
     return run
 
 
-def test_what_an_earlier_run_learned_is_offered_first(workspace):
+def test_what_an_earlier_run_learned_is_offered_beside_the_usual_starts(workspace):
     assert [value for _, value in starts_from(workspace)] == ["timm", "random"]
     run = learned(workspace, "first", text_width=64)
     Run(workspace.runs_dir / "failed").request_stop()
     init = short(run.path)
-    assert [value for _, value in starts_from(workspace)] == [init, "timm", "random"]
+    assert [value for _, value in starts_from(workspace)] == ["timm", "random", init]
     shown = like(workspace, init, form.values(PRESETS["tiny"]))
     chosen = form.read(shown, PRESETS["tiny"])
     assert (chosen.model.text_width, chosen.data.image_size) == (64, 64)

@@ -17,6 +17,7 @@ from loctex.settings import Settings
 from loctex.settings.presets import PRESETS
 from ui import form
 from ui.assets import static
+from ui.data.exchange import DEMO
 from ui.guard.access import uploaded
 from ui.html import empty
 from ui.train import devices, run_facts
@@ -33,10 +34,13 @@ from ui.train.start import (
 from ui.workspace import Workspace
 
 PRESET_NOTES = {
-    "tiny": "Tiny: about a million parameters, minutes on a laptop",
+    "photos": "Photos: a backbone that knows ImageNet and is kept as it is; minutes on a laptop",
+    "photos-finetune": "Photos, fine-tuned: the backbone learns too, slowly; for a GPU",
+    "tiny": "Tiny: from random numbers, for rendered scenes; minutes on a laptop",
     "r50": "ResNet-50: the size of the LocTex paper, for a GPU",
     "softmask": "Soft mask: the same with a fusion encoder, which tells near captions apart",
 }
+DEFAULT = "photos"  # for all but rendered scenes, which no photograph prepares for
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _ACTION: dict[str, Any] = {"scale": 0, "min_width": 220}
 COMMAND: dict[str, Any] = {"interactive": False, "buttons": ["copy"], "lines": 2, "max_lines": 8}
@@ -105,7 +109,7 @@ class NewRun:
             self.picked = gr.CheckboxGroup([], label="Learn from", min_width=320)
             self.preset = gr.Radio(
                 [(PRESET_NOTES.get(name, name), name) for name in PRESETS],
-                value="tiny",
+                value=DEFAULT,
                 label="Model",
                 min_width=320,
             )
@@ -119,7 +123,7 @@ class NewRun:
                 min_width=200,
                 scale=0,
             )
-        self.inputs, self.search, self.only_changed = form.build(PRESETS["tiny"])
+        self.inputs, self.search, self.only_changed = form.build(PRESETS[DEFAULT])
 
     def _build_yaml(self) -> None:
         self.yaml = gr.Textbox(
@@ -234,6 +238,7 @@ class NewRun:
             self.guide,
             self.questions,
             self.picked,
+            self.preset,
             self.name,
             self.token,
             self.places,
@@ -257,7 +262,11 @@ class NewRun:
         launcher: str,
         *inputs: Any,
     ) -> list[Any]:
-        """What can be trained on now, and where; a free name; what to start from."""
+        """What can be trained on now, and where; a free name; what to start from.
+
+        A form that nobody changed starts from the preset that fits what is picked, never from an
+        earlier run: two runs could not be compared then. Starting from one is a choice.
+        """
         sources = choices(self.workspace)
         offered = [value for _, value in sources]
         ticked = [value for value in picked or [] if value in offered] or offered[:1]
@@ -269,15 +278,16 @@ class NewRun:
         launchers = self._launchers()
         starts = starts_from(self.workspace)
         field_values = list(inputs)
-        if needs_name and starts[0][1] != "timm" and _is_untouched(inputs, PRESETS[preset]):
-            field_values = form.replaced(inputs, {"model.init": starts[0][1]})
-            field_values = like(self.workspace, starts[0][1], field_values)
+        if needs_name and preset in (DEFAULT, "tiny") and _is_untouched(inputs, PRESETS[preset]):
+            preset = preset_for(ticked)
+            field_values = form.values(PRESETS[preset])
         at = list(self.inputs).index("model.init")
         field_values[at] = gr.update(choices=starts, value=field_values[at])
         return [
             gr.update(visible=not sources),
             gr.update(visible=bool(sources)),
             gr.update(choices=sources, value=ticked),
+            preset,
             next_name(self.workspace, preset) if needs_name else gr.skip(),
             secrets.token_hex(8),
             gr.update(visible=bool(places or launchers)),
@@ -378,7 +388,7 @@ class NewRun:
     @property
     def copied(self) -> list[Any]:
         """The outputs of `copy_of`."""
-        return [*self._fresh_io()[1], self.folders, self.preset]
+        return [*self._fresh_io()[1], self.folders]
 
     def copy_of(self, name: str) -> list[Any]:
         """The form as an earlier run was asked for, under a new name, on a page that may never
@@ -399,7 +409,7 @@ class NewRun:
         )
         updates[self.copied.index(self.picked)] = self._offered(picked)
         updates[self.copied.index(self.name)] = new_name
-        return [*updates, folders, preset]
+        return [*updates, folders]
 
     def begin(self, token: str, form_values: Sequence[Any], progress: Any) -> Run:
         """Put the run that is wished for into the queue; the same click again is the same run."""
@@ -408,6 +418,13 @@ class NewRun:
             if run is None:
                 run = start(make_plan(self.workspace, _request(form_values)), token, progress)
         return run
+
+
+def preset_for(picked: Sequence[str]) -> str:
+    """The preset for what is picked (values of `choices`): tiny for the demo's scenes alone."""
+    names = [value.partition(":")[2].replace("-", " ") for value in picked]
+    is_demo = bool(names) and all(name.startswith(DEMO) for name in names)
+    return "tiny" if is_demo else DEFAULT
 
 
 def _is_untouched(inputs: Sequence[Any], preset: Settings) -> bool:

@@ -139,13 +139,12 @@ def _counted(number: int, noun: str) -> str:
 
 
 def starts_from(workspace: Workspace) -> list[tuple[str, str]]:
-    """(label, value of model.init): what an earlier run learned first, for few narratives of a
-    new domain go furthest from there."""
+    """(label, value of model.init) of what a run may start from; an earlier run says why."""
     runs = [run for run in workspace.runs() if (run.path / "best" / "config.json").is_file()]
     return [
-        *((f"What {run.name} learned", short(run.path)) for run in runs),
         ("Pre-trained backbone (timm)", "timm"),
         ("Nothing: random numbers", "random"),
+        *((f"What {run.name} learned: for more of the same", short(run.path)) for run in runs),
     ]
 
 
