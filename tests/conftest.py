@@ -5,13 +5,57 @@ from pathlib import Path
 
 import pytest
 
-BROWSER = Path(__file__).parent / "browser"
+ROOT = Path(__file__).parent
+BROWSER = ROOT / "browser"
+# Files that take more than six seconds; all others are `quick`, which scripts/check runs.
+THOROUGH = {
+    "data_tools/test_checking.py",
+    "data_tools/test_crowd.py",
+    "data_tools/test_download.py",
+    "data_tools/test_exports.py",
+    "data_tools/test_processes.py",
+    "data_tools/test_store.py",
+    "data_tools/test_team.py",
+    "loctex/test_atlas.py",
+    "loctex/test_estimate.py",
+    "loctex/test_export.py",
+    "loctex/test_matching.py",
+    "loctex/test_metrics.py",
+    "loctex/test_pretrained.py",
+    "loctex/test_queue.py",
+    "loctex/test_step.py",
+    "loctex/test_streamed.py",
+    "loctex/test_train.py",
+    "loctex/transfer/test_coco.py",
+    "loctex/transfer/test_efficiency.py",
+    "loctex/transfer/test_instances.py",
+    "loctex/transfer/test_voc07.py",
+    "test_journey.py",
+    "ui/test_access.py",
+    "ui/test_annotate.py",
+    "ui/test_broken_runs.py",
+    "ui/test_data.py",
+    "ui/test_figure.py",
+    "ui/test_forecast.py",
+    "ui/test_form.py",
+    "ui/test_hostile.py",
+    "ui/test_inspect.py",
+    "ui/test_logins.py",
+    "ui/test_look_ups.py",
+    "ui/test_train.py",
+    "ui/test_uploads.py",
+    "ui/test_workspace.py",
+}
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A loaded machine misses deadlines that a quiet one keeps: two more tries for these."""
     for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        is_thorough = str(item.path.relative_to(ROOT)) in THOROUGH
+        if not (marks & {"slow", "gpu", "timed"} or is_thorough or BROWSER in item.path.parents):
+            item.add_marker(pytest.mark.quick)
         if item.path.is_relative_to(BROWSER):
             item.add_marker(pytest.mark.timed)
         if item.get_closest_marker("timed"):

@@ -12,6 +12,7 @@ from loctex import settings
 from loctex.jobs import provenance
 from loctex.jobs.run import Run
 from loctex.model.model import LocTexConfig
+from loctex.model.pretrained import PACKAGES
 from loctex.records import terms
 from loctex.records.snapshot import Snapshot
 
@@ -224,7 +225,11 @@ def _limits(run: Path, config: LocTexConfig) -> Iterator[str]:
         yield "No trace was trained on: its attention comes from matching whole captions."
     if any("scenes" in line or "simulated" in line for line in _data(run)):
         yield "Some of its narratives are simulated; scores on them say little about people."
-    if settings_of(run).model.init != "random":
+    model = settings_of(run).model
+    if model.init == "timm" and model.backbone in PACKAGES and not model.weights:
+        package = PACKAGES[model.backbone].name
+        yield f"Its backbone started from {package}: trained on ImageNet, Apache-2.0."
+    elif model.init != "random":
         yield "It started from other weights (see `model.init`), whose terms and data also count."
 
 
@@ -236,6 +241,7 @@ def _settings(run: Path, checkpoint: Path) -> Iterator[str]:
         values["data"]["snapshots"] = names  # where they lie on this machine is nobody's business
         init = values["model"]["init"]
         values["model"]["init"] = Path(init).name
+        values["model"]["weights"] = Path(values["model"]["weights"]).name
         yield f"\n```yaml\n{settings.dump(settings.from_dict(values))}```"
 
 
