@@ -125,10 +125,11 @@ def negatives(
     """For each image a caption, for each caption an image, likely where they seem to match; and
     the caption with one word changed, where it was asked for.
 
-    Returns K inputs, and (K, B) bool: False where a chunk holds no other image, or no word changed.
+    Returns K inputs, and (K, B) bool: False where a chunk holds nothing but twins, or no word
+    changed.
     """
     with torch.no_grad():
-        is_same = batch.key[:, None] == batch.key[None, :]
+        is_same = losses.twins(batch.keys, batch.keys)
         logits = losses.similarities(output.image, output.text, bare.scale, None)
         texts, images = hard_negatives(logits, is_same), hard_negatives(logits.T, is_same)
 

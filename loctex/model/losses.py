@@ -20,7 +20,7 @@ def contrastive(
     """Symmetric InfoNCE (METHOD 1; van den Oord et al., 2018), focal by METHOD 2.
 
     image, text: (B, D), l2-normalised, the batch of all processes. scale: 1 / temperature.
-    keys: (B,) numbers of the images; two pairs of one image are not each other's negatives.
+    keys: (B, K) of each pair; twins by any of them (`twins`) are not each other's negatives.
     candidates: what each side is compared with, the batch first; None: the other side itself.
     focal: exponent of the focal loss. softness: share of the target that `candidates`' own
     similarities make (momentum distillation, ALBEF).
@@ -33,8 +33,7 @@ def contrastive(
     excluded = None
     if keys is not None:
         candidate_keys = keys if candidates is None else candidates.keys
-        excluded = keys[:, None] == candidate_keys[None, :]
-        excluded.fill_diagonal_(False)
+        excluded = twins(keys, candidate_keys).fill_diagonal_(False)
 
     directions = []
     for query, slow, against in ((image, images, texts), (text, texts, images)):
@@ -51,7 +50,18 @@ class Candidates:
 
     image: Tensor  # (C, D), l2-normalised, without gradient
     text: Tensor  # (C, D)
-    keys: Tensor  # (C,) numbers of the images
+    keys: Tensor  # (C, K), as those of the queries
+
+
+def twins(keys: Tensor, others: Tensor) -> Tensor:
+    """(B, K) and (C, K) int64 keys -> (B, C) bool: pairs that share one of their K keys.
+
+    The keys of a pair are those of its picture and of its caption (`Batch.keys`): what is true of
+    one pair is then true of the other, so neither is the other's negative (METHOD 3). A key below 0
+    equals nothing.
+    """
+    is_equal = (keys[:, None] == others[None, :]) & (keys[:, None] >= 0)
+    return is_equal.any(dim=-1)
 
 
 def info_nce(

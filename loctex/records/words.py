@@ -28,6 +28,11 @@ _SIDE = re.compile(
 )
 
 
+def plain(caption: str) -> str:
+    """Lower-cased, single spaces: captions that are equal so say the same (METHOD 3)."""
+    return " ".join(caption.lower().split())
+
+
 def spans(caption: str, words: Sequence[Word]) -> list[Span]:
     """The caption characters [start, end) of each utterance.
 

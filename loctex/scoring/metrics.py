@@ -6,7 +6,11 @@ are left to the caller, so that tables by word or by class come from the same nu
 that a word or a trace cannot be scored: use np.nanmean.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from loctex.records import words
 
 HALF_CELL = 0.5 + 1e-9  # distances are in cells; the surplus is for rounding
 SEGMENT = 20  # rows of the shorter trace in one segment of LBM
@@ -182,22 +186,25 @@ def _segment_cost(rows: np.ndarray, columns: np.ndarray, window: int) -> float:
 # --- image and caption
 
 
-def retrieval(similarity: np.ndarray, image_of: np.ndarray | None = None) -> dict[str, float]:
+def retrieval(
+    similarity: np.ndarray,
+    image_of: np.ndarray | None = None,
+    captions: Sequence[str] | None = None,
+) -> dict[str, float]:
     """Recall at 1, 5, 10 and median rank in both directions, of a similarity (images, captions).
 
     image_of (captions,): the image each caption belongs to; None: caption i belongs to image i.
-    An image has the rank of its best caption; one without captions is only a distractor. An equal
-    rival counts half, so a tie at the top is no hit at 1.
+    captions: their texts; an equal one of another image counts as the image's own, in both
+    directions (METHOD 3); None: all differ. An image has the rank of its best caption, a caption
+    that of its best image; an image without captions is only a distractor. A rival of equal
+    similarity counts half, so a tie at the top is no hit at 1.
     """
     num_images, num_captions = similarity.shape
     image_of = np.arange(num_captions) if image_of is None else np.asarray(image_of)
-    own = similarity[image_of, np.arange(num_captions)]
-    text_rank = _ranks(similarity.T, own) - 0.5  # less the tie with itself
-    best = np.full(num_images, -np.inf)
-    np.maximum.at(best, image_of, own)
-    is_rival = image_of != np.arange(num_images)[:, None]
-    has_caption = np.isin(np.arange(num_images), image_of)
-    image_rank = _ranks(np.where(is_rival, similarity, -np.inf), best)[has_caption]
+    is_own = own_captions(num_images, image_of, captions)
+    has_caption = is_own.any(axis=1)
+    image_rank = own_ranks(similarity[has_caption], is_own[has_caption])
+    text_rank = own_ranks(similarity.T, is_own.T)
     scores: dict[str, float] = {}
     for name, rank in (("image_to_text", image_rank), ("text_to_image", text_rank)):
         scores |= {f"{name}_r{k}": float((rank <= k).mean()) for k in (1, 5, 10)}
@@ -205,6 +212,24 @@ def retrieval(similarity: np.ndarray, image_of: np.ndarray | None = None) -> dic
     return scores
 
 
-def _ranks(values: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """(Q, C) values and (Q,) own ones -> (Q,): 1 + how many are higher + half of the equal ones."""
-    return 1 + (values > own[:, None]).sum(axis=1) + (values == own[:, None]).sum(axis=1) / 2
+def own_captions(
+    num_images: int, image_of: np.ndarray, captions: Sequence[str] | None = None
+) -> np.ndarray:
+    """(images, captions) bool: is it one of the image's, or equal to one of them?
+
+    Arguments as of `retrieval`; equal by `words.plain`.
+    """
+    text_of = np.arange(len(image_of))
+    if captions is not None:
+        text_of = np.unique([words.plain(text) for text in captions], return_inverse=True)[1]
+    has_text = np.zeros((num_images, len(image_of)), dtype=bool)
+    has_text[image_of, text_of] = True
+    return has_text[:, text_of]
+
+
+def own_ranks(values: np.ndarray, is_own: np.ndarray) -> np.ndarray:
+    """(Q, C) values and which are the query's own -> (Q,) rank of the best own one: 1 + how many
+    others are higher + half of the equal ones."""
+    best = np.where(is_own, values, -np.inf).max(axis=1, keepdims=True)
+    others = np.where(is_own, -np.inf, values)
+    return 1 + (others > best).sum(axis=1) + (others == best).sum(axis=1) / 2

@@ -65,11 +65,14 @@ def score(
     columns: dict[str, list[np.ndarray]] = defaultdict(list)
     rows: list[dict] = []
     image_of: list[int] = []
+    captions: list[str] = []
     reranker = Reranker(model) if model.config.has_matching and rerank else None
     starts = range(0, count, BATCH)
     for start in tqdm(starts, unit="batch", disable=not has_progress):
         items = [split[i] for i in range(start, min(start + BATCH, count))]
-        image_of += [start + i for i, item in enumerate(items) for _ in item.narratives]
+        for number, item in enumerate(items, start):
+            image_of += [number] * len(item.narratives)
+            captions += [narrative.caption for narrative in item.narratives]
         maps = features.maps(range(start, start + len(items))) if features else None
         for pair in encode(model, tokenizer, items, embeddings, reranker, maps):
             score_words(pair, model.config.word_margin, columns, rows)
@@ -82,9 +85,9 @@ def score(
         for name, chunks in columns.items()
         if not np.isnan(np.concatenate(chunks)).all()
     }
-    values |= metrics.retrieval(similarity, np.array(image_of))
+    values |= metrics.retrieval(similarity, np.array(image_of), captions)
     if reranker:
-        values |= reranker.retrieval(similarity, np.array(image_of), rerank)
+        values |= reranker.retrieval(similarity, np.array(image_of), rerank, captions)
     num_words = sum("pointing_trace" in row for row in rows)
     return Scores(values, count, len(image_of), num_words, rows)
 

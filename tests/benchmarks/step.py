@@ -53,6 +53,7 @@ def made_batch(size: int, wanted: Settings, grid: tuple[int, int]) -> Batch:
         color=torch.eye(3).repeat(size, 1, 1),
         contrast=torch.ones(size),
         key=torch.arange(size),
+        caption_key=torch.arange(size),
         lengths=lengths.tolist(),
     )
 

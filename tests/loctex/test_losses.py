@@ -33,7 +33,7 @@ def test_contrastive_equals_a_slow_reference():
 def test_pairs_of_one_image_are_not_each_others_negatives():
     image, text = embeddings(1)
     keys = torch.tensor([3, 1, 3, 2, 0, 2, 3])
-    fast = losses.contrastive(image, text, torch.tensor(4.0), keys)
+    fast = losses.contrastive(image, text, torch.tensor(4.0), keys[:, None])
     assert float(fast) == pytest.approx(slow_contrastive(image, text, 4.0, keys), abs=1e-6)
 
 
@@ -162,8 +162,10 @@ def test_focal_exponent_zero_is_info_nce():
     setting 0 does not even enter."""
     image, text = embeddings(5)
     keys = torch.tensor([3, 1, 3, 2, 0, 2, 3])
-    plain = losses.contrastive(image, text, torch.tensor(4.0), keys)
-    assert torch.equal(losses.contrastive(image, text, torch.tensor(4.0), keys, focal=0.0), plain)
+    plain = losses.contrastive(image, text, torch.tensor(4.0), keys[:, None])
+    assert torch.equal(
+        losses.contrastive(image, text, torch.tensor(4.0), keys[:, None], focal=0.0), plain
+    )
     same = keys[:, None] == keys[None, :]
     excluded = same.fill_diagonal_(False)
     one_hot = torch.eye(7)
@@ -206,8 +208,8 @@ def test_focal_gradient_is_finite_for_a_pair_that_is_certain():
 
 def test_distillation_moves_the_target_from_the_pair_to_the_momentum_encoders_answer():
     image, text = embeddings(7)
-    slow = losses.Candidates(*(x.float() for x in embeddings(8)), torch.arange(7))
-    keys, scale = torch.arange(7), torch.tensor(3.0)
+    slow = losses.Candidates(*(x.float() for x in embeddings(8)), torch.arange(7)[:, None])
+    keys, scale = slow.keys, torch.tensor(3.0)
     found = losses.contrastive(image, text, scale, keys, slow, softness=0.4)
     want = 0.0
     for query, own, others in ((image, slow.image, slow.text), (text, slow.text, slow.image)):

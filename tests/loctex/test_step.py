@@ -39,6 +39,7 @@ def batch(size=8, tokens=6, grid=4, image=64) -> Batch:
         color=torch.eye(3).repeat(size, 1, 1),
         contrast=torch.ones(size),
         key=torch.arange(size) % (size - 1),  # two pairs of one image
+        caption_key=torch.arange(size).clamp_min(2),  # three of one caption
         lengths=[tokens] * size,
     )
 
@@ -191,10 +192,10 @@ def test_the_queue_holds_the_last_pairs_in_order_and_never_the_first_step():
     momentum = MomentumEncoders(model, size=12, decay=0.5)
     first = batch()
     slow = momentum.encode(step.pixels(first, model.config), first.tokens)
-    found = momentum.candidates(*slow, first.key)
+    found = momentum.candidates(*slow, first.keys)
     assert len(found.keys) == 8 and momentum.num_filled == 8
-    found = momentum.candidates(*slow, first.key + 100)
-    assert found.keys.tolist() == [*(first.key + 100).tolist(), *first.key.tolist()]
+    found = momentum.candidates(*slow, first.keys + 100)
+    assert found.keys.tolist() == [*(first.keys + 100).tolist(), *first.keys.tolist()]
     assert (
         momentum.keys.tolist()
         == (first.key + 100).tolist()[4:] + first.key.tolist()[4:] + (first.key + 100).tolist()[:4]
