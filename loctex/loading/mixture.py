@@ -8,9 +8,12 @@ import numpy as np
 
 from loctex.loading import augment
 from loctex.loading.examples import Example
+from loctex.records import trace, words
 from loctex.records.items import Split
 from loctex.records.streamed import StreamedSplit
 from loctex.settings import DataSettings
+
+BOX_IMAGES = 1000  # the usual size of a word's box is learned of so many
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,23 @@ class Mixture:
         for number, split in enumerate(self.splits):
             if isinstance(split, StreamedSplit):
                 split.expect(places[places[:, 0] == number, 1])
+
+    def word_box(self, margin: float) -> list[float] | None:
+        """Median width and height of the box that a word's trace fills, in fractions; None where
+        nobody pointed.
+
+        margin: as of `words.windows`. Of the first BOX_IMAGES images that the first epoch shows,
+        so that a large or streamed snapshot is not read for it.
+        """
+        sizes = []
+        for number, row in self.order(0)[:BOX_IMAGES].tolist():
+            for narrative in self.splits[number][row].narratives:
+                windows = words.windows(narrative.words, margin)
+                boxes = trace.boxes(narrative.strokes, windows)
+                sizes.append(boxes[:, 2:] - boxes[:, :2])
+        joined = np.concatenate(sizes)
+        joined = joined[~np.isnan(joined[:, 0])]
+        return np.median(joined, axis=0).tolist() if len(joined) else None
 
     def num_places(self) -> int:
         """Images an epoch shows."""

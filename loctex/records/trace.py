@@ -97,6 +97,16 @@ def mass_box(maps: np.ndarray, share: float = 0.5) -> np.ndarray:
     return boxes.reshape(*maps.shape[:-2], 4)
 
 
+def word_boxes(maps: np.ndarray, size: Sequence[float] | None) -> np.ndarray:
+    """(..., h, w) maps -> (..., 4), the box of each word: of the usual size (width, height) about
+    the map's centroid, cut at the image's edges (METHOD 3). size None: `mass_box` of half the mass.
+    """
+    if size is None:
+        return mass_box(maps)
+    center, half = centroid(maps), np.asarray(size) / 2
+    return np.clip(np.concatenate((center - half, center + half), axis=-1), 0.0, 1.0)
+
+
 def rasterize(strokes: Strokes, windows: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """Trace points counted on a grid, one map per time window.
 
