@@ -1,7 +1,7 @@
 """Which image comes when: the order of an epoch over several snapshots."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import numpy as np
@@ -123,6 +123,9 @@ class Mixture:
             item.narratives[int(chance * len(item.narratives))]
             for item, chance in zip(items, chances, strict=True)
         ]
+        for number, (what, narrative) in enumerate(zip(augmentations, narratives, strict=True)):
+            if what.is_flipped and not words.can_mirror(narrative.caption):
+                augmentations[number] = replace(what, is_flipped=False)
         keys = [offsets[split] + row for split, row in places]
         images = [item.image for item in items]
         return list(map(Example, images, narratives, keys, augmentations, seeds))

@@ -52,7 +52,7 @@ def fused_losses(
             is_inspected=_reads_weights(settings),
         )
     if loss.fusion_localization_weight > 0:
-        target = losses.at_grid(batch.target, output.cosine[-1].shape[-1])
+        target = losses.at_grid(batch.targets, output.cosine[-1].shape[-1])
         sums["fusion_localization"] = losses.localization_of_attention(positive.weights, target)[0]
 
     # All other passes of the fusion encoder are one, of the inputs joined.
@@ -189,7 +189,7 @@ def token_maps(
         form = losses.ATTENTION[settings.loss.localization]
         scale = bare.attention_heads()[-1].scale.detach()
         return form(output.cosine[-1].detach(), scale), batch.word
-    target = losses.at_grid(batch.target, output.cosine[-1].shape[-1])
+    target = losses.at_grid(batch.targets, output.cosine[-1].shape[-1])
     return target, batch.word.masked_fill(target.sum(-1) == 0, -1)
 
 

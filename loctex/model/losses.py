@@ -1,5 +1,6 @@
 """Losses as functions of tensors. B pairs, T tokens, N cells, D embedding size."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -204,14 +205,14 @@ def attention_l2(cosine: Tensor, scale: Tensor) -> Tensor:
     return positive / (positive.sum(-1, keepdim=True) + 1e-6)
 
 
-def at_grid(target: Tensor, num_cells: int) -> Tensor:
-    """(B, T, h, w) counts -> (B, T, num_cells) on a stage's grid: sums over 2 x 2 cells, repeated.
+def at_grid(targets: Sequence[Tensor], num_cells: int) -> Tensor:
+    """(B, T, h, w) counts on each grid, of which one has so many cells -> (B, T, num_cells).
 
     The stages of a transformer share one grid.
     """
-    while target.shape[-2:].numel() > num_cells:
-        target = F.avg_pool2d(target, 2, ceil_mode=True, divisor_override=1)
-    return target.flatten(2)
+    sizes = [target.shape[-2:].numel() for target in targets]
+    assert num_cells in sizes, f"no target of {num_cells} cells, only of {sizes}"
+    return targets[sizes.index(num_cells)].flatten(2)
 
 
 LOCALIZATION = {"ce": localization_ce, "l2": localization_l2}

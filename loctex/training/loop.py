@@ -132,6 +132,7 @@ class Training:
             tokenizer=self.tokenizer,
             settings=data,
             grid=self.model.grids()[0],
+            coarser_grids=self.model.grids()[1:],
             is_pinned=self.device.type == "cuda",
             numbers_words=loss.soft_mask_weight > 0,
             hides_words=loss.masked_words_weight > 0 or data.mask_captions,

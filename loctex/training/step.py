@@ -253,7 +253,7 @@ def localize(output: Output, batch: Batch, bare: LocTexModel, settings: Settings
     weights = [settings.loss.fine_weight] * (len(output.cosine) - 1) + [1.0]
     scales = zip(weights, output.cosine, bare.attention_heads(), strict=True)
     values = [
-        weight * loss(cosine, losses.at_grid(batch.target, cosine.shape[-1]), head.scale)[0]
+        weight * loss(cosine, losses.at_grid(batch.targets, cosine.shape[-1]), head.scale)[0]
         for weight, cosine, head in scales
     ]
     return cast(Tensor, sum(values)) / sum(weights)

@@ -116,14 +116,12 @@ def test_gradients_equal_finite_differences(form):
         assert float(cosine.grad[place]) == pytest.approx((up - down) / (2 * step), abs=2e-3)
 
 
-def test_counts_go_to_each_stages_grid_and_none_is_lost():
-    torch.manual_seed(4)
-    counts = torch.randint(0, 5, (2, 3, 14, 14)).float()
-    assert torch.equal(losses.at_grid(counts, 14 * 14), counts.flatten(2))  # a transformer's stages
-    halved = losses.at_grid(counts, 7 * 7)
-    assert torch.equal(halved.view(2, 3, 7, 7)[1, 2, 3, 5], counts[1, 2, 6:8, 10:12].sum())
-    for cells in (7 * 7, 4 * 4):
-        assert torch.equal(losses.at_grid(counts, cells).sum(-1), counts.sum((2, 3)))
+def test_each_stage_takes_the_target_of_its_own_grid():
+    targets = [torch.rand(2, 3, 13, 13), torch.rand(2, 3, 7, 7)]
+    for target, cells in zip(targets, (13 * 13, 7 * 7), strict=True):
+        assert torch.equal(losses.at_grid(targets, cells), target.flatten(2))
+    with pytest.raises(AssertionError, match=r"no target of 16 cells, only of \[169, 49\]"):
+        losses.at_grid(targets, 16)
 
 
 def test_attention_has_mass_one_in_both_forms():

@@ -133,10 +133,11 @@ def test_each_scale_has_its_weight_and_a_transformers_scales_share_a_grid():
     torch.manual_seed(0)
     model = build.build(wanted, 300, 0).eval()
     part = batch(grid=8)
+    part.coarser = [torch.nn.functional.avg_pool2d(part.target, 2, divisor_override=1)]
     with torch.no_grad():
         output = step.forward(model, part, wanted, (0, 1, 0, 0))
         fine, last = (
-            losses.localization_ce(c, losses.at_grid(part.target, c.shape[-1]), head.scale)[0]
+            losses.localization_ce(c, losses.at_grid(part.targets, c.shape[-1]), head.scale)[0]
             for c, head in zip(output.cosine, model.attention, strict=True)
         )
     for weight in (1.0, 3.0):
