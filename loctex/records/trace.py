@@ -188,7 +188,7 @@ class _Points:
     x: np.ndarray  # (P,) fractions
     y: np.ndarray
     t: np.ndarray  # (P,) int64 microseconds
-    held: np.ndarray  # (P,) int64: when the next point of the stroke came, inside or not; else t
+    held_until: np.ndarray  # (P,) int64: when the next point of the stroke came, inside or not
     owner: np.ndarray  # (P,) number of the trace
 
 
@@ -219,9 +219,9 @@ def _resample(
 
     is_last = np.zeros(len(t), dtype=bool)  # of its stroke
     is_last[np.cumsum(num)[last_points] - 1] = True
-    held = np.where(is_last, t, np.append(t[1:], t[-1]))
+    held_until = np.where(is_last, t, np.append(t[1:], t[-1]))
     inside = np.flatnonzero((x >= 0) & (x <= 1) & (y >= 0) & (y <= 1))
-    return _Points(x[inside], y[inside], t[inside], held[inside], owner.take(source[inside]))
+    return _Points(x[inside], y[inside], t[inside], held_until[inside], owner.take(source[inside]))
 
 
 def _count(
@@ -243,7 +243,7 @@ def _count(
     # Where a window has no point, the one before it may be held: the pointer rests there.
     empty = np.flatnonzero(used & (num == 0) & (start_key > 0))
     before = start_key[empty] - 1
-    rests = (points.owner[before] == trace[empty]) & (points.held[before] > start[empty])
+    rests = (points.owner[before] == trace[empty]) & (points.held_until[before] > start[empty])
     start_key[empty[rests]], num[empty[rests]] = before[rests], 1
 
     row = np.repeat(np.arange(len(num)), num)

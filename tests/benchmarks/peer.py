@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ours = Trainer(settings.with_values(presets.PRESETS[given.preset], values), device)
     batch: Batch = made_batch(size, ours.wanted, *ours.model.grids()).to(device)
     peer = Peer(batch.tokens.shape[1], batch.image.shape[1], device)
-    images = step.pixels(batch).contiguous()
+    images = step.pixels(batch, ours.model.config).contiguous()
     slow, fast = turns.seconds(
         [
             finished(lambda: peer.step(images, batch.tokens), device),

@@ -116,29 +116,29 @@ def test_an_interval_of_independent_images_is_the_normal_one_and_copies_make_non
     hits = (random.random(400) < 0.3).astype(float)
     images = np.arange(400)
     copies, copied_images = np.repeat(hits, 50), np.repeat(images, 50)
-    found = metrics.intervals(
+    ends = metrics.intervals(
         {"hit": hits, "copied": copies, "nothing": np.full(400, np.nan)},
         {"hit": images, "copied": copied_images, "nothing": images},
         400,
     )
     mean, error = hits.mean(), hits.std(ddof=1) / 20
     expected = [mean - 1.96 * error, mean + 1.96 * error]
-    assert found["hit"] == pytest.approx(expected, abs=0.004)
-    assert found["copied"] == pytest.approx(found["hit"], abs=1e-12)  # of images, not of words
-    assert set(found) == {"hit", "copied"}
+    assert ends["hit"] == pytest.approx(expected, abs=0.004)
+    assert ends["copied"] == pytest.approx(ends["hit"], abs=1e-12)  # of images, not of words
+    assert set(ends) == {"hit", "copied"}
 
 
 def test_intervals_equal_means_drawn_one_by_one():
     random = np.random.default_rng(1)
     values, image_of = random.random(30), random.integers(0, 9, 30)
     values[::7] = np.nan
-    (found,) = metrics.intervals({"x": values}, {"x": image_of}, 9, draws=200).values()
+    (ends,) = metrics.intervals({"x": values}, {"x": image_of}, 9, draws=200).values()
     draws, means = np.random.default_rng(0), []
     for _ in range(200):
         chosen = draws.integers(0, 9, 9)
         drawn = np.concatenate([values[image_of == image] for image in chosen])
         means.append(np.nanmean(drawn))
-    assert found == pytest.approx(np.percentile(means, (2.5, 97.5)).tolist(), abs=1e-12)
+    assert ends == pytest.approx(np.percentile(means, (2.5, 97.5)).tolist(), abs=1e-12)
 
 
 def test_every_measure_of_maps_has_its_center_and_its_interval(snapshot, tmp_path, capsys):

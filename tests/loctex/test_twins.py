@@ -107,9 +107,9 @@ def test_retrieval_with_equal_captions_equals_counting_rivals_one_by_one():
 
 
 def test_hard_negatives_are_never_twins_by_caption():
-    model, wanted = model_for(loss__soft_mask_weight=0.0)
+    model, settings = model_for(loss__soft_mask_weight=0.0)
     made = replace(batch(4), key=torch.arange(4), caption_key=torch.tensor([5, 5, 5, 6]))
-    output = step.forward(model, made, wanted, (0,))
+    output = step.forward(model, made, settings, (0,))
     true_pair = fusion_losses.FusionInput(
         output.hidden, made.tokens > 0, model.fusion.cells(output.last)
     )
