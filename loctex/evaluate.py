@@ -3,7 +3,9 @@
     python -m loctex.evaluate --run RUN --data SNAPSHOT [--split val] [--checkpoint best]
 
 prints a table and writes RUN/evaluations/<snapshot>-<split>-<checkpoint>/result.json. The measures
-are those of METHOD section 3; fractions, not percent. The trainer and the app call `score` too.
+are those of METHOD section 3; fractions, not percent. A `_center` twin is what a constant answer in
+the middle scores; in brackets and under "intervals" stand 95 % intervals, of a bootstrap over the
+images. The trainer and the app call `score` too.
 """
 
 import argparse
@@ -50,13 +52,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         snapshot = Snapshot.open(arguments.data)
         model, tokenizer = build.load(folder, device=device), tokenization.load(folder)
         split = snapshot.split(arguments.split)
-        scores = score(model, tokenizer, split, rerank=arguments.rerank, has_progress=True)
+        scores = score(
+            model, tokenizer, split, rerank=arguments.rerank, has_progress=True, has_intervals=True
+        )
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
     name = f"{arguments.data.resolve().name}-{arguments.split}-{Path(arguments.checkpoint).name}"
     to = arguments.to or arguments.run / "evaluations" / name / "result.json"
     result = {
         "metrics": scores.metrics,
+        "intervals": scores.intervals,
         "num_images": scores.num_images,
         "num_narratives": scores.num_narratives,
         "num_words": scores.num_words,

@@ -1,9 +1,10 @@
 """Examples -> Batch: the one place where padding happens."""
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain, pairwise
 from typing import Any
 
@@ -32,7 +33,8 @@ class Batch:
     flip: Tensor  # (B,) bool
     color: Tensor  # (B, 3, 3) float32
     contrast: Tensor  # (B,) float32
-    key: Tensor  # (B,) int64
+    key: Tensor  # (B,) int64 of each picture's bytes, equal for copies in two snapshots
+    caption_key: Tensor  # (B,) int64 of each caption as it is read here, mirrored where that is
     lengths: list[int]  # tokens of each caption, rising; on the host, so that nothing waits for it
     distortion: Tensor | None = None  # (B, 9) float32, as `distortions.apply` takes it
     word: Tensor | None = None  # (B, T) int64 number of each token's word; -1: none, or not counted
@@ -46,6 +48,17 @@ class Batch:
     maps: list[Tensor] | None = (
         None  # per scale, finest first, (B, C, h, w): whole images, unflipped
     )
+    coarser: list[Tensor] = field(default_factory=list)  # (B, T, h, w) targets of the other grids
+
+    @property
+    def keys(self) -> Tensor:
+        """(B, 2) by which pairs are twins, of picture and caption (`losses.twins`)."""
+        return torch.stack((self.key, self.caption_key), dim=1)
+
+    @property
+    def targets(self) -> list[Tensor]:
+        """(B, T, h, w) trace counts on each grid, the finest first."""
+        return [self.target, *self.coarser]
 
     def to(self, device: torch.device | str) -> "Batch":
         """All tensors on `device`."""
@@ -61,6 +74,7 @@ class Batch:
             value = getattr(self, item.name)
             if isinstance(value, Tensor):
                 changed[item.name] = change(value)
+        changed["coarser"] = [change(target) for target in self.coarser]
         if self.maps is not None:
             changed["maps"] = [change(scale) for scale in self.maps]
         return replace(self, **changed)
@@ -72,11 +86,27 @@ class Batch:
         present = {name: value for name, value in values.items() if value is not None}
         chunks = []
         for a, b in pairwise(edges):
-            rows = {name: value[a:b] for name, value in present.items() if name != "maps"}
+            rows = {}
+            for name, value in present.items():
+                if name not in ("maps", "coarser"):
+                    rows[name] = value[a:b]
+            rows["coarser"] = [target[a:b] for target in self.coarser]
             if self.maps is not None:
                 rows["maps"] = [scale[a:b] for scale in self.maps]
             chunks.append(replace(self, **rows))
         return chunks
+
+
+def content_key(content: bytes) -> int:
+    """63 bits of a hash: equal for equal bytes, never negative. Of 10 million pictures two that
+    differ share one by a chance of 5 in a million."""
+    digest = hashlib.blake2b(content, digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def caption_key(caption: str) -> int:
+    """`content_key` of what a caption says: whatever its case and spaces."""
+    return content_key(words.plain(caption).encode())
 
 
 class Collate:
@@ -88,17 +118,21 @@ class Collate:
         tokenizer: PreTrainedTokenizerFast,
         settings: DataSettings,
         grid: tuple[int, int],
+        coarser_grids: Sequence[tuple[int, int]] = (),
         is_pinned: bool = False,
         numbers_words: bool = False,
         hides_words: bool = False,
         exchange: WordSwaps | None = None,
         features: Callable[[Sequence[int]], list[Tensor]] | None = None,
     ) -> None:
-        """features: a frozen backbone's maps by the examples' keys; pixels are then not read."""
+        """grid: of the finest attention map. coarser_grids: of the others; those of a transformer
+        are the same and need no target of their own.
+
+        features: a frozen backbone's maps by the examples' keys; pixels are then not read."""
         self.tokenizer = tokenizer
         self.encoder = CaptionEncoder(tokenizer, settings.max_tokens)
         self.settings = settings
-        self.grid = grid
+        self.grids = [grid, *(other for other in coarser_grids if other != grid)]
         self.is_pinned = is_pinned
         self.numbers_words = numbers_words or hides_words or settings.skip_stop_words
         self.hides_words = hides_words
@@ -129,7 +163,7 @@ class Collate:
         images = torch.empty(shape, dtype=torch.uint8, pin_memory=self.is_pinned)
         undecoded = deque(zip(examples, images.numpy(), strict=True) if size else ())
         helping = [pool.submit(_decode, undecoded) for _ in range(helpers)] if pool else []
-        target = self.target(examples, spans, offsets)
+        targets = self.targets(examples, spans, offsets)
         _decode(undecoded)
         for helper in helping:
             helper.result()  # waits, and raises what it raised
@@ -139,11 +173,13 @@ class Collate:
             image=images,
             tokens=torch.from_numpy(tokens),
             offsets=torch.from_numpy(offsets),
-            target=torch.from_numpy(target),
+            target=targets[0],
+            coarser=targets[1:],
             flip=torch.tensor([a.is_flipped for a in augmentations]),
             color=torch.from_numpy(colors.astype(np.float32)),
             contrast=torch.tensor([a.contrast for a in augmentations], dtype=torch.float32),
-            key=torch.tensor([example.key for example in examples]),
+            key=torch.tensor([content_key(example.image) for example in examples]),
+            caption_key=torch.tensor([caption_key(captions[i]) for i in order]),
             lengths=lengths[order].tolist(),
         )
         if self.features is not None:
@@ -195,7 +231,8 @@ class Collate:
         pairs = list(zip(captions, offsets, strict=True))
         batch.word = torch.from_numpy(np.stack([words.numbers(*pair, skips) for pair in pairs]))
         if skips:
-            batch.target[batch.word < 0] = 0
+            for target in batch.targets:
+                target[batch.word < 0] = 0
         if not self.hides_words:
             return
         special, vocabulary = self.tokenizer.all_special_ids, len(self.tokenizer)
@@ -216,12 +253,13 @@ class Collate:
         for row, (_, places) in zip(batch.hidden_at, rows, strict=True):
             row[: len(places)] = torch.from_numpy(places)
         if self.settings.mask_captions:
-            batch.target[batch.hidden != batch.tokens] = 0
+            for target in batch.targets:
+                target[batch.hidden != batch.tokens] = 0
 
-    def target(
+    def targets(
         self, examples: Sequence[Example], spans: Sequence[list[words.Span]], offsets: np.ndarray
-    ) -> np.ndarray:
-        """(B, T, h, w) trace counts of the tokens at (B, T, 2) characters."""
+    ) -> list[Tensor]:
+        """Per grid (B, T, h, w) trace counts of the tokens at (B, T, 2) characters."""
         narratives = [example.narrative for example in examples]
         narrated = [
             n.words if utterance_spans else ()
@@ -236,4 +274,5 @@ class Collate:
         windows = words.token_windows(offsets, places, seconds)
         strokes = [narrative.strokes for narrative in narratives]
         affines = np.stack([augment.affine(example.augmentation) for example in examples])
-        return np.stack(trace.rasterize_batch(strokes, list(windows), self.grid, affines))
+        maps = trace.rasterize_grids(strokes, list(windows), self.grids, affines)
+        return [torch.from_numpy(np.stack(of_grid)) for of_grid in maps]

@@ -1,16 +1,19 @@
 """Which image comes when: the order of an epoch over several snapshots."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import numpy as np
 
 from loctex.loading import augment
 from loctex.loading.examples import Example
+from loctex.records import trace, words
 from loctex.records.items import Split
 from loctex.records.streamed import StreamedSplit
 from loctex.settings import DataSettings
+
+BOX_IMAGES = 1000  # the usual size of a word's box is learned of so many
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,23 @@ class Mixture:
             if isinstance(split, StreamedSplit):
                 split.expect(places[places[:, 0] == number, 1])
 
+    def word_box(self, margin: float) -> list[float] | None:
+        """Median width and height of the box that a word's trace fills, in fractions; None where
+        nobody pointed.
+
+        margin: as of `words.windows`. Of the first BOX_IMAGES images that the first epoch shows,
+        so that a large or streamed snapshot is not read for it.
+        """
+        sizes = []
+        for number, row in self.order(0)[:BOX_IMAGES].tolist():
+            for narrative in self.splits[number][row].narratives:
+                windows = words.windows(narrative.words, margin)
+                boxes = trace.boxes(narrative.strokes, windows)
+                sizes.append(boxes[:, 2:] - boxes[:, :2])
+        joined = np.concatenate(sizes)
+        joined = joined[~np.isnan(joined[:, 0])]
+        return np.median(joined, axis=0).tolist() if len(joined) else None
+
     def num_places(self) -> int:
         """Images an epoch shows."""
         return sum(round(w * len(s)) for s, w in zip(self.splits, self.weights, strict=True))
@@ -103,6 +123,9 @@ class Mixture:
             item.narratives[int(chance * len(item.narratives))]
             for item, chance in zip(items, chances, strict=True)
         ]
+        for number, (what, narrative) in enumerate(zip(augmentations, narratives, strict=True)):
+            if what.is_flipped and not words.can_mirror(narrative.caption):
+                augmentations[number] = replace(what, is_flipped=False)
         keys = [offsets[split] + row for split, row in places]
         images = [item.image for item in items]
         return list(map(Example, images, narratives, keys, augmentations, seeds))

@@ -45,6 +45,7 @@ class LocTexConfig(PretrainedConfig):
         pixel_mean: Sequence[float] = IMAGENET_MEAN,
         pixel_std: Sequence[float] = IMAGENET_STD,
         frozen_backbone: bool = False,
+        word_box: Sequence[float] | None = None,
         **options,
     ) -> None:
         self.backbone = backbone
@@ -74,6 +75,8 @@ class LocTexConfig(PretrainedConfig):
         self.pixel_mean = list(pixel_mean)  # of RGB in 0..1, as the backbone wants it
         self.pixel_std = list(pixel_std)
         self.frozen_backbone = frozen_backbone  # True: it stays as its weights were loaded
+        # Usual width and height of what people's pointing at a word fills, learned once a run.
+        self.word_box = word_box and list(word_box)
         super().__init__(**{"pad_token_id": pad_token_id} | options)
 
     def bert(self, width: int, layers: int) -> BertConfig:

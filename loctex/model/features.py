@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -58,4 +60,16 @@ class Output:
 def cosines(image: ImageFeatures, text: TextFeatures) -> list[Tensor]:
     """Per scale: (B, T, N) cosine of each token with each cell."""
     pairs = zip(text.tokens, image.cells, strict=True)
-    return [tokens @ cells.transpose(1, 2) for tokens, cells in pairs]
+    return [cosine(tokens, cells) for tokens, cells in pairs]
+
+
+def direction(vectors: Tensor) -> Tensor:
+    """(..., A) of any length and precision -> float32 of length 1."""
+    return F.normalize(vectors.float(), dim=-1)
+
+
+def cosine(tokens: Tensor, cells: Tensor) -> Tensor:
+    """(B, T, A) and (B, N, A), each a `direction` -> (B, T, N) in float32 under autocast too:
+    bf16 knows a cosine near 1 to 1/256, which a scale of 100 makes .4 of a logit."""
+    with torch.autocast(tokens.device.type, enabled=False):
+        return tokens @ cells.transpose(1, 2)

@@ -52,7 +52,7 @@ def fused_losses(
             is_inspected=_reads_weights(settings),
         )
     if loss.fusion_localization_weight > 0:
-        target = losses.at_grid(batch.target, output.cosine[-1].shape[-1])
+        target = losses.at_grid(batch.targets, output.cosine[-1].shape[-1])
         sums["fusion_localization"] = losses.localization_of_attention(positive.weights, target)[0]
 
     # All other passes of the fusion encoder are one, of the inputs joined.
@@ -125,10 +125,11 @@ def negatives(
     """For each image a caption, for each caption an image, likely where they seem to match; and
     the caption with one word changed, where it was asked for.
 
-    Returns K inputs, and (K, B) bool: False where a chunk holds no other image, or no word changed.
+    Returns K inputs, and (K, B) bool: False where a chunk holds nothing but twins, or no word
+    changed.
     """
     with torch.no_grad():
-        is_same = batch.key[:, None] == batch.key[None, :]
+        is_same = losses.twins(batch.keys, batch.keys)
         logits = losses.similarities(output.image, output.text, bare.scale, None)
         texts, images = hard_negatives(logits, is_same), hard_negatives(logits.T, is_same)
 
@@ -188,7 +189,7 @@ def token_maps(
         form = losses.ATTENTION[settings.loss.localization]
         scale = bare.attention_heads()[-1].scale.detach()
         return form(output.cosine[-1].detach(), scale), batch.word
-    target = losses.at_grid(batch.target, output.cosine[-1].shape[-1])
+    target = losses.at_grid(batch.targets, output.cosine[-1].shape[-1])
     return target, batch.word.masked_fill(target.sum(-1) == 0, -1)
 
 

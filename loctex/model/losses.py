@@ -1,5 +1,6 @@
 """Losses as functions of tensors. B pairs, T tokens, N cells, D embedding size."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ def contrastive(
     """Symmetric InfoNCE (METHOD 1; van den Oord et al., 2018), focal by METHOD 2.
 
     image, text: (B, D), l2-normalised, the batch of all processes. scale: 1 / temperature.
-    keys: (B,) numbers of the images; two pairs of one image are not each other's negatives.
+    keys: (B, K) of each pair; twins by any of them (`twins`) are not each other's negatives.
     candidates: what each side is compared with, the batch first; None: the other side itself.
     focal: exponent of the focal loss. softness: share of the target that `candidates`' own
     similarities make (momentum distillation, ALBEF).
@@ -33,8 +34,7 @@ def contrastive(
     excluded = None
     if keys is not None:
         candidate_keys = keys if candidates is None else candidates.keys
-        excluded = keys[:, None] == candidate_keys[None, :]
-        excluded.fill_diagonal_(False)
+        excluded = twins(keys, candidate_keys).fill_diagonal_(False)
 
     directions = []
     for query, slow, against in ((image, images, texts), (text, texts, images)):
@@ -51,7 +51,18 @@ class Candidates:
 
     image: Tensor  # (C, D), l2-normalised, without gradient
     text: Tensor  # (C, D)
-    keys: Tensor  # (C,) numbers of the images
+    keys: Tensor  # (C, K), as those of the queries
+
+
+def twins(keys: Tensor, others: Tensor) -> Tensor:
+    """(B, K) and (C, K) int64 keys -> (B, C) bool: pairs that share one of their K keys.
+
+    The keys of a pair are those of its picture and of its caption (`Batch.keys`): what is true of
+    one pair is then true of the other, so neither is the other's negative (METHOD 3). A key below 0
+    equals nothing.
+    """
+    is_equal = (keys[:, None] == others[None, :]) & (keys[:, None] >= 0)
+    return is_equal.any(dim=-1)
 
 
 def info_nce(
@@ -194,14 +205,14 @@ def attention_l2(cosine: Tensor, scale: Tensor) -> Tensor:
     return positive / (positive.sum(-1, keepdim=True) + 1e-6)
 
 
-def at_grid(target: Tensor, num_cells: int) -> Tensor:
-    """(B, T, h, w) counts -> (B, T, num_cells) on a stage's grid: sums over 2 x 2 cells, repeated.
+def at_grid(targets: Sequence[Tensor], num_cells: int) -> Tensor:
+    """(B, T, h, w) counts on each grid, of which one has so many cells -> (B, T, num_cells).
 
     The stages of a transformer share one grid.
     """
-    while target.shape[-2:].numel() > num_cells:
-        target = F.avg_pool2d(target, 2, ceil_mode=True, divisor_override=1)
-    return target.flatten(2)
+    sizes = [target.shape[-2:].numel() for target in targets]
+    assert num_cells in sizes, f"no target of {num_cells} cells, only of {sizes}"
+    return targets[sizes.index(num_cells)].flatten(2)
 
 
 LOCALIZATION = {"ce": localization_ce, "l2": localization_l2}

@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from loctex.model.backbones import Backbone, grids
 from loctex.model.config import LocTexConfig
-from loctex.model.features import ImageFeatures, Output, TextFeatures, cosines
+from loctex.model.features import ImageFeatures, Output, TextFeatures, cosine, cosines, direction
 from loctex.model.fusion import FusionEncoder
 from loctex.model.losses import ATTENTION
 from loctex.model.soft_masks import grad_cam
@@ -145,7 +145,7 @@ class LocTexModel(PreTrainedModel):
         """The backbone's maps, finest first, (B, C, h, w) each -> features."""
         pooled = maps[-1].mean(dim=(2, 3))
         cells = [
-            F.normalize(head.cell(features.flatten(2).transpose(1, 2)), dim=-1)
+            direction(head.cell(features.flatten(2).transpose(1, 2)))
             for head, features in zip(self.attention_heads(), maps, strict=True)
         ]
         return ImageFeatures(
@@ -167,7 +167,7 @@ class LocTexModel(PreTrainedModel):
         pooled = (hidden * weight).sum(1) / weight.sum(1)
         return TextFeatures(
             embedding=F.normalize(self.text_projection(pooled), dim=-1),
-            tokens=[F.normalize(head.token(hidden), dim=-1) for head in self.attention_heads()],
+            tokens=[direction(head.token(hidden)) for head in self.attention_heads()],
             hidden=hidden,
             is_token=mask,
         )
@@ -219,8 +219,8 @@ class LocTexModel(PreTrainedModel):
         """Per scale, finest first: (B, T, N) attention of each token, of mass 1."""
         form = ATTENTION[self.config.localization]
         return [
-            form(cosine, head.scale)
-            for cosine, head in zip(cosines(image, text), self.attention_heads(), strict=True)
+            form(scale_cosine, head.scale)
+            for scale_cosine, head in zip(cosines(image, text), self.attention_heads(), strict=True)
         ]
 
     def attend_contrastive(self, image: ImageFeatures, text: TextFeatures) -> Tensor:
@@ -230,8 +230,7 @@ class LocTexModel(PreTrainedModel):
         """
         cells = self.image_projection(image.last.flatten(2).transpose(1, 2))
         tokens = self.text_projection(text.hidden)
-        cosine = F.normalize(tokens, dim=-1) @ F.normalize(cells, dim=-1).transpose(1, 2)
-        return ATTENTION["ce"](cosine, self.scale)
+        return ATTENTION["ce"](cosine(direction(tokens), direction(cells)), self.scale)
 
     def match(self, image: ImageFeatures, text: TextFeatures) -> Tensor:
         """(B,) log-odds that the captions are true of the images, by the matching head."""

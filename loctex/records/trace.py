@@ -6,6 +6,7 @@ each time the pointer re-enters the image. Points may lie outside 0..1 (a border
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -42,12 +43,33 @@ def box(points: np.ndarray) -> np.ndarray:
 
 
 def boxes(strokes: Strokes, windows: np.ndarray) -> np.ndarray:
-    """(T, 2) seconds -> (T, 4): the box of the points of each window; NaN where there is none."""
+    """(T, 2) seconds -> (T, 4): the box of the points of each window; NaN where there is none.
+
+    A window without points in which the pointer rests has the box of that place alone (`resting`).
+    """
     result = np.full((len(windows), 4), np.nan)
-    for i, window in enumerate(windows):
-        if pieces := cut(strokes, *window):
-            result[i] = box(np.concatenate(pieces))
+    for i, (start, end) in enumerate(windows):
+        points = cut(strokes, start, end)
+        if not points and end >= start:
+            points = resting(strokes, start)
+        if points:
+            result[i] = box(np.concatenate(points))
     return result
+
+
+def resting(strokes: Strokes, time: float) -> tuple[np.ndarray, ...]:
+    """The (1, 3) last point before `time` in seconds, of each stroke that has a later one too.
+
+    A browser tells of a pointer when it moves: in a gap inside a stroke it rests where it was last.
+    """
+    moment = microseconds(np.array(time))
+    points = []
+    for stroke in strokes:
+        t = microseconds(stroke[:, 2])
+        before = np.flatnonzero(t < moment)
+        if len(before) and before[-1] + 1 < len(t):
+            points.append(stroke[before[-1]][None])
+    return tuple(points)
 
 
 def centroid(maps: np.ndarray) -> np.ndarray:
@@ -97,13 +119,25 @@ def mass_box(maps: np.ndarray, share: float = 0.5) -> np.ndarray:
     return boxes.reshape(*maps.shape[:-2], 4)
 
 
+def word_boxes(maps: np.ndarray, size: Sequence[float] | None) -> np.ndarray:
+    """(..., h, w) maps -> (..., 4), the box of each word: of the usual size (width, height) about
+    the map's centroid, cut at the image's edges (METHOD 3). size None: `mass_box` of half the mass.
+    """
+    if size is None:
+        return mass_box(maps)
+    center, half = centroid(maps), np.asarray(size) / 2
+    return np.clip(np.concatenate((center - half, center + half), axis=-1), 0.0, 1.0)
+
+
 def rasterize(strokes: Strokes, windows: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """Trace points counted on a grid, one map per time window.
 
     Each stroke is resampled at a step below half a cell, so the counts follow its polyline and
-    dwell on a place counts too. windows: (T, 2) start and end in seconds, both included; a
-    window with end < start, or NaN, is empty. grid: (h, w). Returns (T, h, w) float32 counts.
-    Points outside the image are dropped; x = 1.0 belongs to the last cell. (Ours; METHOD 1.)
+    dwell on a place counts too. A window without a point, in which the pointer rests in a gap of
+    its stroke, holds the place it was at last, once. windows: (T, 2) start and end in seconds, both
+    included; a window with end < start, or NaN, is empty. grid: (h, w). Returns (T, h, w) float32
+    counts. Points outside the image are dropped; x = 1.0 belongs to the last cell. (Ours; METHOD 1,
+    and 6 for the pointer that rests.)
     """
     return rasterize_batch([strokes], [np.asarray(windows)], grid)[0]
 
@@ -118,17 +152,44 @@ def rasterize_batch(
 
     affines: (B, 2, 3) a map for each trace, by which its places are moved before.
     """
-    h, w = grid
+    return rasterize_grids(traces, windows, [grid], affines)[0]
+
+
+def rasterize_grids(
+    traces: Sequence[Strokes],
+    windows: Sequence[np.ndarray],
+    grids: Sequence[tuple[int, int]],
+    affines: np.ndarray | None = None,
+) -> list[list[np.ndarray]]:
+    """`rasterize_batch` on several grids, the finest first: for each grid the maps of each trace.
+
+    All count the same points, those of the finest grid, each in its own cells: every grid has the
+    same mass for a window, and cells that are unions of finer ones have the sum of their counts.
+    """
     counts = [len(trace_windows) for trace_windows in windows]
     strokes = [stroke for trace in traces for stroke in trace if len(stroke)]
     if strokes and sum(counts):
         owner = np.repeat(np.arange(len(traces)), [sum(len(s) for s in trace) for trace in traces])
-        maps = _count(*_resample(strokes, owner, grid, affines), windows, h * w)
+        maps = _count(_resample(strokes, owner, grids[0], affines), windows, grids)
     else:
-        maps = np.zeros((sum(counts), h * w), dtype=np.float32)
-    return [
-        trace_windows.reshape(-1, h, w) for trace_windows in np.split(maps, np.cumsum(counts)[:-1])
-    ]
+        maps = [np.zeros((sum(counts), h * w), dtype=np.float32) for h, w in grids]
+
+    ends = np.cumsum(counts)[:-1]
+    results = []
+    for (h, w), flat in zip(grids, maps, strict=True):
+        results.append([rows.reshape(-1, h, w) for rows in np.split(flat, ends)])
+    return results
+
+
+@dataclass(frozen=True)
+class _Points:
+    """The P points of resampled strokes that lie inside the image, in order."""
+
+    x: np.ndarray  # (P,) fractions
+    y: np.ndarray
+    t: np.ndarray  # (P,) int64 microseconds
+    held_until: np.ndarray  # (P,) int64: when the next point of the stroke came, inside or not
+    owner: np.ndarray  # (P,) number of the trace
 
 
 def _resample(
@@ -136,8 +197,8 @@ def _resample(
     owner: np.ndarray,
     grid: tuple[int, int],
     affines: np.ndarray | None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Strokes -> flat cell indices, int64 microseconds and owner of points inside the image."""
+) -> _Points:
+    """Strokes -> points less than half a cell of `grid` apart, those inside the image."""
     h, w = grid
     x, y, t = np.ascontiguousarray(np.concatenate(strokes).T)
     t = microseconds(t)
@@ -154,35 +215,46 @@ def _resample(
     within = np.arange(len(source)) - (np.cumsum(num) - num).take(source)
     values = within / num.take(source)
     x, y, t = (a.take(source) + d.take(source) * values for a, d in ((x, dx), (y, dy), (t, dt)))
-    x, y = x / (2.0 * w), y / (2.0 * h)
+    x, y, t = x / (2.0 * w), y / (2.0 * h), t.astype(np.int64)
+
+    is_last = np.zeros(len(t), dtype=bool)  # of its stroke
+    is_last[np.cumsum(num)[last_points] - 1] = True
+    held_until = np.where(is_last, t, np.append(t[1:], t[-1]))
     inside = np.flatnonzero((x >= 0) & (x <= 1) & (y >= 0) & (y <= 1))
-    column = np.minimum((x[inside] * w).astype(np.int64), w - 1)
-    row = np.minimum((y[inside] * h).astype(np.int64), h - 1)
-    return row * w + column, t[inside].astype(np.int64), owner.take(source[inside])
+    return _Points(x[inside], y[inside], t[inside], held_until[inside], owner.take(source[inside]))
 
 
 def _count(
-    cells: np.ndarray,
-    times: np.ndarray,
-    owner: np.ndarray,
-    windows: Sequence[np.ndarray],
-    num_cells: int,
-) -> np.ndarray:
-    """(all windows, N) float32: the points of each window, found by binary search."""
+    points: _Points, windows: Sequence[np.ndarray], grids: Sequence[tuple[int, int]]
+) -> list[np.ndarray]:
+    """Per grid (all windows, N) float32: the points of each window, found by binary search."""
     bounds = np.concatenate([np.reshape(trace_windows, (-1, 2)) for trace_windows in windows])
     used = bounds[:, 1] >= bounds[:, 0]  # False for NaN
     bounds = np.where(used[:, None], bounds, 0.0)
     trace = np.repeat(np.arange(len(windows)), [len(trace_windows) for trace_windows in windows])
     # One rising key for all points: the trace's number, then the time. Times inside a trace may
     # step back where strokes overlap; the running maximum puts such points at the last time.
-    keys = np.maximum.accumulate(_key(owner, times))
-    start_key = np.searchsorted(keys, _key(trace, microseconds(bounds[:, 0])), side="left")
+    keys = np.maximum.accumulate(_key(points.owner, points.t))
+    start = microseconds(bounds[:, 0])
+    start_key = np.searchsorted(keys, _key(trace, start), side="left")
     end_key = np.searchsorted(keys, _key(trace, microseconds(bounds[:, 1])), side="right")
     num = np.where(used, np.maximum(end_key - start_key, 0), 0)
+
+    # Where a window has no point, the one before it may be held: the pointer rests there.
+    empty = np.flatnonzero(used & (num == 0) & (start_key > 0))
+    before = start_key[empty] - 1
+    rests = (points.owner[before] == trace[empty]) & (points.held_until[before] > start[empty])
+    start_key[empty[rests]], num[empty[rests]] = before[rests], 1
+
     row = np.repeat(np.arange(len(num)), num)
     point = np.arange(len(row)) - (np.cumsum(num) - num - start_key).take(row)
-    counts = np.bincount(row * num_cells + cells[point], minlength=len(num) * num_cells)
-    return counts.reshape(len(num), num_cells).astype(np.float32)
+    maps = []
+    for h, w in grids:
+        columns = np.minimum((points.x * w).astype(np.int64), w - 1)
+        cells = np.minimum((points.y * h).astype(np.int64), h - 1) * w + columns
+        counts = np.bincount(row * (h * w) + cells[point], minlength=len(num) * h * w)
+        maps.append(counts.reshape(len(num), h * w).astype(np.float32))
+    return maps
 
 
 def _key(owner: np.ndarray, times: np.ndarray) -> np.ndarray:

@@ -26,6 +26,39 @@ WORD = re.compile(r"\w+(?:['’-]\w+)*")
 _SIDE = re.compile(
     r"(?<![\w-])(left|right)(?=(?:-?most|-hand|-sided?|wards?)?(?![\w-]))", re.IGNORECASE
 )
+# "left" and "right" are a side unless what stands beside them says otherwise. The lists serve both
+# words, so that a caption mirrored twice is itself again.
+_SIDE_AFTER = frozenset(  # "on the right behind it", "facing left in the rain": a side in any case
+    "the a his her its their my our your to from on at far top bottom upper lower front back rear "
+    "middle center centre extreme immediate very more further facing faces face turn turns turned "
+    "turning look looks looking pointing heading going moving leaning toward towards".split()
+)
+_NO_SIDE_AFTER = frozenset("all been being nothing none".split())  # "all right", "nothing left"
+_NO_SIDE_BEFORE = frozenset(  # "right behind", "right now", "left the room", "left over"
+    "behind beside besides by next in inside on at above below under underneath over between "
+    "before after against near outside across along around through beyond opposite now away here "
+    "there then up down out off open alone empty unattended overs "
+    "the a an his her its their him them it".split()
+)
+_GONE = frozenset("has have had having".split())
+_BESIDE = re.compile(r"(?:(\w+)\s+)?(\w+)\s+$")
+_NEXT = re.compile(r"\s+(\w+)")
+
+# "Left" and "right" in the other languages that captions are written in.
+_FOREIGN_SIDE = re.compile(
+    r"\b(?:links|rechts|linke[nmrs]?|rechte[nmrs]?|linkse|rechtse"  # German, Dutch
+    r"|gauche|droite|izquierd[ao]|derech[ao]|sinistr[ao]|destr[ao]"  # French, Spanish, Italian
+    r"|esquerd[ao]|direit[ao])\b",  # Portuguese
+    re.IGNORECASE,
+)
+_ENGLISH = frozenset(
+    "the and with this that there are has have his her which from to they we can see it".split()
+)
+
+
+def plain(caption: str) -> str:
+    """Lower-cased, single spaces: captions that are equal so say the same (METHOD 3)."""
+    return " ".join(caption.lower().split())
 
 
 def spans(caption: str, words: Sequence[Word]) -> list[Span]:
@@ -134,12 +167,14 @@ def numbers(caption: str, offsets: np.ndarray, skips_stop_words: bool = False) -
 def mirror(caption: str, word_spans: Sequence[Span] = ()) -> tuple[str, list[Span]]:
     """Whole words left and right swapped, as a mirrored image needs; spans follow the text.
 
-    "left-hand", "leftmost", "leftwards" follow; "left-over" and "bright" stay.
+    "left-hand", "leftmost", "leftwards" follow; "left-over" and "bright" stay, and what is no side:
+    "has left the room", "right behind it", "all right", "right now", "left over" (`_is_side`).
     """
-    if _SIDE.search(caption) is None:
+    sides = [match for match in _SIDE.finditer(caption) if _is_side(caption, match)]
+    if not sides:
         return caption, list(word_spans)
     pieces, new_place, end, length = [], np.zeros(len(caption) + 1, dtype=np.int64), 0, 0
-    for match in _SIDE.finditer(caption):
+    for match in sides:
         pieces += [caption[end : match.start()], _other_side(match.group())]
         new_place[end : match.start()] = length + np.arange(match.start() - end)
         length += match.start() - end
@@ -149,6 +184,38 @@ def mirror(caption: str, word_spans: Sequence[Span] = ()) -> tuple[str, list[Spa
     pieces.append(caption[end:])
     new_place[end:] = length + np.arange(len(caption) - end + 1)
     return "".join(pieces), [(int(new_place[a]), int(new_place[b])) for a, b in word_spans]
+
+
+def _is_side(caption: str, match: re.Match) -> bool:
+    """Does this "left" or "right" name a side, by the words before and after it?"""
+    beside = _BESIDE.search(caption[max(0, match.start() - 60) : match.start()])
+    earlier, before = [(word or "").lower() for word in beside.groups()] if beside else ["", ""]
+    following = _NEXT.match(caption, match.end())
+    after = following.group(1).lower() if following else ""
+
+    if caption[match.end() : match.end() + 1].isalpha() or caption.startswith("-", match.end()):
+        return True  # "rightmost", "left-hand"
+    if before in ("and", "or", "to") and earlier in ("left", "right"):
+        return True  # "left and right in the picture"
+    if before in _SIDE_AFTER:
+        return True
+    if before in ("is", "are", "was", "were") and earlier in _NO_SIDE_AFTER:
+        return False  # "nothing is left"
+    if before in _GONE:  # "has left." and "has left for work", but "has left and right mirrors"
+        return after not in ("", "for", "to", "from", "already", *_NO_SIDE_BEFORE)
+    return before not in _NO_SIDE_AFTER and after not in _NO_SIDE_BEFORE
+
+
+def can_mirror(caption: str) -> bool:
+    """False for a caption in another language that names a side, which `mirror` would leave wrong.
+
+    The rule: a side word of German, French, Spanish, Italian, Portuguese or Dutch, and less than
+    one word in ten is a common English one ("the", "and", "with", ...).
+    """
+    if _FOREIGN_SIDE.search(caption) is None:
+        return True
+    said = caption.lower().split()
+    return 10 * sum(word.strip(".,;:!?") in _ENGLISH for word in said) >= len(said)
 
 
 def _other_side(word: str) -> str:

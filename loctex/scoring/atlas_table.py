@@ -137,15 +137,21 @@ def _mean(values: np.ndarray) -> float:
 
 
 def ranks(table: pa.Table) -> np.ndarray:
-    """(N,) the rank of each caption's own image among all, as metrics.retrieval counts it."""
+    """(N,) the rank of each caption's own image, or of one with an equal caption, among all: as
+    metrics.retrieval counts it."""
     atlas = Atlas(table)
     own = np.searchsorted(atlas.image_rows, atlas.row)
+    said = [words.plain(caption) for caption in atlas.caption.to_pylist()]
+    images_of: dict[str, list[int]] = defaultdict(list)  # of all captions that are equal
+    for caption, image in zip(said, own.tolist(), strict=True):
+        images_of[caption].append(image)
+
     chunks = []
-    for texts, mine in _chunks(atlas.texts, own, size=1000):
-        similarity = texts @ atlas.images.T
-        level = similarity[np.arange(len(mine)), mine][:, None]
-        equal = (similarity == level).sum(axis=1) - 1
-        chunks.append(1 + (similarity > level).sum(axis=1) + equal / 2)
+    for texts, captions in _chunks(atlas.texts, np.array(said), size=1000):
+        is_own = np.zeros((len(texts), len(atlas.images)), dtype=bool)
+        for row, caption in enumerate(captions.tolist()):
+            is_own[row, images_of[caption]] = True
+        chunks.append(metrics.own_ranks(texts @ atlas.images.T, is_own))
     return np.concatenate(chunks)
 
 

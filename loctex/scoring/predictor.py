@@ -30,7 +30,7 @@ class Attention:
     spans: tuple[Span, ...]  # caption characters of each
     maps: np.ndarray  # (W, h, w) float32, each of mass 1; 0 where the caption was cut before it
     trace: np.ndarray  # (W, 3) x, y (fractions), t (s): the map's center in the middle of the word
-    boxes: np.ndarray  # (W, 4) x0, y0, x1, y1: around the strongest cells that hold half the mass
+    boxes: np.ndarray  # (W, 4) x0, y0, x1, y1, as `trace.word_boxes` with the config's word_box
     score: float  # cosine of image and caption
     image: np.ndarray  # (D,) embedding of length 1, and the caption's
     text: np.ndarray
@@ -77,7 +77,7 @@ class Predictor:
             spans=tuple(spans),
             maps=maps,
             trace=np.column_stack((trace.centroid(maps), middle)),
-            boxes=trace.mass_box(maps),
+            boxes=trace.word_boxes(maps, self.model.config.word_box),
             score=float((image.embedding * text.embedding).sum()),
             image=image.embedding[0].float().cpu().numpy(),
             text=text.embedding[0].float().cpu().numpy(),

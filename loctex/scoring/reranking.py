@@ -1,5 +1,7 @@
 """Retrieval in two steps: cosines choose some candidates, the matching head orders them (ALBEF)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -32,11 +34,18 @@ class Reranker:
             self.hidden.append(F.pad(text.hidden, (0, 0, 0, missing)).cpu())
             self.is_token.append(F.pad(text.is_token, (0, missing)).cpu())
 
-    def retrieval(self, similarity: np.ndarray, image_of: np.ndarray, top: int) -> dict[str, float]:
+    def retrieval(
+        self,
+        similarity: np.ndarray,
+        image_of: np.ndarray,
+        top: int,
+        captions: Sequence[str] | None = None,
+    ) -> dict[str, float]:
         """The measures of `metrics.retrieval`, named ..._reranked and ..._reranked_alone.
 
         similarity: (images, captions) cosines. top: candidates of each image and each caption;
-        what is not among them keeps its place behind. `alone` ranks by the head's log-odds, as
+        what is not among them keeps its place behind. captions: their texts, as `metrics.retrieval`
+        takes them. `alone` ranks by the head's log-odds, as
         ALBEF does. The other adds the contrastive logit (as BLIP adds the cosine): the head's
         negatives were drawn by that logit, so that what it learned is what the logit lacks.
         """
@@ -52,7 +61,8 @@ class Reranker:
             for direction, is_chosen in zip(
                 ("image_to_text", "text_to_image"), is_candidate, strict=True
             ):
-                scores = metrics.retrieval(np.where(is_chosen, above, similarity), image_of)
+                ranked = np.where(is_chosen, above, similarity)
+                scores = metrics.retrieval(ranked, image_of, captions)
                 values |= {
                     f"{name}_{ending}": value
                     for name, value in scores.items()

@@ -39,6 +39,7 @@ class Scores:
     num_narratives: int
     num_words: int
     words: list[dict] = field(repr=False)
+    intervals: dict[str, list[float]] = field(default_factory=dict)  # of `metrics.intervals`
 
 
 @torch.inference_mode()
@@ -51,42 +52,68 @@ def score(
     rerank: int = RERANK,
     features: FeatureMaps | None = None,
     has_progress: bool = False,
+    has_intervals: bool = False,
 ) -> Scores:
     """All measures over the first `limit` images of a split; the model keeps its mode.
 
     features: what a frozen backbone says of the split's images, where that was kept.
 
     rerank: candidates that the matching head orders anew, where the model has one; 0: none.
+    has_intervals: say also how sure the measures are, but those of the re-ranking.
     """
     was_training = model.training
     model.eval()
     count = min(len(split), limit or len(split))
     embeddings: dict[str, list[np.ndarray]] = defaultdict(list)
     columns: dict[str, list[np.ndarray]] = defaultdict(list)
+    images: dict[str, list[np.ndarray]] = defaultdict(list)  # of each of the columns' scores
     rows: list[dict] = []
     image_of: list[int] = []
+    captions: list[str] = []
     reranker = Reranker(model) if model.config.has_matching and rerank else None
     starts = range(0, count, BATCH)
     for start in tqdm(starts, unit="batch", disable=not has_progress):
         items = [split[i] for i in range(start, min(start + BATCH, count))]
-        image_of += [start + i for i, item in enumerate(items) for _ in item.narratives]
+        numbers: list[int] = []
+        for number, item in enumerate(items, start):
+            numbers += [number] * len(item.narratives)
+            captions += [narrative.caption for narrative in item.narratives]
+        image_of += numbers
         maps = features.maps(range(start, start + len(items))) if features else None
-        for pair in encode(model, tokenizer, items, embeddings, reranker, maps):
+        pairs = encode(model, tokenizer, items, embeddings, reranker, maps)
+        for number, pair in zip(numbers, pairs, strict=True):
             score_words(pair, model.config.word_margin, columns, rows)
+            note_image(number, columns, images)
     model.train(was_training)
     if not image_of:
         raise ValueError(f"split {split.name!r} has no narrative to score")
     similarity = np.concatenate(embeddings["image"]) @ np.concatenate(embeddings["text"]).T
-    values = {
-        name: float(np.nanmean(np.concatenate(chunks)))
-        for name, chunks in columns.items()
-        if not np.isnan(np.concatenate(chunks)).all()
-    }
-    values |= metrics.retrieval(similarity, np.array(image_of))
+    joined = {name: np.concatenate(chunks) for name, chunks in columns.items()}
+    joined = {name: scores for name, scores in joined.items() if not np.isnan(scores).all()}
+    values = {name: float(np.nanmean(scores)) for name, scores in joined.items()}
+    values |= metrics.retrieval(similarity, np.array(image_of), captions)
     if reranker:
-        values |= reranker.retrieval(similarity, np.array(image_of), rerank)
+        values |= reranker.retrieval(similarity, np.array(image_of), rerank, captions)
     num_words = sum("pointing_trace" in row for row in rows)
-    return Scores(values, count, len(image_of), num_words, rows)
+    result = Scores(values, count, len(image_of), num_words, rows)
+    if has_intervals:
+        owners = {name: np.concatenate(images[name]) for name in joined}
+        ranks = metrics.retrieval_ranks(similarity, np.array(image_of), captions)
+        for direction, (rank, rank_images) in ranks.items():
+            for k in (1, 5, 10):
+                joined[f"{direction}_r{k}"] = (rank <= k).astype(float)
+                owners[f"{direction}_r{k}"] = rank_images
+        result.intervals = metrics.intervals(joined, owners, count)
+    return result
+
+
+def note_image(
+    number: int, columns: dict[str, list[np.ndarray]], images: dict[str, list[np.ndarray]]
+) -> None:
+    """Adds to `images` the number of the image to which the newest chunks of `columns` belong."""
+    for name, chunks in columns.items():
+        for chunk in chunks[len(images[name]) :]:
+            images[name].append(np.full(len(chunk), number))
 
 
 def encode(
@@ -136,7 +163,13 @@ def encode(
             maps["_gradcam"] = gradcam.reshape(maps[""].shape)
         for row, (i, k) in enumerate(pairs_now):
             maps_of_pair = {name: pairs_now[row] for name, pairs_now in maps.items()}
-            yield Pair(narratives[row], items[i].regions[k], offsets[row], maps_of_pair)
+            yield Pair(
+                narratives[row],
+                items[i].regions[k],
+                offsets[row],
+                maps_of_pair,
+                model.config.word_box,
+            )
 
 
 def summary(values: dict[str, float]) -> float:
@@ -152,7 +185,12 @@ def table(scores: Scores, num_words: int = 20) -> str:
         f"{scores.num_images} images, {scores.num_narratives} narratives, "
         f"{scores.num_words} words with a trace"
     ]
-    lines += [f"{name:32s} {value:8.3f}" for name, value in sorted(scores.metrics.items())]
+    for name, value in sorted(scores.metrics.items()):
+        line = f"{name:32s} {value:8.3f}"
+        if name in scores.intervals:
+            low, high = scores.intervals[name]
+            line += f"  [{low:.3f}, {high:.3f}]"
+        lines.append(line)
     rows = {w: row for w, row in by_word(scores.words).items() if word_class(w) != "other"}
     if rows:
         lines.append(f"{'':20s}{'words':>7s}{'at the trace':>14s}{'regions':>9s}{'in it':>7s}")

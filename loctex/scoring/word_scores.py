@@ -26,12 +26,14 @@ class Pair:
     regions: tuple[Region, ...]
     offsets: np.ndarray  # (T, 2) caption characters
     maps: dict[str, np.ndarray]  # (T, h, w)
+    word_box: Sequence[float] | None = None  # width and height, as `trace.word_boxes` takes them
 
 
 def score_words(pair: Pair, margin: float, columns: Columns, rows: list[dict]) -> None:
     """Adds the measures of one pair's words to `columns`, and one row per word to `rows`.
 
-    Maps of a finer grid have their own chance and center: pointing_region_14x14_chance.
+    Maps of a finer grid have their own chance and center: pointing_region_14x14_chance. Every
+    measure has a `_center` twin, what a constant answer in the middle scores (METHOD 3).
     """
     last_grid = pair.maps[""].shape[1:]
     for grid in sorted({maps.shape[1:] for maps in pair.maps.values()}):
@@ -63,9 +65,15 @@ def score_trace(
     cells = metrics.trace_cells(target[grounded])
     columns[f"pointing_trace{tag}_chance"].append(metrics.pointing_chance(cells))
     columns[f"pointing_trace{tag}_center"].append(metrics.pointing_center(cells))
+    middle = metrics.middle_gaussian(cells.shape)
+    columns[f"auc{tag}_center"].append(metrics.auc(middle, cells))
+    columns[f"iou{tag}_center"].append(metrics.best_iou(middle, cells))
+    for window in (0, 1):
+        cost = metrics.lbm_center(len(spans), truth, window)
+        columns[f"lbm_{window}{tag}_center"].append(np.array([cost]))
     for name, token_maps in maps.items():
         token_maps = word_maps(token_maps, pair.offsets, spans)
-        boxes = trace.mass_box(token_maps)
+        boxes = trace.word_boxes(token_maps, pair.word_box)
         token_maps = token_maps[grounded]
         columns[f"pointing_trace{name}"].append(metrics.pointing(token_maps, cells))
         columns[f"auc{name}"].append(metrics.auc(token_maps, cells))
@@ -97,6 +105,8 @@ def score_regions(
     near, cover = near[has_tokens], cover[has_tokens]
     columns[f"pointing_region{tag}_chance"].append(metrics.pointing_chance(near))
     columns[f"pointing_region{tag}_center"].append(metrics.pointing_center(near))
+    middle = metrics.middle_gaussian(cover.shape)
+    columns[f"energy{tag}_center"].append(metrics.energy(middle, cover))
     for name, token_maps in maps.items():
         token_maps = word_maps(token_maps, pair.offsets, spans)[has_tokens]
         columns[f"pointing_region{name}"].append(metrics.pointing(token_maps, near))

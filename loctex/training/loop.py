@@ -57,6 +57,9 @@ class Training:
 
         folder = checkpoint_files.find(run.path, resumed) if resumed else None
         model, self.tokenizer = prepare.start_model(settings, self.mixture, folder)
+        if folder is None:  # what is resumed keeps the box that its earlier scores were made with
+            box = self.mixture.word_box(settings.data.word_margin)
+            model.config.word_box = box or model.config.word_box
         self.model = model = prepare.place(model, options, self.device)
         self.features: list[FeatureMaps] | None = None
         self.validation_features: FeatureMaps | None = None
@@ -129,6 +132,7 @@ class Training:
             tokenizer=self.tokenizer,
             settings=data,
             grid=self.model.grids()[0],
+            coarser_grids=self.model.grids()[1:],
             is_pinned=self.device.type == "cuda",
             numbers_words=loss.soft_mask_weight > 0,
             hides_words=loss.masked_words_weight > 0 or data.mask_captions,

@@ -53,8 +53,8 @@ def backward(
         ]
         slow_image = torch.cat([image for image, _ in slow])
         slow_text = torch.cat([text for _, text in slow])
-        candidates = momentum.candidates(slow_image, slow_text, batch.key)
-    context = BatchContext(batch.key, counts, candidates, softness)
+        candidates = momentum.candidates(slow_image, slow_text, batch.keys)
+    context = BatchContext(batch.keys, counts, candidates, softness)
     if len(chunks) == 1:
         contrastive, sums = at_once(model, batch, settings, seed, context)
     else:
@@ -83,7 +83,7 @@ COUNTED = {  # what the sum of each loss is divided by, over the whole batch
 class BatchContext:
     """What a chunk must know of the batch of all processes."""
 
-    keys: Tensor  # (B,) of this process
+    keys: Tensor  # (B, 2) of this process, as `Batch.keys`
     counts: dict[str, Tensor]
     candidates: Candidates | None
     softness: float
@@ -253,7 +253,7 @@ def localize(output: Output, batch: Batch, bare: LocTexModel, settings: Settings
     weights = [settings.loss.fine_weight] * (len(output.cosine) - 1) + [1.0]
     scales = zip(weights, output.cosine, bare.attention_heads(), strict=True)
     values = [
-        weight * loss(cosine, losses.at_grid(batch.target, cosine.shape[-1]), head.scale)[0]
+        weight * loss(cosine, losses.at_grid(batch.targets, cosine.shape[-1]), head.scale)[0]
         for weight, cosine, head in scales
     ]
     return cast(Tensor, sum(values)) / sum(weights)

@@ -35,9 +35,9 @@ PARTS = {
 }
 
 
-def batch_of(size: int, wanted: Settings, grid: tuple[int, int]) -> Batch:
+def batch_of(size: int, wanted: Settings, *grids: tuple[int, int]) -> Batch:
     """Random pairs of which each word has one token; one word in seven is hidden."""
-    made = step.made_batch(size, wanted, grid)
+    made = step.made_batch(size, wanted, *grids)
     is_said = made.tokens > 0
     made.word = torch.where(is_said, torch.arange(made.tokens.shape[1]), -1)
     made.word[:, 0] = -1
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in names:
         wanted = settings.with_values(base, PARTS.get(name, {}))
         trainer = step.Trainer(wanted, device)
-        batch = batch_of(size, wanted, trainer.model.grids()[0]).to(device)
+        batch = batch_of(size, wanted, *trainer.model.grids()).to(device)
         costs.append(step.operations(trainer, batch))
         calls.append(step.finished(lambda t=trainer, b=batch: t.step(b), device))
     times = np.array(turns.seconds(calls, count))

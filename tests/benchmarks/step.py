@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from loctex import settings
@@ -35,7 +36,9 @@ from tests.benchmarks import made, turns
 VOCABULARY = 10_000
 
 
-def made_batch(size: int, wanted: Settings, grid: tuple[int, int]) -> Batch:
+def made_batch(
+    size: int, wanted: Settings, grid: tuple[int, int], *coarser_grids: tuple[int, int]
+) -> Batch:
     """Random pairs: captions as long as those of Localized Narratives, 42 tokens in the mean."""
     random = np.random.default_rng(0)
     longest, pixels = wanted.data.max_tokens, wanted.data.image_size
@@ -44,15 +47,18 @@ def made_batch(size: int, wanted: Settings, grid: tuple[int, int]) -> Batch:
     is_said = torch.from_numpy(np.arange(longest)[None] < lengths[:, None])
     tokens = torch.from_numpy(random.integers(4, VOCABULARY, (size, longest)))
     counts = torch.from_numpy(random.poisson(0.1, (size, longest, *grid)).astype(np.float32))
+    target = counts * is_said[..., None, None]
     return Batch(
         image=torch.from_numpy(random.integers(0, 256, (size, pixels, pixels, 3), dtype=np.uint8)),
         tokens=torch.where(is_said, tokens, 0),
         offsets=torch.zeros(size, longest, 2, dtype=torch.int64),
-        target=counts * is_said[..., None, None],
+        target=target,
+        coarser=[F.adaptive_avg_pool2d(target, coarser) for coarser in coarser_grids],
         flip=torch.arange(size) % 2 == 0,
         color=torch.eye(3).repeat(size, 1, 1),
         contrast=torch.ones(size),
         key=torch.arange(size),
+        caption_key=torch.arange(size),
         lengths=lengths.tolist(),
     )
 
@@ -97,11 +103,13 @@ def product_rate(device: torch.device, size: int = 8192) -> float:
 def loader_fed(trainer: Trainer, cached: Batch, device: torch.device, steps: int) -> float:
     """Seconds of `steps` steps on batches from the loader, over those on one cached batch."""
     data, size = trainer.wanted.data, len(cached.key)
-    grid = trainer.model.grids()[0]
+    grid, *coarser = trainer.model.grids()
     with tempfile.TemporaryDirectory() as folder:
         split = Snapshot.open(made.snapshot(Path(folder), 4 * size)).split("train")
         words = tokenization.train(split.captions(), VOCABULARY, data.max_tokens)
-        collate = Collate(tokenizer=words, settings=data, grid=grid, is_pinned=True)
+        collate = Collate(
+            tokenizer=words, settings=data, grid=grid, coarser_grids=coarser, is_pinned=True
+        )
         source = batches(Mixture([split], [1.0], 0), collate, data, batch_size=size, start=0)
         said = next(source).to(device)  # as long captions in both
 
@@ -163,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     size, count = given.batch or (16 if given.cpu else 256), given.turns or (3 if given.cpu else 20)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     plain, ours = pair_of_trainers(given, device)
-    batch = made_batch(size, ours.wanted, ours.model.grids()[0]).to(device)
+    batch = made_batch(size, ours.wanted, *ours.model.grids()).to(device)
     longest = [batch.tokens.shape[1]] * size
     padded = Batch(**(vars(batch) | {"lengths": longest}))  # one group
     slow, fast = turns.seconds(

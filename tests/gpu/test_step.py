@@ -36,7 +36,7 @@ def test_bf16_channels_last_gives_the_gradients_of_float32_on_the_cpu():
         torch.device("cpu"),
         is_plain=True,
     )
-    batch = made_batch(16, wanted, fast.model.grids()[0])
+    batch = made_batch(16, wanted, *fast.model.grids())
     losses = [
         step.backward(t.model, b, t.wanted, seed=(0, 1, 0))["loss"].item()
         for t, b in ((fast, batch.to(device)), (slow, batch))
@@ -69,7 +69,7 @@ def test_a_batch_is_pinned_as_a_whole_and_copied_without_waiting(snapshot):
 def test_no_step_waits_for_the_gpu():
     wanted, device = presets.PRESETS["tiny"], torch.device("cuda")
     trainer = Trainer(wanted, device)
-    batch = made_batch(16, wanted, trainer.model.grids()[0]).to(device)
+    batch = made_batch(16, wanted, *trainer.model.grids()).to(device)
     trainer.step(batch)  # the first one plans its kernels
     with synchronizing_is_an_error():
         trainer.step(batch)

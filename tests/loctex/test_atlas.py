@@ -49,7 +49,7 @@ def test_its_numbers_are_evaluates(making, run, snapshot):
         assert found.numbers[name].mean() == pytest.approx(scores.metrics[name], abs=1e-4)
     recall = (found.numbers["rank"] <= 1).mean()
     assert recall == pytest.approx(scores.metrics["text_to_image_r1"], abs=1e-4)
-    own = metrics.retrieval(found.images @ found.texts.T, found.row)
+    own = metrics.retrieval(found.images @ found.texts.T, found.row, found.caption.to_pylist())
     assert recall == own["text_to_image_r1"]
     assert len(found) == 32 and found.about["split"] == "train"
 

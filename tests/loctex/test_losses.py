@@ -33,7 +33,7 @@ def test_contrastive_equals_a_slow_reference():
 def test_pairs_of_one_image_are_not_each_others_negatives():
     image, text = embeddings(1)
     keys = torch.tensor([3, 1, 3, 2, 0, 2, 3])
-    fast = losses.contrastive(image, text, torch.tensor(4.0), keys)
+    fast = losses.contrastive(image, text, torch.tensor(4.0), keys[:, None])
     assert float(fast) == pytest.approx(slow_contrastive(image, text, 4.0, keys), abs=1e-6)
 
 
@@ -116,14 +116,12 @@ def test_gradients_equal_finite_differences(form):
         assert float(cosine.grad[place]) == pytest.approx((up - down) / (2 * step), abs=2e-3)
 
 
-def test_counts_go_to_each_stages_grid_and_none_is_lost():
-    torch.manual_seed(4)
-    counts = torch.randint(0, 5, (2, 3, 14, 14)).float()
-    assert torch.equal(losses.at_grid(counts, 14 * 14), counts.flatten(2))  # a transformer's stages
-    halved = losses.at_grid(counts, 7 * 7)
-    assert torch.equal(halved.view(2, 3, 7, 7)[1, 2, 3, 5], counts[1, 2, 6:8, 10:12].sum())
-    for cells in (7 * 7, 4 * 4):
-        assert torch.equal(losses.at_grid(counts, cells).sum(-1), counts.sum((2, 3)))
+def test_each_stage_takes_the_target_of_its_own_grid():
+    targets = [torch.rand(2, 3, 13, 13), torch.rand(2, 3, 7, 7)]
+    for target, cells in zip(targets, (13 * 13, 7 * 7), strict=True):
+        assert torch.equal(losses.at_grid(targets, cells), target.flatten(2))
+    with pytest.raises(AssertionError, match=r"no target of 16 cells, only of \[169, 49\]"):
+        losses.at_grid(targets, 16)
 
 
 def test_attention_has_mass_one_in_both_forms():
@@ -162,8 +160,10 @@ def test_focal_exponent_zero_is_info_nce():
     setting 0 does not even enter."""
     image, text = embeddings(5)
     keys = torch.tensor([3, 1, 3, 2, 0, 2, 3])
-    plain = losses.contrastive(image, text, torch.tensor(4.0), keys)
-    assert torch.equal(losses.contrastive(image, text, torch.tensor(4.0), keys, focal=0.0), plain)
+    plain = losses.contrastive(image, text, torch.tensor(4.0), keys[:, None])
+    assert torch.equal(
+        losses.contrastive(image, text, torch.tensor(4.0), keys[:, None], focal=0.0), plain
+    )
     same = keys[:, None] == keys[None, :]
     excluded = same.fill_diagonal_(False)
     one_hot = torch.eye(7)
@@ -206,8 +206,8 @@ def test_focal_gradient_is_finite_for_a_pair_that_is_certain():
 
 def test_distillation_moves_the_target_from_the_pair_to_the_momentum_encoders_answer():
     image, text = embeddings(7)
-    slow = losses.Candidates(*(x.float() for x in embeddings(8)), torch.arange(7))
-    keys, scale = torch.arange(7), torch.tensor(3.0)
+    slow = losses.Candidates(*(x.float() for x in embeddings(8)), torch.arange(7)[:, None])
+    keys, scale = slow.keys, torch.tensor(3.0)
     found = losses.contrastive(image, text, scale, keys, slow, softness=0.4)
     want = 0.0
     for query, own, others in ((image, slow.image, slow.text), (text, slow.text, slow.image)):

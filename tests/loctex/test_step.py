@@ -39,6 +39,7 @@ def batch(size=8, tokens=6, grid=4, image=64) -> Batch:
         color=torch.eye(3).repeat(size, 1, 1),
         contrast=torch.ones(size),
         key=torch.arange(size) % (size - 1),  # two pairs of one image
+        caption_key=torch.arange(size).clamp_min(2),  # three of one caption
         lengths=[tokens] * size,
     )
 
@@ -132,10 +133,11 @@ def test_each_scale_has_its_weight_and_a_transformers_scales_share_a_grid():
     torch.manual_seed(0)
     model = build.build(wanted, 300, 0).eval()
     part = batch(grid=8)
+    part.coarser = [torch.nn.functional.avg_pool2d(part.target, 2, divisor_override=1)]
     with torch.no_grad():
         output = step.forward(model, part, wanted, (0, 1, 0, 0))
         fine, last = (
-            losses.localization_ce(c, losses.at_grid(part.target, c.shape[-1]), head.scale)[0]
+            losses.localization_ce(c, losses.at_grid(part.targets, c.shape[-1]), head.scale)[0]
             for c, head in zip(output.cosine, model.attention, strict=True)
         )
     for weight in (1.0, 3.0):
@@ -191,10 +193,10 @@ def test_the_queue_holds_the_last_pairs_in_order_and_never_the_first_step():
     momentum = MomentumEncoders(model, size=12, decay=0.5)
     first = batch()
     slow = momentum.encode(step.pixels(first, model.config), first.tokens)
-    found = momentum.candidates(*slow, first.key)
+    found = momentum.candidates(*slow, first.keys)
     assert len(found.keys) == 8 and momentum.num_filled == 8
-    found = momentum.candidates(*slow, first.key + 100)
-    assert found.keys.tolist() == [*(first.key + 100).tolist(), *first.key.tolist()]
+    found = momentum.candidates(*slow, first.keys + 100)
+    assert found.keys.tolist() == [*(first.keys + 100).tolist(), *first.keys.tolist()]
     assert (
         momentum.keys.tolist()
         == (first.key + 100).tolist()[4:] + first.key.tolist()[4:] + (first.key + 100).tolist()[:4]

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import pytest
@@ -28,7 +30,9 @@ def slow_raster(strokes, windows, grid) -> np.ndarray:
     """One sample at a time, as the docstring of `rasterize` says it."""
     h, w = grid
     maps = np.zeros((len(windows), h, w), dtype=np.float32)
+    last = [None] * len(windows)  # the cell in which the pointer rests where the window begins
     for stroke in strokes:
+        samples = []
         for i in range(len(stroke)):
             x0, y0, t0 = stroke[i]
             x1, y1, t1 = stroke[min(i + 1, len(stroke) - 1)]
@@ -36,10 +40,18 @@ def slow_raster(strokes, windows, grid) -> np.ndarray:
             for k in range(num):
                 x, y = x0 + (x1 - x0) * k / num, y0 + (y1 - y0) * k / num
                 t = int(round(t0 * 1e6) + (round(t1 * 1e6) - round(t0 * 1e6)) * k / num)
+                samples.append((x, y, t))
                 if 0 <= x <= 1 and 0 <= y <= 1:
                     for number, (start, end) in enumerate(windows):
                         if round(start * 1e6) <= t <= round(end * 1e6):
                             maps[number, min(int(y * h), h - 1), min(int(x * w), w - 1)] += 1
+        for (x, y, t), (_, _, later) in pairwise(samples):
+            for number, (start, _) in enumerate(windows):
+                if t < round(start * 1e6) < later and 0 <= x <= 1 and 0 <= y <= 1:
+                    last[number] = min(int(y * h), h - 1), min(int(x * w), w - 1)
+    for number, cell in enumerate(last):
+        if cell is not None and not maps[number].any():
+            maps[number][cell] = 1
     return maps
 
 
@@ -52,6 +64,29 @@ def test_raster_equals_the_slow_reference_on_random_traces(grid):
         fast = trace.rasterize(strokes, bounds, grid)
         slow = slow_raster(strokes, bounds, grid)
         assert np.abs(fast - slow).sum() <= 1e-3 * slow.sum() + 1  # rounding at a cell's edge
+
+
+def test_a_pointer_that_rests_in_a_stroke_fills_the_cell_it_was_at_last():
+    strokes = [
+        np.array([[0.1, 0.1, 0.0], [0.3, 0.1, 1.0], [0.9, 0.9, 3.0]]),  # rests at (.3, .1)
+        np.array([[0.6, 0.6, 5.0], [1.2, 0.6, 8.0], [0.6, 0.9, 10.0]]),  # leaves the image
+    ]
+    still = [strokes[0].copy(), strokes[1]]
+    still[0][2, :2] = 0.3, 0.1
+    bounds = np.array([[1.5, 2.5], [0.2, 2.5], [3.5, 4.5], [5.5, 5.6], [9.9, 9.95], [2.5, 1.5]])
+    maps = trace.rasterize(still, bounds, (2, 2))
+    assert maps[0].tolist() == [[1, 0], [0, 0]]  # said while it rested
+    assert maps[1].sum() == 1  # its own point alone: what has points is as it was
+    assert maps[2].sum() == 0  # between two strokes it was outside
+    assert maps[3].tolist() == [[0, 0], [0, 1]]
+    assert maps[4].sum() == 1 and maps[5].sum() == 0
+    boxes = trace.boxes(still, bounds)
+    np.testing.assert_array_equal(boxes[[0, 3]], [[0.3, 0.1] * 2, [0.6, 0.6] * 2])
+    assert np.isnan(boxes[[2, 5]]).all() and not np.isnan(boxes[[0, 1, 3, 4]]).any()
+    assert trace.rasterize(still, bounds[2:3] + 3.0, (2, 2)).sum() > 0
+    # One that left the image from its last place is not held there after it came to be outside.
+    leaving = [np.array([[0.5, 0.5, 0.0], [3.0, 0.5, 1.0], [3.0, 0.5, 4.0], [0.5, 0.5, 5.0]])]
+    assert trace.rasterize(leaving, np.array([[2.0, 3.0]]), (2, 2)).sum() == 0
 
 
 def test_many_traces_at_once_equal_one_by_one():

@@ -60,11 +60,48 @@ def test_tokens_of_one_utterance_share_its_window_and_special_tokens_have_none()
         ),
         ("left", "right"),
         ("no side at all", "no side at all"),
+        ("the man on the left has left the room", "the man on the right has left the room"),
+        ("right behind the left tree", "right behind the right tree"),
+        ("a dog on the right behind the tree", "a dog on the left behind the tree"),
+        ("All right, right now nothing is left", "All right, right now nothing is left"),
+        (
+            "there is nothing left over, a car has left",
+            "there is nothing left over, a car has left",
+        ),
+        ("the food left over on the right", "the food left over on the left"),
+        ("left and right in the picture", "right and left in the picture"),
+        ("it has left and right mirrors", "it has right and left mirrors"),
+        ("a dog facing left in the grass", "a dog facing right in the grass"),
+        (
+            "a cup left of the plate, right in the middle",
+            "a cup right of the plate, right in the middle",
+        ),
+        ("from left to right there are trees", "from right to left there are trees"),
+        ("at the bottom right on a chair", "at the bottom left on a chair"),
+        ("to the left, in the back right corner", "to the right, in the back left corner"),
     ],
 )
 def test_mirror_swaps_whole_words_only_and_twice_is_the_identity(before, after):
     assert words.mirror(before)[0] == after
     assert words.mirror(after)[0] == before
+
+
+@pytest.mark.parametrize(
+    ("caption", "can_mirror"),
+    [
+        ("Links steht ein Hund, rechts ein Baum.", False),
+        ("Un chien est assis \u00e0 gauche.", False),
+        ("Un perro a la izquierda del \u00e1rbol", False),
+        ("Un cane a destra", False),
+        ("Um c\u00e3o \u00e0 direita da casa", False),
+        ("Een hond aan de linkse kant", False),
+        ("Ein Hund im Gras", True),
+        ("In this picture we can see two links of the chain", True),
+        ("On the left there is the Rive Gauche", True),
+    ],
+)
+def test_a_side_named_in_another_language_is_not_mirrored(caption, can_mirror):
+    assert words.can_mirror(caption) == can_mirror
 
 
 def test_spans_follow_the_mirrored_text():
