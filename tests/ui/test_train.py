@@ -388,3 +388,11 @@ def test_what_is_shown_of_a_run_is_escaped_and_true(workspace, still):
 )
 def test_durations_are_said_as_people_say_them(seconds, text):
     assert run_facts.duration(seconds) == text
+
+
+def test_a_score_stands_beside_what_always_pointing_at_the_middle_would_have(workspace):
+    run = learned(workspace, "middle")
+    values = {"val_pointing_region": 0.52, "val_pointing_region_center": 0.48}
+    run.log(8, **values)
+    shown = run_facts._scores(run)
+    assert "<dd>52%<small>always the middle: 48%</small></dd>" in shown

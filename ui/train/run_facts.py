@@ -310,8 +310,12 @@ def _failure(run: Run) -> str:
 
 def _scores(run: Run) -> str:
     latest = {name: value for row in last_rows(run) for name, value in row.items()}
-    scores = [
-        (label, latest[name]) for name, label in SCORES.items() if latest.get(name) is not None
-    ]
-    cells = "".join(f"<div><dt>{label}</dt><dd>{value:.0%}</dd></div>" for label, value in scores)
-    return f"<dl class='scores'>{cells}</dl>" if cells else ""
+    cells = []
+    for name, label in SCORES.items():
+        value, middle = latest.get(name), latest.get(f"{name}_center")
+        if value is None:
+            continue
+        # A share says little without what needs no model: always the middle of the picture.
+        trivial = "" if middle is None else f"<small>always the middle: {middle:.0%}</small>"
+        cells.append(f"<div><dt>{label}</dt><dd>{value:.0%}{trivial}</dd></div>")
+    return f"<dl class='scores'>{''.join(cells)}</dl>" if cells else ""
