@@ -146,21 +146,37 @@ def _coco_instance(
 
 
 def _outline(value: Any, size: tuple[int, int], where: str) -> Sequence | Mapping | None:
-    """The outline if it can be drawn; None if there is none. pycocotools trusts what it is given"""
+    """The outline if it can be drawn; None if there is none."""
     if not value:
         return None
-    if isinstance(value, Mapping):
-        if value.get("size") != [size[1], size[0]]:
-            raise ValueError(f"{where}.size: must be [height, width] of the image")
-        if not _are_counts(value.get("counts"), size[0] * size[1]):
-            raise ValueError(f"{where}.counts: must be text, or numbers that fill the image")
-        return value
-    for polygon in value:
-        if not isinstance(polygon, array) or len(polygon) < 6 or len(polygon) % 2:
-            raise ValueError(f"{where}: a polygon must be x, y, x, y, ... of three points or more")
-        if not all(abs(number) <= 10 * max(size) for number in polygon):  # False for NaN
-            raise ValueError(f"{where}: a polygon leads far out of the image")
+    problem = outline_problem(value, size)
+    if problem is not None:
+        raise ValueError(f"{where}{problem}")
     return value
+
+
+def outline_problem(value: Any, size: tuple[int, int]) -> str | None:
+    """Why an outline cannot be drawn in an image of (width, height); None where it can.
+
+    pycocotools trusts what it is given, and reads a list of four numbers as a box.
+    """
+    if isinstance(value, Mapping):
+        if list(value.get("size") or ()) != [size[1], size[0]]:
+            return ".size: must be [height, width] of the image"
+        if not _are_counts(value.get("counts"), size[0] * size[1]):
+            return ".counts: must be text, or numbers that fill the image"
+        return None
+    if not isinstance(value, (list, tuple)) or any(type(item) in (int, float) for item in value):
+        return ": must be a list of polygons, [[x, y, x, y, ...]]"
+    for polygon in value:
+        is_list = isinstance(polygon, array) or (
+            isinstance(polygon, list) and all(type(number) in (int, float) for number in polygon)
+        )
+        if not is_list or len(polygon) < 6 or len(polygon) % 2:
+            return ": a polygon must be x, y, x, y, ... of three points or more"
+        if not all(abs(number) <= 10 * max(size) for number in polygon):  # False for NaN
+            return ": a polygon leads far out of the image"
+    return None
 
 
 def _are_counts(counts: Any, num_pixels: int) -> bool:
@@ -168,6 +184,14 @@ def _are_counts(counts: Any, num_pixels: int) -> bool:
         return bool(counts)
     is_list = isinstance(counts, list) and all(type(n) is int and n >= 0 for n in counts)
     return is_list and sum(counts) == num_pixels
+
+
+def plain_id(value: Any) -> Any:
+    """An id as what it means: "12" and 12.0 are the number 12; "0012" stays the text it is."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    is_number = isinstance(value, str) and re.fullmatch(r"0|-?[1-9][0-9]{0,17}", value)
+    return int(value) if is_number else value
 
 
 # --- boxes
