@@ -23,6 +23,7 @@ from pycocotools import mask as rle
 from torch import Tensor
 
 from loctex.records.annotations import outline_problem, plain_id
+from loctex.records.file_names import find_file
 from loctex.records.images import Frame, decode_image, read_frame
 from loctex.records.text import read_json
 from loctex.transfer.labels import listing
@@ -139,7 +140,7 @@ def read(file: Path, images: Path, *, skip_damaged: bool = False) -> Instances:
             f"{without[0]}; give each one, or none of them to learn boxes alone"
         )
     photos = [
-        Photo(item["id"], images / item["file_name"], *sizes[item["id"]], tuple(things))
+        Photo(item["id"], _place(images, item["file_name"]), *sizes[item["id"]], tuple(things))
         for item in content["images"]
         if (things := annotations_of.get(item["id"])) is not None
     ]
@@ -184,6 +185,11 @@ def outline(value: Any, photo: Photo) -> np.ndarray:
         coded = rle.frPyObjects(value, *size) if isinstance(value["counts"], list) else value
         return rle.decode(coded)
     return rle.decode(rle.merge(rle.frPyObjects([list(polygon) for polygon in value], *size)))
+
+
+def _place(images: Path, name: str) -> Path:
+    """Where the picture lies, its name perhaps written as another system does."""
+    return find_file(images, name) or images / name
 
 
 def _is_sized(image: Mapping) -> bool:
