@@ -1,15 +1,19 @@
 """The picture of a record: where it lies, and how a snapshot keeps it."""
 
-import io
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+import simplejpeg
 
 from loctex.records.annotations import SLASH, is_plain_name, long_id, picture_name
 from loctex.records.file_names import EXTENSIONS, find_file, find_stem, plain_path
-from loctex.records.images import FORMATS
+from loctex.records.images import (
+    decode_image,
+    is_plain_jpeg,
+    open_image,
+    without_metadata,
+)
 
 
 def find_picture(folder: Path, dataset_id: str, image_id: str) -> Path | None:
@@ -91,8 +95,33 @@ def shrink(image: np.ndarray, short_side: int, quality: int) -> bytes:
     return encoded.tobytes()
 
 
+def for_snapshot(data: bytes, image: np.ndarray, short_side: int, quality: int) -> bytes:
+    """The JPEG that a snapshot keeps of a picture; image: what decode_image makes of its bytes.
+
+    A plain upright JPEG that is small enough keeps its own pixels to the bit, without EXIF, texts
+    and thumbnails: a second compression would only lose. Everything else is made anew.
+    """
+    if is_plain_jpeg(data) and min(image.shape[:2]) <= short_side:
+        bare = without_metadata(data)
+        try:  # training decodes with a stricter reader than ours
+            if simplejpeg.decode_jpeg(bare).shape == image.shape:
+                return bare
+        except ValueError:
+            pass
+    return shrink(image, short_side, quality)
+
+
+def browsable(data: bytes) -> bytes:
+    """The picture as browsers show it: a TIFF becomes PNG, everything else stays as it is."""
+    if not data.startswith((b"II*\0", b"MM\0*")):
+        return data
+    is_done, encoded = cv2.imencode(".png", np.ascontiguousarray(decode_image(data)[..., ::-1]))
+    assert is_done
+    return encoded.tobytes()
+
+
 def extension(data: bytes) -> str:
     """.jpg, .png, ... of an image that decode_image accepted; what its name said may be wrong."""
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    with open_image(data) as image:
         kind = (image.format or "").lower()
     return ".jpg" if kind in ("jpeg", "mpo") else f".{kind}"

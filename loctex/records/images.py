@@ -56,6 +56,16 @@ _TURNS = {
 }
 
 
+def begins_as_image(head: bytes) -> bool:
+    """Whether the first 16 bytes of a file are those of a format that decode_image reads."""
+    if head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")):
+        return True
+    if head.startswith((b"II*\0", b"MM\0*")):  # TIFF
+        return True
+    is_bmp = head.startswith(b"BM") and head[6:10] == bytes(4)
+    return is_bmp or head.startswith(b"RIFF") and head[8:12] == b"WEBP"
+
+
 def decode_image(
     source: bytes | Path, *, max_pixels: int = 100_000_000, at_least: int | None = None
 ) -> np.ndarray:
@@ -160,6 +170,7 @@ def read_frame(path: Path) -> Frame:
 # --- metadata
 
 _NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+_TABLES = (0xC4, 0xC8, 0xCC)  # between the markers of frames, and none of them
 _SOS, _EOI, _COM = 0xDA, 0xD9, 0xFE
 _PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}  # of PNG
 
@@ -197,6 +208,27 @@ def jpeg_segments(data: bytes) -> list[tuple[int, bytes]] | None:
             place = following.start()
         segments.append((marker, data[start:place]))
     return None
+
+
+def is_plain_jpeg(data: bytes) -> bool:
+    """Baseline, upright, gray or of three colors: what each JPEG reader shows alike.
+
+    Not so are progressive JPEGs, which take twice as long to read, and CMYK.
+    """
+    segments = jpeg_segments(data) if data.startswith(b"\xff\xd8") else None
+    if segments is None:
+        return False
+    frames = [(marker, one) for marker, one in segments if 0xC0 <= marker <= 0xCF]
+    frames = [(marker, one) for marker, one in frames if marker not in _TABLES]
+    if len(frames) != 1 or frames[0][0] not in (0xC0, 0xC1) or len(frames[0][1]) < 10:
+        return False
+    precision, num_colors = frames[0][1][4], frames[0][1][9]
+    if precision != 8 or num_colors not in (1, 3):
+        return False
+    try:
+        return _orientation(open_image(data)) == 1
+    except ValueError:
+        return False
 
 
 def _bare_jpeg(data: bytes) -> bytes | None:

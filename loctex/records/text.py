@@ -39,6 +39,11 @@ def _encoding(content: bytes) -> str:
     return "utf-8"
 
 
+def is_wide(head: bytes) -> bool:
+    """Whether a file that begins so says that it is UTF-16 or UTF-32."""
+    return head.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff"))
+
+
 def read_text(path: Path) -> str:
     """The text of a file; OSError where it cannot be read."""
     return decode(path.read_bytes())
