@@ -122,6 +122,9 @@ def browsable(data: bytes) -> bytes:
 
 def extension(data: bytes) -> str:
     """.jpg, .png, ... of an image that decode_image accepted; what its name said may be wrong."""
-    with open_image(data) as image:
-        kind = (image.format or "").lower()
+    try:
+        image = open_image(data)
+    except ValueError:  # of broken metadata, which decode_image does without
+        image = open_image(without_metadata(data))
+    kind = (image.format or "").lower()
     return ".jpg" if kind in ("jpeg", "mpo") else f".{kind}"

@@ -89,11 +89,7 @@ def decode_image(
         bare = without_metadata(source)
         if bare == source:
             raise
-        try:
-            return _decode(bare, max_pixels, at_least)
-        except ValueError:
-            pass
-        raise
+        return _decode(bare, max_pixels, at_least)
 
 
 def _decode(data: bytes, max_pixels: int, at_least: int | None) -> np.ndarray:
@@ -134,9 +130,9 @@ def _orientation(image: Image.Image) -> int:
     """1 to 8 as EXIF says; 1, upright, where it says nothing that can be read."""
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
+        return orientation if orientation in _TURNS else 1
     except Exception:  # strangers' EXIF
         return 1
-    return orientation if orientation in _TURNS else 1
 
 
 @dataclass(frozen=True)
