@@ -93,9 +93,11 @@ def settle_settings(arguments: argparse.Namespace, run: Run, resumed: str | None
         base = before = settings.load(run.settings_file)
     elif run.result_file.exists() or has_checkpoint(run):
         raise ValueError(f"{run.path} holds a run already; name another, or add --resume")
-    if arguments.settings:
-        base = settings.load(arguments.settings, base)
-    run_settings = settings.from_arguments(vars(arguments), base)
+    run_settings = over(base, arguments)
+    if not resumed and run_settings.model.backbone != base.model.backbone:
+        # the preset's options belong to its own backbone; those that were typed stay
+        base = settings.with_values(base, {"model": {"backbone_options": {}}})
+        run_settings = over(base, arguments)
     if arguments.data:
         run_settings = settings.with_values(run_settings, {"data": {"snapshots": arguments.data}})
     if resumed:
@@ -106,6 +108,13 @@ def settle_settings(arguments: argparse.Namespace, run: Run, resumed: str | None
             f"go on with --train.steps {2 * before.train.steps}, say"
         )
     return run_settings
+
+
+def over(base: Settings, arguments: argparse.Namespace) -> Settings:
+    """The file's settings over `base`, and the command line's over these."""
+    if arguments.settings:
+        base = settings.load(arguments.settings, base)
+    return settings.from_arguments(vars(arguments), base)
 
 
 def has_checkpoint(run: Run) -> bool:

@@ -181,7 +181,7 @@ def without_metadata(data: bytes) -> bytes:
     if data.startswith(b"\xff\xd8"):
         return _bare_jpeg(data) or data
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return _bare_png(data) or data
+        return _bare_png(data)
     return data
 
 
@@ -243,7 +243,7 @@ def _is_needed(marker: int, segment: bytes) -> bool:
     return not (0xE0 <= marker <= 0xEF or marker == _COM)
 
 
-def _bare_png(data: bytes) -> bytes | None:
+def _bare_png(data: bytes) -> bytes:
     chunks, place = [data[:8]], 8
     while place + 12 <= len(data):
         kind = data[place + 4 : place + 8]
@@ -251,9 +251,9 @@ def _bare_png(data: bytes) -> bytes | None:
         if kind in _PIXEL_CHUNKS:
             chunks.append(data[place:end])
         if kind == b"IEND":
-            return b"".join(chunks)
+            break
         place = end
-    return None
+    return b"".join(chunks)
 
 
 # --- pixels

@@ -56,7 +56,7 @@ def test_metadata_that_cannot_be_read_is_as_if_it_were_not_there(made):
     assert np.array_equal(decode_image(broken), scene())
     assert extension(broken) == ".png" and without_metadata(broken) == without_metadata(png)
     with pytest.raises(ValueError, match="damaged or incomplete"):
-        decode_image(broken[: len(broken) * 2 // 3])  # pixels that are cut are still refused
+        decode_image(broken[:-40])  # pixels that are cut are still refused
 
 
 def test_a_jpeg_with_a_broken_exif_is_read_upright():
