@@ -45,6 +45,7 @@ def read(arguments: argparse.Namespace) -> tuple[Instances, Instances]:
     skip = arguments.skip_damaged
     labeled = instances.read(arguments.train, arguments.images, skip_damaged=skip).with_things()
     val = instances.read(arguments.val, arguments.val_images or arguments.images, skip_damaged=skip)
+    val.with_things()  # refused now, not after the training: nothing could be scored
     if dict(labeled.categories) != dict(val.categories):
         raise ValueError(
             f"{arguments.val} has other categories than {arguments.train}; give both the same"

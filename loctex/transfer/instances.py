@@ -66,7 +66,11 @@ class Instances:
         """
         photos = tuple(photo for photo in self.photos if photo.annotations)
         if not photos:
-            raise ValueError(f"{self.file}: no image has an annotation that is not a crowd")
+            reasons = [f"{what}: {why}" for what, why in self.left_out.items()]
+            raise ValueError(
+                f"{self.file}: no image has an annotation that is not a crowd"
+                + (f"; left out: {listing(reasons)}" if reasons else "")
+            )
         return replace(self, photos=photos)
 
     def share(self, share: float, seed: int) -> "Instances":
@@ -301,12 +305,14 @@ def _items(file: Path, content: Mapping, key: str, needed: str) -> list[dict[str
         if type(item.get("id")) is not int:
             raise ValueError(f"{file}: {key}[{i}] needs an id (a whole number) and {needed}")
         items.append(item)
-    twice = [key for key, count in Counter(item["id"] for item in items).items() if count > 1]
+    twice = [number for number, count in Counter(i["id"] for i in items).items() if count > 1]
+    if twice and key == "annotations":  # nothing else in the file speaks of these ids
+        return [item | {"id": number} for number, item in enumerate(items, 1)]
     if twice:
         raise ValueError(f"{file}: {key} has the id {twice[0]} twice; give each one of its own")
     return items
 
 
 def _with_plain_ids(item: Mapping) -> dict[str, Any]:
-    ids = {key: plain_id(item[key]) for key in ("id", "image_id", "category_id") if key in item}
-    return dict(item) | ids
+    keys = ("id", "image_id", "category_id", "width", "height")  # sides are whole numbers, too
+    return dict(item) | {key: plain_id(item[key]) for key in keys if key in item}

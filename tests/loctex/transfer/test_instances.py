@@ -151,7 +151,10 @@ def test_annotation_ids_from_0_and_ids_as_text_score_the_same_ap_of_1(tmp_path) 
 
         return change_rows
 
-    for changed in (renumbered(0), renumbered(-3), renumbered(7, float)):
+    def all_0(rows):
+        return [row | {"id": 0} for row in rows]
+
+    for changed in (renumbered(0), renumbered(-3), renumbered(7, float), all_0):
         found = instances.read(change(file, annotations=changed), tmp_path / "images")
         values = precision.score(found, answers(found))
         assert values["box_ap"] == pytest.approx(1) and values["mask_ap"] == pytest.approx(1)
@@ -186,6 +189,31 @@ def test_an_outline_that_cannot_be_drawn_is_left_out_by_name_before_a_step(
     assert list(found.left_out) == ["annotation 1004"] and why in found.left_out["annotation 1004"]
     assert [len(photo.annotations) for photo in found.photos] == [2, 2, 1, 2, 2, 2]
     assert precision.score(found, answers(found))["mask_ap"] == pytest.approx(1)
+
+
+def test_a_file_of_which_nothing_can_be_used_is_refused_with_the_reasons(tmp_path) -> None:
+    def flat(rows):
+        return [row | {"segmentation": [1, 2, 3, 4, 5, 6]} for row in rows]
+
+    found = instances.read(change(write(tmp_path), annotations=flat), tmp_path / "images")
+    with pytest.raises(ValueError, match="not a crowd; left out: annotation 1000: .* and 7 more"):
+        found.with_things()
+
+
+def test_a_picture_is_found_by_a_name_that_another_system_wrote(tmp_path) -> None:
+    file, images = write(tmp_path), tmp_path / "images"
+    names = {"0.png": "sub/cafe\u0301.png", "1.png": "X.PNG"}
+    for old, new in names.items():
+        (images / new).parent.mkdir(exist_ok=True)
+        (images / old).rename(images / new)
+
+    def renamed(rows):
+        first = rows[0] | {"file_name": "sub\\caf\xe9.png", "width": 96.0}
+        return [first, rows[1] | {"file_name": "x.png"}, *rows[2:]]
+
+    found = instances.read(change(file, images=renamed), images)
+    assert [photo.file for photo in found.photos[:2]] == [images / new for new in names.values()]
+    assert instances.pixels(found.photos[0]).shape == (80, 96, 3) and not found.left_out
 
 
 def test_an_image_without_a_size_is_left_out_by_name_with_its_labels(tmp_path) -> None:
