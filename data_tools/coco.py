@@ -35,7 +35,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ import numpy as np
 from pycocotools import mask as rle
 from tqdm import tqdm
 
-from data_tools.pictures import find_picture
+from data_tools.pictures import name_picture
 from data_tools.processes import stop_tidily
 from data_tools.simulation import captions as texts
 from data_tools.simulation.instance_captions import PhotoWording, gather, unmarked
@@ -59,9 +59,11 @@ from data_tools.simulation.nouns import mentions
 from loctex.records import annotations as instances
 from loctex.records.annotations import ImageAnnotations, Instance
 from loctex.records.files import whole_folder, write_whole
+from loctex.records.images import Frame, read_frame
 from loctex.records.narrative import Narrative
 
 ANNOTATOR = 0  # nobody: simulated
+NAMED = 5  # of what is left out for one reason, before "and N more"
 REGIONS = "regions.jsonl"
 POSITIVE = ("rate", "pixel", "drift_seconds", "burst_seconds")  # settings that are divided by
 
@@ -73,14 +75,23 @@ class ConversionReport:
     num_narratives: int = 0
     num_without_picture: int = 0
     num_without_name: int = 0  # nothing is labeled, or all of it tiny
+    num_without_labels: int = 0  # nothing is labeled, and some labels are of no image
+    orphans: list[str] = field(default_factory=list)  # labels of no image, a sentence each
+    refused: list[str] = field(default_factory=list)  # pictures, with the reason
 
     def left_out(self, images: Path) -> str:
         """In words; "" if nothing was left out."""
         reasons = (
             (self.num_without_picture, f"without a picture in {images}"),
             (self.num_without_name, "without anything to name"),
+            (self.num_without_labels, "without labels that say its id"),
         )
-        return ", ".join(f"{count:,} images {reason}" for count, reason in reasons if count)
+        counts = [f"{count:,} images {reason}" for count, reason in reasons if count]
+        for sentences in (self.orphans, self.refused):
+            counts += sentences[:NAMED]
+            if len(sentences) > NAMED:
+                counts.append(f"and {len(sentences) - NAMED:,} more such")
+        return ", ".join(counts)
 
 
 # --- simulated narratives
@@ -185,22 +196,27 @@ def write_simulated(
     The folder appears whole or not at all. ValueError: a file is wrong, `to` holds something, or
     there is nothing to tell.
     """
-    own = {c.image_id: c.texts for file in captions for c in texts.read(file, name)}
-    labeled = (labels for file in files for labels in instances.read(file, name))
     report = ConversionReport()
+    own_captions: dict[str, Sequence[str]] = {}  # by the picture's path, else by image id
+    for file in captions:
+        for one in texts.read(file, name, report.orphans):
+            own_captions[one.file or one.image_id] = one.texts
     with whole_folder(to) as building:
         with (
             _lines(building / "narratives.jsonl") as write_narratives,
             _lines(building / REGIONS) as write_regions,
         ):
-            for labels in tqdm(labeled, unit="image", leave=False):
-                if not find_picture(images, labels.dataset_id, labels.image_id):
-                    report.num_without_picture += 1
+            labeled = (one for file in files for one in instances.read(file, name, report.orphans))
+            for as_told in tqdm(labeled, unit="image", leave=False):
+                labels = _of_its_picture(as_told, images, report)
+                if labels is None:
                     continue
-                written = own.get(labels.image_id, ())
-                narratives, regions = simulate(labels, written, seed, settings)
+                written = own_captions.get(as_told.file or "", own_captions.get(as_told.image_id))
+                narratives, regions = simulate(labels, written or (), seed, settings)
                 report.num_narratives += len(narratives)
-                report.num_without_name += not narratives
+                is_lost = not labels.instances and bool(report.orphans)
+                report.num_without_labels += is_lost and not narratives
+                report.num_without_name += not is_lost and not narratives
                 write_narratives([narrative.to_json() for narrative in narratives])
                 write_regions(regions)
         if not report.num_narratives:
@@ -210,6 +226,49 @@ def write_simulated(
     return report
 
 
+def _of_its_picture(
+    labels: ImageAnnotations, images: Path, report: ConversionReport
+) -> ImageAnnotations | None:
+    """The labels under the id that finds their picture, turned as it is seen; None, and a reason
+    in the report, where there is no such picture."""
+    try:
+        picture_id, picture = name_picture(images, labels.dataset_id, labels.image_id, labels.file)
+        if picture is None:
+            report.num_without_picture += 1
+            return None
+        return _as_seen(replace(labels, image_id=picture_id), read_frame(picture), picture.name)
+    except (ValueError, OSError) as error:
+        report.refused.append(str(error))
+        return None
+
+
+def _as_seen(labels: ImageAnnotations, frame: Frame, name: str) -> ImageAnnotations:
+    """The labels on the picture as EXIF turns it; ValueError where they are of another one."""
+    size = labels.width, labels.height
+    is_seen, is_stored = size == frame.size, size == frame.stored
+    if not is_seen and not is_stored:  # perhaps told on a copy of another resolution
+        is_seen, is_stored = _is_scaled(size, frame.size), _is_scaled(size, frame.stored)
+    if is_seen and not (is_stored and frame.orientation != 1):
+        return labels
+    if is_seen and is_stored:
+        raise ValueError(
+            f"{name}: is turned by EXIF, and of the same size either way, so nobody can tell "
+            "whether its labels were turned too; save it without EXIF"
+        )
+    if is_stored:
+        return labels.turned(frame.orientation)
+    raise ValueError(
+        f"{name}: is {frame.size[0]} x {frame.size[1]} pixels, its labels are for "
+        f"{labels.width} x {labels.height}: of another picture, or it was cropped"
+    )
+
+
+def _is_scaled(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """The same shape, to a pixel of rounding on the smaller one."""
+    scale = size[0] / other[0]
+    return abs(size[1] - scale * other[1]) <= 1 + scale
+
+
 def write_captions(
     to: Path, files: Sequence[Path], images: Path, *, name: str | None = None
 ) -> ConversionReport:
@@ -217,11 +276,19 @@ def write_captions(
     report = ConversionReport()
     with whole_folder(to) as building:
         with _lines(building / "narratives.jsonl") as write_narratives:
-            for captions in (captions for file in files for captions in texts.read(file, name)):
-                if not find_picture(images, captions.dataset_id, captions.image_id):
+            captioned = (one for file in files for one in texts.read(file, name, report.orphans))
+            for captions in captioned:
+                try:
+                    picture_id, picture = name_picture(
+                        images, captions.dataset_id, captions.image_id, captions.file
+                    )
+                except ValueError as error:
+                    report.refused.append(str(error))
+                    continue
+                if picture is None:
                     report.num_without_picture += 1
                     continue
-                narratives = captions.narratives()
+                narratives = replace(captions, image_id=picture_id).narratives()
                 report.num_narratives += len(narratives)
                 write_narratives([narrative.to_json() for narrative in narratives])
         if not report.num_narratives:
@@ -285,7 +352,7 @@ def _report(options: argparse.Namespace, report: ConversionReport, regions: str)
 
 def _settings(changes: Sequence[str]) -> NarratorSettings:
     """NAME=NUMBER, ... in place of the usual ones. ValueError lists the known names."""
-    names = [field.name for field in fields(NarratorSettings)]
+    names = [setting.name for setting in fields(NarratorSettings)]
     numbers = {}
     for change in changes:
         name, _, value = change.partition("=")

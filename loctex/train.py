@@ -103,9 +103,11 @@ def settle_settings(arguments: argparse.Namespace, run: Run, resumed: str | None
         base = before = settings.load(run.settings_file)
     elif run.result_file.exists() or has_checkpoint(run):
         raise ValueError(f"{run.path} holds a run already; name another, or add --resume")
-    if arguments.settings:
-        base = settings.load(arguments.settings, base)
-    run_settings = settings.from_arguments(vars(arguments), base)
+    run_settings = over(base, arguments)
+    if not resumed and run_settings.model.backbone != base.model.backbone:
+        # the preset's options belong to its own backbone; those that were typed stay
+        base = settings.with_values(base, {"model": {"backbone_options": {}}})
+        run_settings = over(base, arguments)
     if arguments.data:
         run_settings = settings.with_values(run_settings, {"data": {"snapshots": arguments.data}})
     if resumed:
@@ -126,6 +128,13 @@ def typed_settings(arguments: argparse.Namespace) -> set[str]:
         for section, values in content.items():
             typed |= {f"{section}.{name}" for name in values or {}}
     return typed
+
+
+def over(base: Settings, arguments: argparse.Namespace) -> Settings:
+    """The file's settings over `base`, and the command line's over these."""
+    if arguments.settings:
+        base = settings.load(arguments.settings, base)
+    return settings.from_arguments(vars(arguments), base)
 
 
 def has_checkpoint(run: Run) -> bool:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from loctex.records.text import is_wide
+
 LONGEST = 8 * 2**20  # bytes: 20 minutes of pointing at 125 points a second
 PART = 16 * 2**20  # bytes
 _ARCHIVES = {
@@ -29,7 +31,8 @@ class Line(NamedTuple):
 
 
 def refuse_archive(path: Path) -> None:
-    """ValueError where the file is packed: nothing here unpacks what strangers packed."""
+    """ValueError where the file is packed, as nothing here unpacks what strangers packed, or where
+    its lines do not end in one byte."""
     if not path.is_file():  # a pipe cannot be looked into and then read from the start
         return
     with open(path, "rb") as file:
@@ -37,6 +40,8 @@ def refuse_archive(path: Path) -> None:
     kind = next((kind for start, kind in _ARCHIVES.items() if head.startswith(start)), None)
     if kind is None and head[257:] == b"ustar":
         kind = "tar"
+    if is_wide(head):
+        raise ValueError(f"{path} is UTF-16 or UTF-32: save it as UTF-8, one record a line")
     if kind:
         raise ValueError(f"{path} is a {kind} archive: unpack it first, then name what was in it")
 

@@ -20,7 +20,7 @@ import numpy as np
 from data_tools.exchange.sources import Entry, Key, Source, fingerprint
 from data_tools.freezing import near_duplicates, shards, splits
 from data_tools.freezing.shards import EarlierSnapshot, FrozenImage, FrozenRow, Shard
-from data_tools.pictures import shrink
+from data_tools.pictures import for_snapshot
 from data_tools.processes import process_pool
 from loctex.records import terms
 from loctex.records.files import whole_folder, write_whole
@@ -176,7 +176,7 @@ class _Freeze:
             return None
         try:
             image = decode_image(picture)
-            jpeg = shrink(image, SHORT_SIDE, QUALITY)
+            jpeg = for_snapshot(picture, image, SHORT_SIDE, QUALITY)
         except ValueError as error:
             return f"{entries[0].picture.name}: {error}"
         height, width = image.shape[:2]

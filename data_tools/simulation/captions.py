@@ -15,7 +15,15 @@ from json import loads
 from pathlib import Path
 from typing import Any
 
-from loctex.records.annotations import check, dataset_id, image_id, items, load, official
+from loctex.records.annotations import (
+    check,
+    dataset_id,
+    image_ids,
+    items,
+    load,
+    official,
+    plain_id,
+)
 from loctex.records.narrative import Narrative, NarrativeError, numbered_lines
 
 ANNOTATOR = 0  # not known
@@ -29,6 +37,7 @@ class Captions:
     image_id: str
     texts: Sequence[str]
     where: str
+    file: str | None = None  # the picture's path as a COCO file writes it
 
     def narratives(self) -> list[Narrative]:
         """One for each different caption. ValueError: a caption is empty, or no text."""
@@ -43,27 +52,36 @@ class Captions:
         return list({narrative.caption: narrative for narrative in narratives}.values())
 
 
-def read(path: Path, name: str | None = None) -> Iterator[Captions]:
+def read(
+    path: Path, name: str | None = None, orphans: list[str] | None = None
+) -> Iterator[Captions]:
     """The captions of each image, in the order of the file.
 
     dataset_id becomes NAME_SPLIT: `name` is the file's own, or "coco", unless given; the split is
-    what the file's name says. ValueError names the file and what is wrong in it.
+    what the file's name says. orphans: gets a sentence for each caption of an image that is not in
+    the file. ValueError names the file and what is wrong in it.
     """
-    return _read_lines(path, name) if path.suffix == ".jsonl" else _read_coco(path, name or "coco")
+    if path.suffix == ".jsonl":
+        return _read_lines(path, name)
+    return _read_coco(path, name or "coco", [] if orphans is None else orphans)
 
 
-def _read_coco(path: Path, name: str) -> Iterator[Captions]:
+def _read_coco(path: Path, name: str, orphans: list[str]) -> Iterator[Captions]:
     content = load(path)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: must be a COCO file of captions, or be named .jsonl")
     captions_of: dict[Any, list[str]] = defaultdict(list)
     for annotation in items(path, content, "annotations", ("image_id", "caption")):
-        captions_of[annotation["image_id"]].append(annotation["caption"])
-    for image in items(path, content, "images", ("id", "file_name")):
-        if image["id"] in captions_of:
-            texts, where = captions_of[image["id"]], f"{path}: image {image['id']}"
+        captions_of[plain_id(annotation["image_id"])].append(annotation["caption"])
+    images = items(path, content, "images", ("id", "file_name"))
+    for key in captions_of.keys() - {plain_id(image["id"]) for image in images}:
+        orphans += [f"{path.name}: a caption is of image {key!r}, which is not there"]
+    for own_id, image in zip(image_ids(path, name, images), images, strict=True):
+        key = plain_id(image["id"])
+        if key in captions_of:
+            texts, where = captions_of[key], f"{path}: image {image['id']}"
             own = dataset_id(name, official(path.stem))
-            yield Captions(own, image_id(name, image), texts, where)
+            yield Captions(own, own_id, texts, where, str(image["file_name"]))
 
 
 def _read_lines(path: Path, name: str | None) -> Iterator[Captions]:

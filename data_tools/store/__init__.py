@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Row, case, delete, func, select, update
 
-from data_tools.pictures import extension
+from data_tools.pictures import browsable, extension
 from data_tools.store import assignment, bulk, writes
 from data_tools.store import tables as db
 from data_tools.store.address import address
@@ -183,6 +183,7 @@ class Store:
         if image_id is not None and not is_plain_name(image_id):
             raise StoreError(f"image_id: {image_id[:60]!r} is no name of a picture")
         try:
+            data = browsable(data)
             height, width = decode_image(data).shape[:2]
         except ValueError as error:
             raise StoreError(f"{name or image_id or 'the image'}: {error}") from error

@@ -6,6 +6,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
+REFUSALS = (TypeError, AssertionError, IndexError, KeyError, AttributeError, ValueError)  # of timm
+
 
 class Backbone(nn.Module):
     """The last feature maps of a timm model, finest first.
@@ -25,13 +27,25 @@ class Backbone(nn.Module):
             )
             raise ValueError(f"model.backbone: timm has no model {name!r}; it has {close}")
         self.name, self.options = name, dict(options or {})
-        self.stages = timm.create_model(
-            name,
-            pretrained=pretrained,
-            features_only=True,
-            out_indices=tuple(range(-num_scales, 0)),
-            **self.options,
-        )
+        try:
+            self.stages = timm.create_model(
+                name,
+                pretrained=pretrained,
+                features_only=True,
+                out_indices=tuple(range(-num_scales, 0)),
+                **self.options,
+            )
+        except REFUSALS as error:
+            sentence = f"timm cannot make {name} ({error})"
+            if self.options:
+                raise ValueError(
+                    f"model.backbone_options {self.options}: {sentence}; options belong to one "
+                    "backbone, so leave them out or give this one's"
+                ) from error
+            raise ValueError(
+                f"model.backbone: {sentence}; name another, or fewer model.attention_scales than "
+                f"{num_scales}"
+            ) from error
         stages: Any = self.stages  # timm's models say no more of themselves than nn.Module
         self.channels: list[int] = stages.feature_info.channels()
         self.strides: list[int] = stages.feature_info.reduction()
@@ -49,8 +63,15 @@ def grids(backbone: Backbone, image_size: int) -> list[tuple[int, int]]:
     """Height and width of each feature map for a square image, measured on an empty one."""
     was_training = backbone.training
     backbone.eval()
-    with torch.no_grad():
-        parameter = next(backbone.parameters())
-        maps = backbone(parameter.new_zeros(1, 3, image_size, image_size))
+    try:
+        with torch.no_grad():
+            parameter = next(backbone.parameters())
+            maps = backbone(parameter.new_zeros(1, 3, image_size, image_size))
+    except AssertionError as error:  # of timm, whose transformers are made for one size
+        raise ValueError(
+            f"data.image_size {image_size}: {backbone.name} does not take it ({error}); set the "
+            'size it was made for, or make it for yours with model.backbone_options {"img_size": '
+            f"{image_size}}}, a multiple of its patches"
+        ) from error
     backbone.train(was_training)
     return [tuple(features.shape[-2:]) for features in maps]

@@ -12,15 +12,19 @@ import json
 import math
 import re
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 from pycocotools import mask as rle
+
+from loctex.records.file_names import folded, plain_path
+from loctex.records.text import read_text
 
 Box = tuple[float, float, float, float]
 
@@ -62,19 +66,73 @@ class ImageAnnotations:
     width: int
     height: int
     instances: tuple[Instance, ...]
+    file: str | None = None  # the picture's path as the labels write it, if they do
+
+    def turned(self, orientation: int) -> ImageAnnotations:
+        """The labels of stored pixels on the picture as it is seen, where EXIF's orientation (5 to
+        8) exchanges its sides."""
+        turn = _Turn(orientation, self.width, self.height)
+        things = tuple(
+            replace(thing, box=turn.box(thing.box), outline=turn.outline(thing.outline))
+            for thing in self.instances
+        )
+        return replace(self, width=self.height, height=self.width, instances=things)
 
 
-def read(path: Path, name: str | None = None) -> Iterator[ImageAnnotations]:
+@dataclass(frozen=True)
+class _Turn:
+    """From stored pixels of (width, height) to seen ones, sides exchanged."""
+
+    orientation: int
+    width: int
+    height: int
+
+    def point(self, x: float, y: float, width: float = 1.0, height: float = 1.0) -> tuple:
+        """EXIF: 5 mirrors at the diagonal, 6 turns clockwise, 8 back, 7 mirrors at the other."""
+        seen_x = height - y if self.orientation in (6, 7) else y
+        seen_y = width - x if self.orientation in (7, 8) else x
+        return seen_x, seen_y
+
+    def box(self, box: Box) -> Box:
+        (x0, y0), (x1, y1) = self.point(*box[:2]), self.point(*box[2:])
+        return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
+
+    def outline(self, outline: Sequence | Mapping | None) -> Sequence | Mapping | None:
+        if outline is None:
+            return None
+        if isinstance(outline, Mapping):
+            mask = rle.decode(_run_lengths(outline, self.height, self.width)).T
+            mask = mask[:, ::-1] if self.orientation in (6, 7) else mask
+            mask = mask[::-1] if self.orientation in (7, 8) else mask
+            coded = rle.encode(np.asfortranarray(mask))
+            return {"size": coded["size"], "counts": coded["counts"].decode("ascii")}
+        polygons = []
+        for polygon in outline:
+            points = zip(polygon[::2], polygon[1::2], strict=True)
+            seen = [self.point(x, y, self.width, self.height) for x, y in points]
+            polygons.append(array("f", chain.from_iterable(seen)))
+        return polygons
+
+
+def _run_lengths(outline: Mapping, height: int, width: int) -> Mapping:
+    is_plain = isinstance(outline["counts"], list)
+    return rle.frPyObjects(dict(outline), height, width) if is_plain else dict(outline)
+
+
+def read(
+    path: Path, name: str | None = None, orphans: list[str] | None = None
+) -> Iterator[ImageAnnotations]:
     """The images of a COCO file, a folder of XML or a JSON of boxes, in the order of the file.
 
     dataset_id becomes NAME_SPLIT_simulated; `name` is "coco", "voc" or the folder's name unless
-    given. ValueError names the file and the field that is wrong.
+    given. orphans: gets a sentence for each annotation of an image that is not in the file.
+    ValueError names the file and the field that is wrong, or what is there twice.
     """
     if path.is_dir():
         return _read_xml(path, name or "voc")
     content = load(path)
     if isinstance(content, Mapping) and "annotations" in content:
-        return _read_coco(path, content, name or "coco")
+        return _read_coco(path, content, name or "coco", [] if orphans is None else orphans)
     return _read_boxes(path, content, name or path.resolve().parent.name)
 
 
@@ -85,14 +143,45 @@ def dataset_id(name: str, split: str | None, *marks: str) -> str:
 
 def image_id(name: str, image: Mapping) -> str:
     """COCO's number where the picture is named by it, 000000000139.jpg; else the picture's name."""
-    file, number = Path(str(image["file_name"])), str(image["id"])
+    file, number = plain_path(str(image["file_name"])), str(image["id"])
     return number if picture_name(name, number, file.suffix) == file.name else file.stem
+
+
+SLASH = "%2F"  # in an image id, which is a plain name, between the folder and the picture
+
+
+def long_id(file: str) -> str:
+    """a/001.jpg -> a%2F001.jpg: a picture is its folder and its name."""
+    return str(plain_path(file)).replace("/", SLASH)
+
+
+def image_ids(path: Path, name: str, images: Sequence[Mapping]) -> list[str]:
+    """image_id of each image of a file; long_id where it would be two pictures' (1.jpg, 1.png).
+
+    ValueError names an id or a picture that is there twice.
+    """
+    twice(path, "images", [plain_id(image["id"]) for image in images])
+    twice(path, "images: file_name", [str(plain_path(str(i["file_name"]))) for i in images])
+    short = [image_id(name, image) for image in images]
+    pictures = [folded(picture_name(name, one, "")) for one in short]  # 12 is 000012 to COCO
+    counts = Counter(pictures)
+    return [
+        one if counts[picture] == 1 else long_id(str(image["file_name"]))
+        for one, picture, image in zip(short, pictures, images, strict=True)
+    ]
+
+
+def twice(path: Path, where: str, keys: Sequence) -> None:
+    """ValueError names a key that is there twice."""
+    double = next((key for key, count in Counter(keys).items() if count > 1), None)
+    if double is not None:
+        raise ValueError(f"{path}: {where}: {double!r} is there twice; give each picture one entry")
 
 
 def load(path: Path) -> Any:
     """The JSON of a file. Polygons become arrays at once: a tenth of the memory of lists."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_hook=_compact)
+        return json.loads(read_text(path), object_hook=_compact)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is not JSON: {error}") from error
 
@@ -110,29 +199,39 @@ def _compact(record: dict[str, Any]) -> dict[str, Any]:
 # --- COCO
 
 
-def _read_coco(path: Path, content: Mapping, name: str) -> Iterator[ImageAnnotations]:
+def _read_coco(
+    path: Path, content: Mapping, name: str, orphans: list[str]
+) -> Iterator[ImageAnnotations]:
     split = official(path.stem)
-    names = {c["id"]: c["name"] for c in items(path, content, "categories", ("id", "name"))}
+    names: dict[Any, str] = {}
+    for category in items(path, content, "categories", ("id", "name")):
+        key, known = plain_id(category["id"]), category["name"]
+        if names.setdefault(key, known) != known:
+            raise ValueError(f"{path}: categories: {key!r} is {names[key]!r} and {known!r}")
     instances_of = defaultdict(list)
     needed = ("image_id", "category_id", "bbox")
     for i, annotation in enumerate(items(path, content, "annotations", needed)):
-        if annotation["category_id"] not in names:
+        if plain_id(annotation["category_id"]) not in names:
             raise ValueError(
                 f"{path}: annotations[{i}].category_id: no category {annotation['category_id']!r}"
             )
-        instances_of[annotation["image_id"]].append((i, annotation))
+        instances_of[plain_id(annotation["image_id"])].append((i, annotation))
     images = items(path, content, "images", ("id", "file_name", "width", "height"))
-    for k, image in enumerate(images):
+    for key in instances_of.keys() - {plain_id(image["id"]) for image in images}:
+        for i, _ in instances_of[key]:
+            orphans.append(f"{path.name}: annotations[{i}] is of image {key!r}, which is not there")
+    for k, (own_id, image) in enumerate(zip(image_ids(path, name, images), images, strict=True)):
         size = _size((image["width"], image["height"]), f"{path}: images[{k}].width")
         things = [
-            _coco_instance(a, names[a["category_id"]], size, f"{path}: annotations[{i}]")
-            for i, a in instances_of.get(image["id"], ())
+            _coco_instance(a, names[plain_id(a["category_id"])], size, f"{path}: annotations[{i}]")
+            for i, a in instances_of.get(plain_id(image["id"]), ())
         ]
         yield ImageAnnotations(
             dataset_id(name, split, "simulated"),
-            image_id(name, image),
+            own_id,
             *size,
             tuple(thing for thing in things if thing),
+            str(image["file_name"]),
         )
 
 
@@ -146,21 +245,37 @@ def _coco_instance(
 
 
 def _outline(value: Any, size: tuple[int, int], where: str) -> Sequence | Mapping | None:
-    """The outline if it can be drawn; None if there is none. pycocotools trusts what it is given"""
+    """The outline if it can be drawn; None if there is none."""
     if not value:
         return None
-    if isinstance(value, Mapping):
-        if value.get("size") != [size[1], size[0]]:
-            raise ValueError(f"{where}.size: must be [height, width] of the image")
-        if not _are_counts(value.get("counts"), size[0] * size[1]):
-            raise ValueError(f"{where}.counts: must be text, or numbers that fill the image")
-        return value
-    for polygon in value:
-        if not isinstance(polygon, array) or len(polygon) < 6 or len(polygon) % 2:
-            raise ValueError(f"{where}: a polygon must be x, y, x, y, ... of three points or more")
-        if not all(abs(number) <= 10 * max(size) for number in polygon):  # False for NaN
-            raise ValueError(f"{where}: a polygon leads far out of the image")
+    problem = outline_problem(value, size)
+    if problem is not None:
+        raise ValueError(f"{where}{problem}")
     return value
+
+
+def outline_problem(value: Any, size: tuple[int, int]) -> str | None:
+    """Why an outline cannot be drawn in an image of (width, height); None where it can.
+
+    pycocotools trusts what it is given, and reads a list of four numbers as a box.
+    """
+    if isinstance(value, Mapping):
+        if list(value.get("size") or ()) != [size[1], size[0]]:
+            return ".size: must be [height, width] of the image"
+        if not _are_counts(value.get("counts"), size[0] * size[1]):
+            return ".counts: must be text, or numbers that fill the image"
+        return None
+    if not isinstance(value, (list, tuple)) or any(type(item) in (int, float) for item in value):
+        return ": must be a list of polygons, [[x, y, x, y, ...]]"
+    for polygon in value:
+        is_list = isinstance(polygon, array) or (
+            isinstance(polygon, list) and all(type(number) in (int, float) for number in polygon)
+        )
+        if not is_list or len(polygon) < 6 or len(polygon) % 2:
+            return ": a polygon must be x, y, x, y, ... of three points or more"
+        if not all(abs(number) <= 10 * max(size) for number in polygon):  # False for NaN
+            return ": a polygon leads far out of the image"
+    return None
 
 
 def _are_counts(counts: Any, num_pixels: int) -> bool:
@@ -168,6 +283,14 @@ def _are_counts(counts: Any, num_pixels: int) -> bool:
         return bool(counts)
     is_list = isinstance(counts, list) and all(type(n) is int and n >= 0 for n in counts)
     return is_list and sum(counts) == num_pixels
+
+
+def plain_id(value: Any) -> Any:
+    """An id as what it means: "12" and 12.0 are the number 12; "0012" stays the text it is."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    is_number = isinstance(value, str) and re.fullmatch(r"0|-?[1-9][0-9]{0,17}", value)
+    return int(value) if is_number else value
 
 
 # --- boxes
@@ -276,7 +399,7 @@ def _box(corners: Sequence[float], size: tuple[int, int]) -> Box | None:
 
 
 def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text().splitlines() if line.strip()] if path.exists() else []
+    return [line for line in read_text(path).splitlines() if line.strip()] if path.exists() else []
 
 
 _OFFICIAL = {
@@ -300,7 +423,9 @@ def is_plain_name(image_id: str) -> bool:
     """Can a file in a folder be named so, and not lie elsewhere?"""
     if image_id in ("", "..") or Path(image_id).name != image_id:
         return False
-    return not {"\\", "\0"} & set(image_id) and len(image_id.encode(errors="replace")) <= 200
+    if {"", ".", ".."} & set(image_id.split(SLASH)):
+        return False
+    return not {"\\", "\0"} & set(image_id) and len(image_id.encode(errors="replace")) <= 240
 
 
 def picture_name(dataset_id: str, image_id: str, suffix: str) -> str:

@@ -1,14 +1,16 @@
 """Pictures of strangers: decoded, turned, and refused with the way out."""
 
 import io
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import local
 
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image
 
 _scratch, _NONE = local(), np.empty(0, np.uint8)
 
@@ -40,7 +42,28 @@ def resize_into(image: np.ndarray, out: np.ndarray) -> None:
     cv2.resize(image, out.shape[1::-1], dst=out, interpolation=form)
 
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what browsers show
+SHOWN = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what browsers show
+FORMATS = (*SHOWN, "TIFF")
+_ORIENTATION = 0x0112  # the tag of EXIF
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def begins_as_image(head: bytes) -> bool:
+    """Whether the first 16 bytes of a file are those of a format that decode_image reads."""
+    if head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")):
+        return True
+    if head.startswith((b"II*\0", b"MM\0*")):  # TIFF
+        return True
+    is_bmp = head.startswith(b"BM") and head[6:10] == bytes(4)
+    return is_bmp or head.startswith(b"RIFF") and head[8:12] == b"WEBP"
 
 
 def decode_image(
@@ -49,6 +72,8 @@ def decode_image(
     """(H, W, 3) uint8 RGB, turned as its EXIF orientation says, transparency on white.
 
     at_least: so many pixels a side are enough, and a large JPEG is decoded at a half or less.
+    Of a TIFF the first page; of 16 bits the upper 8. Metadata that cannot be read is as if it were
+    not there.
 
     ValueError: no image, damaged, or by its header larger than max_pixels (never decoded).
     """
@@ -58,28 +83,193 @@ def decode_image(
         except ValueError as error:
             raise ValueError(f"{source.name}: {error}") from error
     try:
-        image = Image.open(io.BytesIO(source), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(_too_large(max_pixels)) from error
-    except Image.UnidentifiedImageError as error:
-        raise ValueError(f"is not an image; the studio reads {', '.join(FORMATS)}") from error
-    except Exception as error:  # strangers' bytes: decoders raise whatever they like
-        raise ValueError(f"is a damaged or incomplete image ({error})") from error
+        return _decode(source, max_pixels, at_least)
+    except ValueError:
+        # broken texts, profiles or thumbnails are no reason to refuse sound pixels
+        bare = without_metadata(source)
+        if bare == source:
+            raise
+        return _decode(bare, max_pixels, at_least)
+
+
+def _decode(data: bytes, max_pixels: int, at_least: int | None) -> np.ndarray:
+    image = open_image(data, max_pixels)
     if image.width * image.height > max_pixels:
         raise ValueError(f"{_too_large(max_pixels)}: {image.width} x {image.height} pixels")
     if at_least:
         image.draft(None, (at_least, at_least))
     try:
-        return np.array(_rgb(ImageOps.exif_transpose(image)))  # decodes
-    except Exception as error:
+        image.load()
+        turn = _TURNS.get(_orientation(image))  # of TIFF, load() has turned it
+        return np.array(_rgb(image if turn is None else image.transpose(turn)))
+    except _UnreadableKindError:
+        raise
+    except Exception as error:  # strangers' bytes: decoders raise whatever they like
         raise ValueError(f"is a damaged or incomplete {image.format} image ({error})") from error
+
+
+def open_image(source: bytes | Path, max_pixels: int = 100_000_000) -> Image.Image:
+    """Pillow's image of which the header is read; ValueError where it is none, or too large."""
+    try:
+        return Image.open(
+            io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS
+        )
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(_too_large(max_pixels)) from error
+    except Image.UnidentifiedImageError as error:
+        raise ValueError(f"is not an image; the studio reads {', '.join(FORMATS)}") from error
+    except OSError:
+        if isinstance(source, Path):
+            raise  # the file, not what is in it
+        raise ValueError("is a damaged or incomplete image") from None
+    except Exception as error:
+        raise ValueError(f"is a damaged or incomplete image ({error})") from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8 as EXIF says; 1, upright, where it says nothing that can be read."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        return orientation if orientation in _TURNS else 1
+    except Exception:  # strangers' EXIF
+        return 1
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Width and height of a picture as it is stored, and the orientation that EXIF gives it."""
+
+    stored: tuple[int, int]
+    orientation: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """As it is seen: width, height."""
+        return self.stored[::-1] if self.orientation >= 5 else self.stored
+
+    @property
+    def is_same_size_turned(self) -> bool:
+        """Turned, and nothing in the numbers of pixels shows it."""
+        return self.orientation != 1 and self.size == self.stored
+
+
+def read_frame(path: Path) -> Frame:
+    """The header of a picture. ValueError names the file that is no picture; OSError."""
+    try:
+        with open_image(path) as image:
+            return Frame(image.size, _orientation(image))
+    except ValueError:
+        height, width = decode_image(path).shape[:2]  # its metadata is broken, or it says why
+        return Frame((width, height), 1)
+
+
+# --- metadata
+
+_NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+_TABLES = (0xC4, 0xC8, 0xCC)  # between the markers of frames, and none of them
+_SOS, _EOI, _COM = 0xDA, 0xD9, 0xFE
+_PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}  # of PNG
+
+
+def without_metadata(data: bytes) -> bytes:
+    """A JPEG or PNG without EXIF, places, texts and thumbnails, to the bit the same pixels.
+
+    Of a JPEG what its colors need stays: JFIF, the ICC profile, Adobe's mark. What follows its end
+    goes: phones keep a second picture there, with its own EXIF. Other bytes are returned as they
+    are, and so is what is not built as its format says.
+    """
+    if data.startswith(b"\xff\xd8"):
+        return _bare_jpeg(data) or data
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _bare_png(data)
+    return data
+
+
+def jpeg_segments(data: bytes) -> list[tuple[int, bytes]] | None:
+    """(marker, bytes) from the first after SOI to EOI, scans with their pixels; None if broken."""
+    segments: list[tuple[int, bytes]] = []
+    place = 2
+    while (match := _NEXT_MARKER.match(data, place)) is not None:
+        marker, start = match[1][0], match.end() - 2
+        if marker == _EOI:
+            return [*segments, (marker, b"\xff\xd9")]
+        length = int.from_bytes(data[start + 2 : start + 4], "big")
+        place = start + 2 + length
+        if length < 2 or place > len(data):
+            return None
+        if marker == _SOS:  # its pixels reach to the next marker
+            following = _NEXT_MARKER.search(data, place)
+            if following is None:
+                return None
+            place = following.start()
+        segments.append((marker, data[start:place]))
+    return None
+
+
+def is_plain_jpeg(data: bytes) -> bool:
+    """Baseline, upright, gray or of three colors: what each JPEG reader shows alike.
+
+    Not so are progressive JPEGs, which take twice as long to read, and CMYK.
+    """
+    segments = jpeg_segments(data) if data.startswith(b"\xff\xd8") else None
+    if segments is None:
+        return False
+    frames = [(marker, one) for marker, one in segments if 0xC0 <= marker <= 0xCF]
+    frames = [(marker, one) for marker, one in frames if marker not in _TABLES]
+    if len(frames) != 1 or frames[0][0] not in (0xC0, 0xC1) or len(frames[0][1]) < 10:
+        return False
+    precision, num_colors = frames[0][1][4], frames[0][1][9]
+    if precision != 8 or num_colors not in (1, 3):
+        return False
+    try:
+        return _orientation(open_image(data)) == 1
+    except ValueError:
+        return False
+
+
+def _bare_jpeg(data: bytes) -> bytes | None:
+    segments = jpeg_segments(data)
+    if segments is None:
+        return None
+    return b"\xff\xd8" + b"".join(
+        segment for marker, segment in segments if _is_needed(marker, segment)
+    )
+
+
+def _is_needed(marker: int, segment: bytes) -> bool:
+    names = {0xE0: b"JFIF\0", 0xE2: b"ICC_PROFILE\0", 0xEE: b"Adobe"}
+    if marker in names:
+        return segment.startswith(names[marker], 4)
+    return not (0xE0 <= marker <= 0xEF or marker == _COM)
+
+
+def _bare_png(data: bytes) -> bytes:
+    chunks, place = [data[:8]], 8
+    while place + 12 <= len(data):
+        kind = data[place + 4 : place + 8]
+        end = place + 12 + int.from_bytes(data[place : place + 4], "big")
+        if kind in _PIXEL_CHUNKS:
+            chunks.append(data[place:end])
+        if kind == b"IEND":
+            break
+        place = end
+    return b"".join(chunks)
+
+
+# --- pixels
 
 
 def _too_large(max_pixels: int) -> str:
     return f"is larger than {max_pixels / 1e6:g} megapixels, scale it down"
 
 
+class _UnreadableKindError(ValueError):
+    """A sound image of a kind that has no colors to show."""
+
+
 def _rgb(image: Image.Image) -> Image.Image:
+    if image.format == "TIFF" and image.mode in ("F", "I"):
+        raise _UnreadableKindError("is a TIFF of 32 bits a pixel; save it with 8 or 16")
     if image.mode.startswith("I;16"):  # convert() would clip, not scale
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from loctex.records.drafts import draft_file
+from loctex.records.text import is_wide, read_text
 
 _OPTIONAL = ("timed_caption", "traces", "voice_recording")
 _KNOWN = {"dataset_id", "image_id", "annotator_id", "caption", *_OPTIONAL}
@@ -126,7 +127,11 @@ def read_jsonl(path: Path | str) -> Iterator[Narrative]:
 def numbered_lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
     """The lines of a file that are not blank, with their numbers from 1."""
     with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
+        lines: Iterable[bytes] = file
+        if is_wide(file.read(4)):  # whose line ends are not one byte
+            lines = [line.encode() for line in read_text(Path(path)).splitlines()]
+        file.seek(0)
+        for number, line in enumerate(lines, 1):
             if line.strip():
                 yield number, line
 

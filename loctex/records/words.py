@@ -12,6 +12,7 @@ from itertools import accumulate, chain
 from operator import itemgetter
 
 import numpy as np
+import regex
 
 from loctex.records.narrative import Word
 
@@ -22,7 +23,8 @@ STOP_WORDS = frozenset(
     "a an the and or but of in on at to from with by for is are was were be been it its this that "
     "these those there here which who i we you he she they can see image picture also".split()
 )
-WORD = re.compile(r"\w+(?:['’-]\w+)*")
+# regex's \w, unlike re's, holds marks and joiners: Hindi vowels, Arabic ones, é as two characters
+WORD = regex.compile(r"[\p{L}\p{N}_]\w*(?:['’-]\w+)*")
 _SIDE = re.compile(
     r"(?<![\w-])(left|right)(?=(?:-?most|-hand|-sided?|wards?)?(?![\w-]))", re.IGNORECASE
 )

@@ -45,6 +45,7 @@ def read(arguments: argparse.Namespace) -> tuple[Instances, Instances]:
     skip = arguments.skip_damaged
     labeled = instances.read(arguments.train, arguments.images, skip_damaged=skip).with_things()
     val = instances.read(arguments.val, arguments.val_images or arguments.images, skip_damaged=skip)
+    val.with_things()  # refused now, not after the training: nothing could be scored
     if dict(labeled.categories) != dict(val.categories):
         raise ValueError(
             f"{arguments.val} has other categories than {arguments.train}; give both the same"
@@ -97,6 +98,7 @@ def work(arguments: argparse.Namespace, run: Run) -> dict | None:
     device = distributed.start(arguments.device)
     encoder = encoders.from_name(arguments.init, arguments.seed)
     train_part, val = read(arguments)
+    left_out = dict(train_part.left_out) | dict(val.left_out)
     is_first = distributed.rank() == 0
     if is_first:
         ids = [photo.id for photo in train_part.photos]
@@ -107,11 +109,14 @@ def work(arguments: argparse.Namespace, run: Run) -> dict | None:
             "images": ids,
         }
         write_whole(run.path / SUBSET, json.dumps(subset))
+        if left_out:
+            reasons = [f"{what}: {why}" for what, why in left_out.items()]
+            print(f"left out: {listing(reasons)}", file=sys.stderr)
     model = train(arguments, run, encoder, train_part, device)
-    values = evaluate(model, arguments, val, device) if model else {}
-    if model and is_first:
+    if model and is_first:  # before scoring, which may fail where the training did not
         weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
         write_whole(run.path / WEIGHTS, save(weights))
+    values = evaluate(model, arguments, val, device) if model else {}
     distributed.stop()
     if not values or not is_first:
         return None
@@ -129,7 +134,7 @@ def work(arguments: argparse.Namespace, run: Run) -> dict | None:
         "categories": train_part.categories,
         "num_train": len(train_part.photos),
         "num_test": len(val.photos),
-        "left_out": dict(train_part.left_out) | dict(val.left_out),
+        "left_out": left_out,
     }
 
 

@@ -18,6 +18,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -236,8 +237,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         device = distributed.choose_device(arguments.device)
         folder = checkpoint_files.find(arguments.run, arguments.checkpoint)
-        sets = label_files.read(arguments.labels, arguments.images, arguments.test)
+        not_read: dict[str, str] = {}
+        sets = label_files.read(arguments.labels, arguments.images, arguments.test, not_read)
         task = labels.make(*sets, least=1)
+        task = replace(task, left_out=not_read | task.left_out)
         if arguments.seeds < 1:
             raise ValueError("--seeds must be 1 or more")
         result = evaluate(

@@ -8,10 +8,9 @@ Where no annotation has a segmentation, boxes alone are learned. A crowd is neve
 pycocotools counts it neither for nor against a detection.
 """
 
-import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,10 +22,14 @@ import torch
 from pycocotools import mask as rle
 from torch import Tensor
 
-from loctex.records.images import decode_image
+from loctex.records.annotations import outline_problem, plain_id
+from loctex.records.file_names import find_file
+from loctex.records.images import Frame, decode_image, read_frame
+from loctex.records.text import read_json
 from loctex.transfer.labels import listing
 
 THREADS = 4  # that decode where every image is looked at
+LEAST_SIDE = 0.01  # pixels: less is no area once it is scaled in float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +66,11 @@ class Instances:
         """
         photos = tuple(photo for photo in self.photos if photo.annotations)
         if not photos:
-            raise ValueError(f"{self.file}: no image has an annotation that is not a crowd")
+            reasons = [f"{what}: {why}" for what, why in self.left_out.items()]
+            raise ValueError(
+                f"{self.file}: no image has an annotation that is not a crowd"
+                + (f"; left out: {listing(reasons)}" if reasons else "")
+            )
         return replace(self, photos=photos)
 
     def share(self, share: float, seed: int) -> "Instances":
@@ -98,24 +105,37 @@ def read(file: Path, images: Path, *, skip_damaged: bool = False) -> Instances:
     content = _load(file)
     categories = {
         item["id"]: str(item["name"])
-        for item in sorted(_items(file, content, "categories", "name"), key=lambda item: item["id"])
+        for item in sorted(content["categories"], key=lambda item: item["id"])
     }
     left_out: dict[str, str] = {}
-    annotations_of: dict[int, list] = {
-        item["id"]: [] for item in _items(file, content, "images", "width")
-    }
-    sizes = {item["id"]: item for item in content["images"]}
-    for item in _items(file, content, "annotations", "bbox"):
+    sizes: dict[int, tuple[int, int]] = {}
+    for item in content["images"]:
+        if _is_sized(item):
+            sizes[item["id"]] = item["width"], item["height"]
+        else:
+            left_out[f"image {item['file_name']}"] = (
+                f"{file.name} gives no width and height for it; write its picture's into the file"
+            )
+
+    usable: list[dict[str, Any]] = []
+    annotations_of: dict[int, list[dict[str, Any]]] = {key: [] for key in sizes}
+    known_images = {item["id"] for item in content["images"]}
+    for item in content["annotations"]:
         where = f"{file}: annotation {item['id']}"
-        if item.get("image_id") not in annotations_of:
+        if item.get("image_id") not in known_images:
             raise ValueError(f"{where} is of image {item.get('image_id')!r}, which is not there")
         if item.get("category_id") not in categories:
             raise ValueError(f"{where} is of category {item.get('category_id')!r}: not there")
-        why = _unusable_box(item["bbox"], sizes[item["image_id"]])
+        if item["image_id"] not in sizes:
+            continue
+        why = _unusable(item, sizes[item["image_id"]])
         if why is not None:
             left_out[f"annotation {item['id']}"] = why
-        elif not item.get("iscrowd", 0):
+            continue
+        usable.append(item)
+        if not item.get("iscrowd", 0):
             annotations_of[item["image_id"]].append(item)
+
     annotations = [item for items in annotations_of.values() for item in items]
     without = [item["id"] for item in annotations if not item.get("segmentation")]
     if without and len(without) < len(annotations):
@@ -123,8 +143,12 @@ def read(file: Path, images: Path, *, skip_damaged: bool = False) -> Instances:
             f"{file}: {len(without)} of {len(annotations)} annotations have no segmentation, as "
             f"{without[0]}; give each one, or none of them to learn boxes alone"
         )
-    photos = [_photo(file, item, images, annotations_of[item["id"]]) for item in content["images"]]
-    wrong = _unreadable(photos, skip_damaged)
+    photos = [
+        Photo(item["id"], _place(images, item["file_name"]), *sizes[item["id"]], tuple(things))
+        for item in content["images"]
+        if (things := annotations_of.get(item["id"])) is not None
+    ]
+    wrong = _unusable_photos(photos, skip_damaged)
     if wrong and not skip_damaged:
         raise ValueError(
             f"{len(wrong)} image(s) of {file} cannot be used: {listing(list(wrong.values()))}; "
@@ -133,10 +157,11 @@ def read(file: Path, images: Path, *, skip_damaged: bool = False) -> Instances:
     left_out |= {f"image {photo.file.name}": why for photo, why in wrong.items()}
     photos = [photo for photo in photos if photo not in wrong]
     if not photos:
-        raise ValueError(f"{file} has no image that can be used")
-    return Instances(
-        file, categories, tuple(photos), not without and bool(annotations), content, left_out
-    )
+        reasons = [f"{what}: {why}" for what, why in left_out.items()]
+        raise ValueError(f"{file} has no image that can be used: {listing(reasons)}")
+    content = dict(content) | {"annotations": usable}
+    has_masks = not without and bool(annotations)
+    return Instances(file, categories, tuple(photos), has_masks, content, left_out)
 
 
 def pixels(photo: Photo) -> np.ndarray:
@@ -166,24 +191,27 @@ def outline(value: Any, photo: Photo) -> np.ndarray:
     return rle.decode(rle.merge(rle.frPyObjects([list(polygon) for polygon in value], *size)))
 
 
-def _photo(file: Path, item: Mapping, images: Path, annotations: Sequence[Mapping]) -> Photo:
-    name: Any = item.get("file_name")
-    width: Any = item.get("width")
-    height: Any = item.get("height")
-    if not isinstance(name, str) or not all(type(n) is int and n > 0 for n in (width, height)):
-        raise ValueError(f"{file}: image {item['id']} needs file_name, width and height")
-    return Photo(item["id"], images / name, width, height, tuple(annotations))
+def _place(images: Path, name: str) -> Path:
+    """Where the picture lies, its name perhaps written as another system does."""
+    return find_file(images, name) or images / name
 
 
-def _unreadable(photos: Sequence[Photo], decodes: bool) -> dict[Photo, str]:
-    """Why images cannot be used: missing, or, where all are decoded, damaged."""
+def _is_sized(image: Mapping) -> bool:
+    sides = image.get("width"), image.get("height")
+    return all(type(side) is int and 1 <= side <= 65_535 for side in sides)
+
+
+def _unusable_photos(photos: Sequence[Photo], decodes: bool) -> dict[Photo, str]:
+    """Why images cannot be used: missing, of another size, or, where all are decoded, damaged."""
 
     def problem(photo: Photo) -> str | None:
-        if not decodes:
-            return None if photo.file.is_file() else f"{photo.file.name}: is not there"
+        if not photo.file.is_file():
+            return f"{photo.file.name}: is not there"
         try:
-            pixels(photo)
-        except ValueError as error:
+            if decodes:
+                pixels(photo)
+            _check_size(photo, read_frame(photo.file))
+        except (ValueError, OSError) as error:
             return str(error)
         return None
 
@@ -192,48 +220,99 @@ def _unreadable(photos: Sequence[Photo], decodes: bool) -> dict[Photo, str]:
         return {photo: why for photo, why in problems if why is not None}
 
 
-def _corners(bbox: Sequence[float], photo: Photo | Mapping) -> tuple[float, ...]:
+def _check_size(photo: Photo, frame: Frame) -> None:
+    """ValueError where the labels are not of the picture as it is seen, or that cannot be known."""
+    width, height = frame.size
+    if (width, height) != (photo.width, photo.height):
+        raise ValueError(
+            f"{photo.file.name}: is {width} x {height} pixels, its labels are for "
+            f"{photo.width} x {photo.height}; is it scaled, or turned by EXIF?"
+        )
+    if frame.is_same_size_turned:
+        raise ValueError(
+            f"{photo.file.name}: is turned by EXIF, and of {width} x {height} pixels either way, "
+            "so nobody can tell whether its labels were turned too; save it without EXIF"
+        )
+
+
+def _corners(bbox: Sequence[float], photo: Photo) -> tuple[float, ...]:
     """x, y, width, height -> x0, y0, x1, y1 inside the image; pixel k spans k to k + 1."""
+    return _inside(bbox, (photo.width, photo.height))
+
+
+def _inside(bbox: Sequence[float], size: tuple[int, int]) -> tuple[float, ...]:
     x, y, width, height = bbox
-    size = (
-        (photo["width"], photo["height"])
-        if isinstance(photo, Mapping)
-        else (photo.width, photo.height)
-    )
     sides = zip((x, y, x + width, y + height), size * 2, strict=True)
     return tuple(min(max(float(value), 0.0), float(side)) for value, side in sides)
 
 
-def _unusable_box(bbox: Any, image: Mapping) -> str | None:
-    """Why a box cannot be learned; None where it can."""
+def _unusable(annotation: Mapping, size: tuple[int, int]) -> str | None:
+    """Why an annotation can neither be learned nor scored; None where it can."""
+    bbox = annotation["bbox"]
     is_list = isinstance(bbox, list) and len(bbox) == 4
-    if not is_list or not all(isinstance(n, int | float) and math.isfinite(n) for n in bbox):
+    if not is_list or not all(type(n) in (int, float) and math.isfinite(n) for n in bbox):
         return f"its bbox is not four numbers: {bbox!r:.60}"
-    x0, y0, x1, y1 = _corners(bbox, image)
-    return None if x1 > x0 and y1 > y0 else f"its bbox has no area inside the image: {bbox}"
+    x0, y0, x1, y1 = _inside(bbox, size)
+    if min(x1 - x0, y1 - y0) < LEAST_SIDE:
+        return f"its bbox has no area inside the image: {bbox}"
+
+    value = annotation.get("segmentation")
+    if not value:
+        return None
+    problem = outline_problem(value, size)
+    if problem is None and isinstance(value, Mapping) and isinstance(value["counts"], str):
+        try:
+            rle.decode(dict(value))
+        except ValueError as error:
+            problem = f".counts: {error}"
+    return problem and f"its segmentation{problem}"
 
 
-def _load(file: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(file.read_bytes())
-    except OSError as error:
-        raise ValueError(f"{file} cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON ({error})") from error
+def _load(file: Path) -> dict[str, Any]:
+    """The file, its ids as what they mean; ValueError where a list or a key of it is missing."""
+    content = read_json(file)
     if not isinstance(content, Mapping):
         raise ValueError(f"{file} is not a COCO file: it must be an object")
-    return content
+    lists = {
+        key: _items(file, content, key, needed)
+        for key, needed in (("categories", "name"), ("images", "width"), ("annotations", "bbox"))
+    }
+
+    # of two images of one picture, each would teach that the other's things are background
+    image_of: dict[str, int] = {}
+    for item in lists["images"]:
+        name = item.get("file_name")
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"{file}: image {item['id']} needs file_name, width and height")
+        if name in image_of:
+            raise ValueError(
+                f"{file}: images {image_of[name]} and {item['id']} are both {name}; "
+                "give each picture one image"
+            )
+        image_of[name] = item["id"]
+    return dict(content) | lists
 
 
-def _items(file: Path, content: Mapping, key: str, needed: str) -> Iterable[Mapping]:
+def _items(file: Path, content: Mapping, key: str, needed: str) -> list[dict[str, Any]]:
     """A list of the file, whose items have an id of their own and what is needed."""
-    items = content.get(key)
-    if not isinstance(items, list) or not items:
+    values = content.get(key)
+    if not isinstance(values, list) or not values:
         raise ValueError(f"{file} is not a COCO file: it has no {key}")
-    for i, item in enumerate(items):
-        if not isinstance(item, Mapping) or type(item.get("id")) is not int or needed not in item:
+    items = []
+    for i, value in enumerate(values):
+        is_object = isinstance(value, Mapping) and needed in value
+        item = _with_plain_ids(value) if is_object else {}
+        if type(item.get("id")) is not int:
             raise ValueError(f"{file}: {key}[{i}] needs an id (a whole number) and {needed}")
-    twice = [key for key, count in Counter(item["id"] for item in items).items() if count > 1]
+        items.append(item)
+    twice = [number for number, count in Counter(i["id"] for i in items).items() if count > 1]
+    if twice and key == "annotations":  # nothing else in the file speaks of these ids
+        return [item | {"id": number} for number, item in enumerate(items, 1)]
     if twice:
-        raise ValueError(f"{file}: {key} has the id {twice[0]} twice")
+        raise ValueError(f"{file}: {key} has the id {twice[0]} twice; give each one of its own")
     return items
+
+
+def _with_plain_ids(item: Mapping) -> dict[str, Any]:
+    keys = ("id", "image_id", "category_id", "width", "height")  # sides are whole numbers, too
+    return dict(item) | {key: plain_id(item[key]) for key in keys if key in item}

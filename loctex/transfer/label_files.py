@@ -6,7 +6,9 @@ named by its place in its source.
 
 import csv
 import hashlib
-import json
+import io
+import os
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from loctex.records.annotations import plain_id, twice
+from loctex.records.file_names import EXTENSIONS, find_file, is_hidden
+from loctex.records.images import begins_as_image
+from loctex.records.text import read_json, read_text
 from loctex.transfer import voc
 from loctex.transfer.encoders import Picture
 from loctex.transfer.labels import Labels, table
@@ -22,13 +28,20 @@ from loctex.transfer.labels import Labels, table
 if TYPE_CHECKING:
     from datasets import Dataset
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
+LeftOut = dict[str, str]  # what was not read -> how many, or why
+COLUMNS = {  # of a CSV, with the names that other programs give them
+    "image": ("image", "file_name", "filename", "image_path", "path", "file"),
+    "label": ("label", "labels", "class", "category"),
+    "split": ("split",),
+}
+UNLABELED = {"unsupervised", "unlabeled", "unlabelled"}  # splits that say they have no labels
 SPLITS = {
     "train": "train",
     "training": "train",
     "val": "val",
     "valid": "val",
     "validation": "val",
+    "dev": "val",
     "test": "test",
 }
 TEST_SHARE = 5  # one image of five is tested on where the source does not say
@@ -61,22 +74,25 @@ class SavedImage:
 
 
 def read(
-    labels: Path, images: Path | None = None, test: Path | None = None
+    labels: Path,
+    images: Path | None = None,
+    test: Path | None = None,
+    left_out: LeftOut | None = None,
 ) -> tuple[Labels, Labels]:
     """The tables to train and to test on.
 
     labels: a folder or file as in this module's docstring. images: the folder that CSV and COCO
     JSON name files of; beside the file where None. test: the same again, to test on; where None,
     the source's own test (else val) images; where it has none, every fifth image of each kind.
-    ValueError says what is wrong, and where.
+    left_out: gets what was not read, by kind. ValueError says what is wrong, and where.
     """
     if test is None and any([*labels.glob("ImageSets/Main"), *labels.glob("*/ImageSets/Main")]):
         folder = voc.find(labels)
         return voc.read(folder, *voc.splits(folder))
-    rows = list(_reader(labels)(labels, images))
+    rows = list(_reader(labels)(labels, images, left_out))
     if test is not None:
         rows = [_assign(row, "train") for row in rows]
-        rows += [_assign(row, "test") for row in _reader(test)(test, images)]
+        rows += [_assign(row, "test") for row in _reader(test)(test, images, left_out)]
         train, held = ([row for row in rows if row.split == name] for name in ("train", "test"))
     else:
         train, held = _divide(rows)
@@ -90,8 +106,8 @@ def read(
     return _table(train, classes), _table(held, classes)
 
 
-def _reader(path: Path) -> Callable[[Path, Path | None], Iterator[Row]]:
-    if path.suffix.lower() == ".csv":
+def _reader(path: Path) -> Callable[[Path, Path | None, LeftOut | None], Iterator[Row]]:
+    if path.suffix.lower() in (".csv", ".tsv"):
         return read_csv
     if path.suffix.lower() == ".json":
         return read_coco
@@ -116,7 +132,9 @@ def _divide(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     """
     if any(row.split for row in rows):
         train, val, test = ([r for r in rows if r.split == n] for n in ("train", "val", "test"))
-        return train, test or val
+        if test or val:
+            return train, test or val
+        rows = train  # all there is
     kinds: dict[tuple, list[Row]] = defaultdict(list)
     for row in rows:
         kinds[tuple(sorted(row.values.items()))].append(row)
@@ -135,66 +153,168 @@ def _table(rows: Sequence[Row], classes: Sequence[str]) -> Labels:
     return table(values, {row.image: row.picture for row in rows}, classes)
 
 
-def read_folders(root: Path, images: Path | None = None) -> Iterator[Row]:
-    """ROOT/CLASS/image, or ROOT/train/CLASS/image and ROOT/test/CLASS/image."""
-    folders = sorted(path for path in root.iterdir() if path.is_dir())
-    split_of = {path: SPLITS.get(path.name.lower()) for path in folders}
-    if "train" not in split_of.values() or not {"val", "test"} & set(split_of.values()):
-        split_of = {root: None}
+def read_folders(
+    root: Path, images: Path | None = None, left_out: LeftOut | None = None
+) -> Iterator[Row]:
+    """ROOT/CLASS/image, or ROOT/train/CLASS/image and ROOT/test/CLASS/image; folders inside a
+    class's are walked down."""
+    ignored = Counter[str]()
     is_found = False
-    for split_folder, split in split_of.items():
-        if split is None and split_folder != root:
-            raise ValueError(f"{split_folder} is neither train nor test; move it away")
-        for folder in sorted(path for path in split_folder.iterdir() if path.is_dir()):
-            for file in sorted(folder.iterdir()):
-                if file.suffix.lower() in EXTENSIONS:
-                    is_found = True
-                    name = file.relative_to(root).as_posix()
-                    yield Row(name, file, {folder.name: 1}, split)
+    for split_folder, split in _split_folders(root, left_out).items():
+        for folder in sorted(_visible(split_folder)):
+            if not folder.is_dir():
+                ignored[f"images beside the folders of {split_folder.name}"] += is_image(folder)
+                continue
+            for file in _files_below(folder):
+                if not is_image(file):
+                    ignored[f"files {file.suffix.lower() or file.name}"] += 1
+                    continue
+                is_found = True
+                name = file.relative_to(root).as_posix()
+                yield Row(name, file, {_class_name(folder.name): 1}, split)
     if not is_found:
         raise ValueError(f"{root} holds no CLASS/image; put each image into its class's folder")
+    if left_out is not None:
+        left_out |= {kind: f"{count} not read" for kind, count in sorted(ignored.items()) if count}
 
 
-def read_csv(file: Path, images: Path | None = None) -> Iterator[Row]:
-    """Columns image and label, optionally split (train, test, val); labels parted by ";"."""
-    with open(file, newline="", encoding="utf-8-sig") as lines:
-        reader = csv.DictReader(lines)
-        columns = {name.strip().lower(): name for name in reader.fieldnames or ()}
-        if not {"image", "label"} <= set(columns):
+def _split_folders(root: Path, left_out: LeftOut | None) -> dict[Path, str | None]:
+    """The folders that hold class folders, with their splits; the root itself where it has none."""
+    folders = [path for path in sorted(_visible(root)) if path.is_dir()]
+    split_of = {path: SPLITS.get(path.name.lower()) for path in folders}
+    unlabeled = [path for path in folders if path.name.lower() in UNLABELED]
+    trains = [path for path, split in split_of.items() if split == "train"]
+
+    # a class may be called train: alone it is a split if its images lie in folders of their own
+    is_alone = len(trains) + len(unlabeled) == len(folders)
+    is_split = bool({"val", "test"} & set(split_of.values())) or is_alone
+    if not trains or not is_split or (is_alone and any(map(is_image, _visible(trains[0])))):
+        return {root: None}
+
+    for path in unlabeled:
+        del split_of[path]
+        if left_out is not None:
+            left_out[f"folder {path.name}"] = "its images have no labels"
+    for path, split in split_of.items():
+        if split is None:
+            raise ValueError(f"{path} is neither train nor test; move it away")
+    return dict(split_of)
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if not is_hidden(path.name)]
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """All files in the folder and in those inside it, but for hidden ones, in order."""
+    for path, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        yield from (Path(path, name) for name in sorted(names) if not is_hidden(name))
+
+
+def is_image(file: Path) -> bool:
+    """Whether its name says so, or, whatever it is called, its first bytes."""
+    if file.suffix.lower() in EXTENSIONS:
+        return file.is_file()
+    try:
+        with open(file, "rb") as content:
+            return begins_as_image(content.read(16))
+    except OSError:
+        return False
+
+
+def _class_name(name: str) -> str:
+    """One form of Unicode, so that a class written on two systems is one."""
+    return unicodedata.normalize("NFC", name.strip())
+
+
+def read_csv(
+    file: Path, images: Path | None = None, left_out: LeftOut | None = None
+) -> Iterator[Row]:
+    """Columns image and label, optionally split (train, test, val); labels parted by ";".
+
+    Commas, semicolons or tabs between columns, and any encoding that spreadsheets write.
+    """
+    text = read_text(file)
+    if text.lower().startswith("sep="):  # Excel's own first line
+        text = text.partition("\n")[2]
+    delimiter = _delimiter(text.partition("\n")[0])
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    num_unlabeled = 0
+    try:
+        names = {name.strip().lower(): name for name in reader.fieldnames or ()}
+        columns = {key: _column(names, aliases) for key, aliases in COLUMNS.items()}
+        if columns["image"] is None or columns["label"] is None:
             raise ValueError(f"{file}: the first line must name the columns image and label")
-        for row in reader:
+        for record in reader:
             where = f"{file}:{reader.line_num}"
             name, label, split = (
-                (row.get(columns.get(key, "")) or "").strip() for key in ("image", "label", "split")
+                (record.get(column) or "").strip() if column is not None else ""
+                for column in columns.values()
             )
-            classes = [class_name.strip() for class_name in label.split(";") if class_name.strip()]
+            if not any(isinstance(value, str) and value.strip() for value in record.values()):
+                continue  # an empty row of a spreadsheet
+            classes = [_class_name(one) for one in label.split(";") if one.strip()]
+            if split.lower() in UNLABELED:
+                num_unlabeled += 1
+                continue
             if not name or not classes:
                 raise ValueError(f"{where}: the {'label' if name else 'image'} is empty")
             if split and split.lower() not in SPLITS:
                 raise ValueError(f"{where}: split {split!r} is neither train, val nor test")
-            place = (images or file.parent) / name
+            place = _place(images or file.parent, name, where)
             yield Row(name, place, dict.fromkeys(classes, 1), SPLITS.get(split.lower()))
+    except csv.Error as error:
+        raise ValueError(
+            f"{file}:{reader.line_num + 1}: {error}; does a quote have no second one?"
+        ) from error
+    if num_unlabeled and left_out is not None:
+        left_out["lines without labels"] = f"{num_unlabeled} not read"
 
 
-def read_coco(file: Path, images: Path | None = None) -> Iterator[Row]:
-    """An instances file; a class of which an image shows only crowds takes no part there."""
+def _delimiter(header: str) -> str:
+    """What parts most columns of the first line."""
+    return max(",;\t|", key=header.count)
+
+
+def _column(names: Mapping[str, str], aliases: Sequence[str]) -> str | None:
+    return next((names[alias] for alias in aliases if alias in names), None)
+
+
+def _place(folder: Path, name: str, where: str) -> Path:
+    """Where the named picture lies, its name perhaps written as another system does."""
+    if "\0" in name:
+        raise ValueError(f"{where}: the image's name has a zero byte in it")
     try:
-        content = json.loads(file.read_bytes())
-        names = {item["id"]: item["name"] for item in content["categories"]}
-        pictures = {item["id"]: item["file_name"] for item in content["images"]}
+        return find_file(folder, name) or folder / name
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def read_coco(
+    file: Path, images: Path | None = None, left_out: LeftOut | None = None
+) -> Iterator[Row]:
+    """An instances file; a class of which an image shows only crowds takes no part there."""
+    content = read_json(file)
+    try:
+        twice(file, "images", [plain_id(item["id"]) for item in content["images"]])
+        names = {plain_id(item["id"]): _class_name(item["name"]) for item in content["categories"]}
+        pictures = {plain_id(item["id"]): item["file_name"] for item in content["images"]}
         values: dict[Any, dict[str, int]] = {key: {} for key in pictures}
         for item in content["annotations"]:
-            values_of, name = values[item["image_id"]], names[item["category_id"]]
+            values_of = values[plain_id(item["image_id"])]
+            name = names[plain_id(item["category_id"])]
             values_of[name] = max(values_of.get(name, 0), int(not item.get("iscrowd", 0)))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} is not COCO instances: {error!r} is missing") from error
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON ({error})") from error
     for key, name in pictures.items():
-        yield Row(name, (images or file.parent) / name, values[key])
+        place = _place(images or file.parent, str(name), f"{file}: image {key!r}")
+        yield Row(str(name), place, values[key])
 
 
-def read_saved(folder: Path, images: Path | None = None) -> Iterator[Row]:
+def read_saved(
+    folder: Path, images: Path | None = None, left_out: LeftOut | None = None
+) -> Iterator[Row]:
     """A `datasets` dataset saved with save_to_disk: an image column and a column label(s)."""
     from datasets import DatasetDict, Image, load_from_disk
 
@@ -204,6 +324,10 @@ def read_saved(folder: Path, images: Path | None = None) -> Iterator[Row]:
         raise ValueError(f"{folder} cannot be read ({error}); save it again") from error
     loaded_splits = loaded if isinstance(loaded, DatasetDict) else {"": loaded}
     for split_name, rows in loaded_splits.items():
+        if split_name.lower() in UNLABELED:
+            if left_out is not None:
+                left_out[f"split {split_name}"] = f"its {len(rows)} images have no labels"
+            continue
         if split_name and split_name.lower() not in SPLITS:
             raise ValueError(f"{folder}: split {split_name!r} is neither train, val nor test")
         column = next((n for n, kind in rows.features.items() if isinstance(kind, Image)), None)
@@ -223,8 +347,8 @@ def read_saved(folder: Path, images: Path | None = None) -> Iterator[Row]:
             if any(number in (None, -1) for number in labels):
                 raise ValueError(f"{folder}: {name} has no label; remove it")
             classes = [
-                kind.int2str(value_) if hasattr(kind, "int2str") else str(value_)
-                for value_ in labels
+                _class_name(kind.int2str(one) if hasattr(kind, "int2str") else str(one))
+                for one in labels
             ]
             picture = SavedImage(name, rows, index, column)
             yield Row(name, picture, dict.fromkeys(classes, 1), SPLITS.get(split_name.lower()))

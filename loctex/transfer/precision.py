@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -78,12 +79,24 @@ def score(instances: Instances, results: Sequence[Mapping[str, Any]]) -> dict[st
 
 
 def _dataset(instances: Instances) -> dict[str, Any]:
-    """The file as it is, of the images that count; what pycocotools needs is filled in."""
+    """The file as it is, of the images that count; what pycocotools needs is filled in.
+
+    Annotations are numbered from 1: pycocotools writes the id of the matched one into zeros, so
+    that a detection matched to annotation 0 would count as unmatched.
+    """
     counted = {photo.id for photo in instances.photos}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for item in instances.content["annotations"]:
-        if item["image_id"] in counted and f"annotation {item['id']}" not in instances.left_out:
-            area = item.get("area", item["bbox"][2] * item["bbox"][3])
-            rows.append(dict(item) | {"area": area, "iscrowd": item.get("iscrowd", 0)})
+        if item["image_id"] not in counted:
+            continue
+        x, y, width, height = item["bbox"]
+        area = item.get("area")
+        is_area = type(area) in (int, float) and math.isfinite(area)
+        row = dict(item) | {"id": len(rows) + 1, "iscrowd": int(bool(item.get("iscrowd", 0)))}
+        row["area"] = area if is_area else width * height
+        if instances.has_masks and not item.get("segmentation"):  # a crowd of which a box is known
+            corners = (x, y), (x + width, y), (x + width, y + height), (x, y + height)
+            row["segmentation"] = [list(sum(corners, ()))]
+        rows.append(row)
     images = [item for item in instances.content["images"] if item["id"] in counted]
     return {"images": images, "annotations": rows, "categories": instances.content["categories"]}

@@ -4,6 +4,7 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
 
+from loctex.records.text import read_text
 from loctex.transfer.labels import Labels, listing, table
 
 
@@ -51,7 +52,7 @@ def _read_set(folder: Path, name: str) -> dict[str, dict[str, int]]:
     """Image -> class -> 1 or 0; a class not named is not shown."""
     file = folder / "ImageSets" / "Main" / f"{name}.txt"
     try:
-        lines = file.read_text().splitlines()
+        lines = read_text(file).splitlines()
     except FileNotFoundError as error:
         raise ValueError(f"{file} is missing; the sets are the files beside it") from error
     images = [line.split()[0] for line in lines if line.strip()]

@@ -191,11 +191,10 @@ def test_bombs_links_and_ways_out_are_refused_by_name(tmp_path, capsys):
     path.write_text("".join(json.dumps(record) + "\n" for record in said))
     done, peak = measured(path, "--images", str(images))
     reasons = [line.split(": ", 1)[1] for line in done.stdout.splitlines()]
-    assert len(reasons) == 4 and peak < 300
+    assert len(reasons) == 3 and peak < 300  # of 2.png the pixel is read, the bomb is not unpacked
     for reason, start in zip(
         reasons,
         (
-            "2.png: is a damaged",
             f"image_id: '3' is a link out of {images}",
             "image_id: '../secret' is no name",
             "image_id: '/etc/hostname' is no name",

@@ -8,14 +8,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as rle
 
 from data_tools import coco, pace, snapshot
+from data_tools.pictures import find_picture
 from data_tools.simulation import captions, nouns
 from data_tools.simulation.instance_captions import RELATIONS, PhotoWording, area, gather, unmarked
 from data_tools.simulation.narrator import PHOTOGRAPHS, phrases
 from loctex.records import annotations
 from loctex.records.annotations import ImageAnnotations, Instance
+from loctex.records.images import decode_image
 from loctex.records.narrative import read_jsonl
 from loctex.records.snapshot import Snapshot
 from tests.data_tools.samples import picture
@@ -313,6 +316,212 @@ def test_a_picture_with_a_name_of_its_own_is_known_by_it(tmp_path):
     coco.write_simulated(tmp_path / "to", [path], tmp_path / "images")
     (narrative,), _ = told(tmp_path / "to")
     assert narrative.image_id == "kitchen"
+
+
+def two_places(folder, first, second, **changes):
+    """A COCO file of two images: a dog on the left of the one, a bus on the right of the other."""
+    images = [
+        {"id": number, "file_name": name, "width": 100, "height": 80}
+        for number, name in ((1, first), (2, second))
+    ]
+    content = {
+        "images": images,
+        "annotations": [
+            annotation(2, None, (0, 20, 40, 40), 1),
+            annotation(3, None, (60, 20, 40, 40), 2),
+        ],
+        "categories": [{"id": 2, "name": "dog"}, {"id": 3, "name": "bus"}],
+    }
+    path = folder / "labels.json"
+    path.write_text(json.dumps(content | changes))
+    return path
+
+
+def save(path, color=90, size=(100, 80)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(picture(color, size, path.suffix.lower()))
+
+
+@pytest.mark.parametrize(
+    "first, second, ids",
+    [
+        ("a/001.jpg", "b/001.jpg", ["a%2F001.jpg", "b%2F001.jpg"]),
+        ("1.jpg", "1.png", ["1.jpg", "1.png"]),
+        ("000012.jpg", "12.jpg", ["000012.jpg", "12.jpg"]),
+        ("a/x.jpg", "y.jpg", ["a%2Fx.jpg", "y"]),  # in a sub-folder, though no other is named so
+        ("x.jpg", "y.jpg", ["x", "y"]),
+    ],
+)
+def test_a_picture_is_its_folder_and_its_name(tmp_path, first, second, ids):
+    images = tmp_path / "images"
+    save(images / first, 60)
+    save(images / second, 200)
+    path = two_places(tmp_path, first, second)
+    coco.write_simulated(tmp_path / "to", [path], images)
+    narratives, regions = told(tmp_path / "to")
+    assert [narrative.image_id for narrative in narratives] == ids
+    shown = {region["image_id"]: region["box"] for region in regions}
+    assert shown == {ids[0]: [0, 0.25, 0.4, 0.75], ids[1]: [0.6, 0.25, 1, 0.75]}
+    line = [str(tmp_path / "to/narratives.jsonl"), "--images", str(images)]
+    assert snapshot.main(["--narratives", *line, "--to", str(tmp_path / "s")]) == 0
+    items = Snapshot.open(tmp_path / "s").split("train")
+    colors = {item.narratives[0].image_id: int(decode_image(item.image).mean()) for item in items}
+    assert colors == pytest.approx({ids[0]: 60, ids[1]: 200}, abs=2)
+
+
+def test_an_exported_picture_of_a_folder_is_found_by_the_same_id(tmp_path):
+    for name in ("a%2F001.jpg.jpg", "b%2F001.jpg.jpg"):
+        save(tmp_path / name)
+    assert find_picture(tmp_path, "coco", "b%2F001.jpg") == tmp_path / "b%2F001.jpg.jpg"
+    for image_id in ("a%2F..%2F001", "%2Fetc%2F001", "a%2F"):
+        with pytest.raises(ValueError, match="is no name of a picture"):
+            find_picture(tmp_path, "coco", image_id)
+
+
+def test_a_mask_of_the_picture_s_name_beside_it_is_not_told_as_the_picture(tmp_path):
+    save(tmp_path / "images/x.png")
+    save(tmp_path / "images/x.jpg")
+    save(tmp_path / "images/y.jpg")
+    coco.write_simulated(
+        tmp_path / "to", [two_places(tmp_path, "x.jpg", "y.jpg")], tmp_path / "images"
+    )
+    assert [narrative.image_id for narrative in told(tmp_path / "to")[0]] == ["x.jpg", "y"]
+    with pytest.raises(ValueError, match="'x' may be x.jpg or x.png in .*; name it with its ext"):
+        find_picture(tmp_path / "images", "coco", "x")
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({}, "images: file_name: 'x.jpg' is there twice"),
+        (
+            {
+                "images": [
+                    {"id": key, "file_name": name, "width": 100, "height": 80}
+                    for key, name in ((1, "x.jpg"), ("1", "y.jpg"))
+                ]
+            },
+            "images: 1 is there twice; give each picture one entry",
+        ),
+    ],
+)
+def test_an_id_or_a_picture_that_is_there_twice_is_refused_by_name(tmp_path, changes, message):
+    save(tmp_path / "x.jpg")
+    with pytest.raises(ValueError, match=re.escape(f"labels.json: {message}")):
+        coco.write_simulated(
+            tmp_path / "to", [two_places(tmp_path, "x.jpg", "x.jpg", **changes)], tmp_path
+        )
+
+
+def test_ids_as_text_and_a_mark_at_the_start_are_read_and_unknown_ones_named(tmp_path, capsys):
+    for name in ("x.jpg", "y.jpg"):
+        save(tmp_path / "images" / name)
+    things = [annotation("2", None, image="1"), annotation(3.0, None, image=2)]
+    path = two_places(tmp_path, "x.jpg", "y.jpg", annotations=things)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    report = coco.write_simulated(tmp_path / "to", [path], tmp_path / "images")
+    assert report.num_narratives == 2 and not report.left_out(tmp_path)
+    things[1]["image_id"] = "y"
+    path = two_places(tmp_path, "x.jpg", "y.jpg", annotations=things)
+    line = ["simulate", str(path), "--images", str(tmp_path / "images"), "--to"]
+    assert coco.main([*line, str(tmp_path / "again")]) == 0
+    said = capsys.readouterr().out
+    assert "1 images without labels that say its id" in said
+    assert "labels.json: annotations[1] is of image 'y', which is not there" in said
+    assert "without anything to name" not in said
+
+
+def turned_picture(path, orientation, size=(100, 80)):
+    """Stored pixels are dark but for a bright block at x 10 to 40, y 10 to 30."""
+    stored = np.zeros((size[1], size[0], 3), np.uint8)
+    stored[10:30, 10:40] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(stored).save(path, quality=95, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+@pytest.mark.parametrize("form", ["box", "polygon", "runs"])
+def test_labels_of_stored_pixels_are_turned_as_exif_turns_the_picture(tmp_path, orientation, form):
+    turned_picture(tmp_path / "images/x.jpg", orientation)
+    mask = np.zeros((80, 100), np.uint8, order="F")
+    mask[10:30, 10:40] = 1
+    runs = rle.encode(mask)
+    outline = {
+        "box": None,
+        "polygon": [[10, 10, 40, 10, 40, 30, 10, 30]],
+        "runs": runs | {"counts": runs["counts"].decode()},
+    }[form]
+    images = [{"id": 1, "file_name": "x.jpg", "width": 100, "height": 80}]
+    things = [annotation(2, outline, (10, 10, 30, 20), 1)]
+    path = two_places(tmp_path, "x.jpg", "y.jpg", images=images, annotations=things)
+    coco.write_simulated(tmp_path / "to", [path], tmp_path / "images")
+    _, (region, *_) = told(tmp_path / "to")
+    bright = decode_image(tmp_path / "images/x.jpg").mean(axis=2) > 128
+    assert bright.shape == (100, 80)
+    y, x = np.nonzero(bright)
+    expected = [x.min() / 80, y.min() / 100, (x.max() + 1) / 80, (y.max() + 1) / 100]
+    assert region["box"] == pytest.approx(expected, abs=0.015)
+    if form != "box":
+        assert (rle.decode(region["rle"]).astype(bool) != bright).mean() < 0.02
+
+
+def test_labels_of_seen_pixels_stay_and_what_nobody_can_tell_is_left_out_by_name(tmp_path):
+    folder = tmp_path / "images"
+    turned_picture(folder / "seen.jpg", 6)
+    turned_picture(folder / "over.jpg", 3)
+    turned_picture(folder / "square.jpg", 6, (90, 90))
+    turned_picture(folder / "other.jpg", 1, (100, 50))
+    turned_picture(folder / "half.jpg", 1, (50, 40))
+    sizes = {
+        "seen.jpg": (80, 100),
+        "over.jpg": (100, 80),
+        "square.jpg": (90, 90),
+        "other.jpg": (100, 80),
+        "half.jpg": (100, 80),
+    }
+    images = [
+        {"id": i, "file_name": name, "width": size[0], "height": size[1]}
+        for i, (name, size) in enumerate(sizes.items())
+    ]
+    things = [annotation(2, None, (8, 10, 40, 40), i) for i in range(5)]
+    path = two_places(tmp_path, "", "", images=images, annotations=things)
+    report = coco.write_simulated(tmp_path / "to", [path], folder)
+    assert {n.image_id for n in told(tmp_path / "to")[0]} == {"seen", "half"}
+    boxes = {region["image_id"]: region["box"] for region in told(tmp_path / "to")[1]}
+    assert boxes["seen"] == pytest.approx([0.1, 0.1, 0.6, 0.5])
+    assert [reason.split(":")[0] for reason in report.refused] == [
+        "over.jpg",
+        "square.jpg",
+        "other.jpg",
+    ]
+    assert "of the same size either way" in report.refused[0]
+    assert "is 100 x 50 pixels, its labels are for 100 x 80" in report.refused[2]
+
+
+@pytest.mark.parametrize(
+    "written, on_disk",
+    [
+        ("sub\\x.jpg", "sub/x.jpg"),
+        ("C:\\mine\\sub\\x.jpg", "sub/x.jpg"),
+        ("https://host.example/mine/x.jpg?sig=abc", "x.jpg"),
+        ("X.JPG", "x.jpg"),
+        ("cafe\u0301.jpg", "caf\xe9.jpg"),
+        ("caf\xe9.jpg", "cafe\u0301.jpg"),
+        ("/home/me/images/x.jpg", "x.jpg"),
+        ("\u732b" * 75 + ".jpg", "\u732b" * 75 + ".jpg"),  # 225 bytes of UTF-8
+    ],
+)
+def test_a_name_is_found_as_other_systems_write_it(tmp_path, written, on_disk):
+    save(tmp_path / "images" / on_disk)
+    save(tmp_path / "images" / "y.jpg")
+    path = two_places(tmp_path, written, "y.jpg")
+    report = coco.write_simulated(tmp_path / "to", [path], tmp_path / "images")
+    assert report.num_narratives == 2
+    (first, _) = told(tmp_path / "to")[0]
+    place = find_picture(tmp_path / "images", first.dataset_id, first.image_id)
+    assert place == tmp_path / "images" / on_disk
 
 
 def test_commands_lead_to_a_snapshot_with_pictures_in_place(tmp_path, capsys):

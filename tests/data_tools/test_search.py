@@ -38,9 +38,50 @@ def test_words_are_found_whole_begun_and_in_any_order_or_case(store):
     assert found(store, collection, words="CAT") == [said[0], said[3]]
     assert found(store, collection, words="café") == said[2:3]
     assert found(store, collection, words="two dog") == said[1:2]
-    assert found(store, collection, words="  ") == found(store, collection, words='"*') == said
+    assert found(store, collection, words="  ") == said
+    assert found(store, collection, words='"*') == found(store, collection, words="*") == []
+    assert found(store, collection, words="%") == found(store, collection, words="; %") == said[4:]
     assert found(store, collection, words='5% off\' OR "1" --') == []
     assert found(store, collection, words="drop table;") == said[4:]
+
+
+SAID = [
+    "\u4e24\u53ea\u72d7\u5728\u8349\u5730\u4e0a\u8dd1",  # two dogs run on the grass
+    "\u0e2a\u0e38\u0e19\u0e31\u0e02\u0e2a\u0e2d\u0e07\u0e15\u0e31\u0e27",  # two dogs
+    "\u090f\u0915 \u0915\u0941\u0924\u094d\u0924\u093e",
+    "a dog \U0001f436 on the street",
+    "the caf\xe9 and the dog",
+    "the cafe\u0301 and the cat",
+    "\ud55c\uad6d \uac1c",
+    "a price of 5+ dogs",
+]
+
+
+@pytest.mark.parametrize(
+    "words, rows",
+    [
+        ("\u72d7", [0]),
+        ("\u8349\u5730 \u4e24\u53ea", [0]),
+        ("\u732b", []),
+        ("\u0e2a\u0e2d\u0e07", [1]),
+        ("\u0915\u0941\u0924\u094d\u0924\u093e", [2]),
+        ("\U0001f436", [3]),
+        ("dog \U0001f436", [3]),
+        ("\U0001f431", []),
+        ("*", []),
+        ("_", []),
+        ("dog", [3, 4, 7]),
+        ("caf\xe9", [4, 5]),
+        ("cafe\u0301", [4, 5]),
+        ("cafe\u0301 dog", [4]),
+        ("\u1112\u1161\u11ab\u1100\u116e\u11a8", [6]),  # Korean as macOS writes it
+        ("dog -", [3, 4, 7]),
+        ("+", [7]),
+    ],
+)
+def test_words_of_every_script_are_found_in_any_form_and_signs_as_they_are(store, words, rows):
+    collection, _ = filled(store, SAID)
+    assert found(store, collection, words=words) == [SAID[row] for row in rows]
 
 
 def test_what_changes_is_found_as_it_is_now(store):

@@ -306,7 +306,7 @@ def test_kept_features_train_as_fresh_ones_do(snapshot, teacher, tmp_path, monke
     monkeypatch.setattr(prepare, "frozen_features", lambda *args, **kwargs: (None, None))
     train(frozen(snapshot, teacher, **values), slow)
     losses = [[row["loss"] for row in r.metrics() if "loss" in row] for r in (run, slow)]
-    np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.025)
 
 
 def test_random_numbers_are_not_frozen():

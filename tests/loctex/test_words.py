@@ -111,6 +111,31 @@ def test_spans_follow_the_mirrored_text():
     assert [mirrored[a:b] for a, b in spans] == "the right dog and left cat right".split()
 
 
+@pytest.mark.parametrize(
+    "caption, expected",
+    [
+        ("\u090f\u0915 \u0915\u0941\u0924\u094d\u0924\u093e", 2),  # Hindi: vowels are marks
+        ("\u0643\u064e\u0644\u0652\u0628\u064c \u0635\u063a\u064a\u0631", 2),  # Arabic
+        ("cafe\u0301 re\u0301sume\u0301", 2),  # é as two characters
+        (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \u06a9\u062a\u0627\u0628",
+            2,
+        ),  # a joiner
+        ("it's a well-known dog", 4),
+        ("\U0001f468\u200d\U0001f469 * \u0301 -", 0),
+    ],
+)
+def test_a_word_of_any_script_is_one_with_its_marks(caption, expected):
+    pieces = [match.group() for match in words.WORD.finditer(caption)]
+    assert len(pieces) == expected
+    if expected == 2:
+        assert pieces == caption.split()
+        tokens = [(i, i + 1) for i in range(len(caption))]
+        numbers = words.numbers(caption, np.array(tokens)).tolist()
+        space = caption.index(" ")
+        assert numbers == [0] * space + [-1] + [1] * (len(caption) - space - 1)
+
+
 def test_the_estimated_clock_has_a_word_every_third_of_a_second():
     said = words.estimate("one two  three")
     assert [word.text for word in said] == ["one", "two", "three"]

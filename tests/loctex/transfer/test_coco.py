@@ -251,3 +251,14 @@ def test_it_learns_sixteen_real_images_by_heart(shared_data, tmp_path) -> None:
         "--device=cuda",
     )
     assert found["mask_ap"] >= 0.5
+
+
+def test_the_weights_are_there_before_scoring_begins(run, shapes, tmp_path, monkeypatch) -> None:
+    def fail(*_):
+        raise ValueError("scoring failed")
+
+    monkeypatch.setattr(coco, "evaluate", fail)
+    with pytest.raises(SystemExit, match="scoring failed"):
+        coco.main(words(run, shapes, tmp_path / "to", "--schedule=1"))
+    weights = load_file(tmp_path / "to" / coco.WEIGHTS)
+    assert len(weights) > 100 and all(value.isfinite().all() for value in weights.values())

@@ -138,9 +138,115 @@ def test_every_epoch_shows_every_image_once_and_the_processes_share_each_batch()
     assert [a + b for a, b in zip(*parts, strict=True)] == [*order]
 
 
+def test_annotation_ids_from_0_and_ids_as_text_score_the_same_ap_of_1(tmp_path) -> None:
+    """pycocotools writes the id of the matched annotation, and takes 0 for none."""
+    file = write(tmp_path)
+
+    def renumbered(first, stringify=str):
+        def change_rows(rows):
+            return [
+                row | {"id": i + first, "image_id": stringify(row["image_id"]), "area": None}
+                for i, row in enumerate(rows)
+            ]
+
+        return change_rows
+
+    def all_0(rows):
+        return [row | {"id": 0} for row in rows]
+
+    for changed in (renumbered(0), renumbered(-3), renumbered(7, float), all_0):
+        found = instances.read(change(file, annotations=changed), tmp_path / "images")
+        values = precision.score(found, answers(found))
+        assert values["box_ap"] == pytest.approx(1) and values["mask_ap"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "changed, why",
+    [
+        ({"segmentation": [[]]}, "a polygon must be x, y, x, y, ... of three points or more"),
+        ({"segmentation": [[10, 20, 30, 40]]}, "three points or more"),
+        ({"segmentation": [10, 20, 30, 20, 30, 40]}, "must be a list of polygons, [[x, y,"),
+        ({"segmentation": ["1, 2, 3"]}, "three points or more"),
+        ({"segmentation": [[10, 20, 30, 20, 30, float("nan")]]}, "far out of the image"),
+        ({"segmentation": {"size": [96, 80], "counts": [7680]}}, "must be [height, width]"),
+        ({"segmentation": {"size": [80, 96], "counts": [7]}}, "numbers that fill the image"),
+        ({"segmentation": {"size": [80, 96], "counts": "PPYo1"}}, "Invalid RLE"),
+        ({"bbox": [0, 0, 0, 0]}, "has no area inside the image"),
+        ({"bbox": [10, 10, 1e-7, 5]}, "has no area inside the image"),  # none in float32
+        ({"bbox": ["1", "2", "3", "4"]}, "is not four numbers"),
+    ],
+)
+@pytest.mark.parametrize("is_crowd", [0, 1])
+def test_an_outline_that_cannot_be_drawn_is_left_out_by_name_before_a_step(
+    tmp_path, changed, why, is_crowd
+) -> None:
+    file = write(tmp_path)
+
+    def break_one(rows):
+        return [*rows[:4], rows[4] | changed | {"iscrowd": is_crowd}, *rows[5:]]
+
+    found = instances.read(change(file, annotations=break_one), tmp_path / "images")
+    assert list(found.left_out) == ["annotation 1004"] and why in found.left_out["annotation 1004"]
+    assert [len(photo.annotations) for photo in found.photos] == [2, 2, 1, 2, 2, 2]
+    assert precision.score(found, answers(found))["mask_ap"] == pytest.approx(1)
+
+
+def test_a_file_of_which_nothing_can_be_used_is_refused_with_the_reasons(tmp_path) -> None:
+    def flat(rows):
+        return [row | {"segmentation": [1, 2, 3, 4, 5, 6]} for row in rows]
+
+    found = instances.read(change(write(tmp_path), annotations=flat), tmp_path / "images")
+    with pytest.raises(ValueError, match="not a crowd; left out: annotation 1000: .* and 7 more"):
+        found.with_things()
+
+
+def test_a_picture_is_found_by_a_name_that_another_system_wrote(tmp_path) -> None:
+    file, images = write(tmp_path), tmp_path / "images"
+    names = {"0.png": "sub/cafe\u0301.png", "1.png": "X.PNG"}
+    for old, new in names.items():
+        (images / new).parent.mkdir(exist_ok=True)
+        (images / old).rename(images / new)
+
+    def renamed(rows):
+        first = rows[0] | {"file_name": "sub\\caf\xe9.png", "width": 96.0}
+        return [first, rows[1] | {"file_name": "x.png"}, *rows[2:]]
+
+    found = instances.read(change(file, images=renamed), images)
+    assert [photo.file for photo in found.photos[:2]] == [images / new for new in names.values()]
+    assert instances.pixels(found.photos[0]).shape == (80, 96, 3) and not found.left_out
+
+
+def test_an_image_without_a_size_is_left_out_by_name_with_its_labels(tmp_path) -> None:
+    file = write(tmp_path)
+
+    def without_sizes(rows):
+        return [rows[0] | {"width": None, "height": None}, *rows[1:]]
+
+    found = instances.read(change(file, images=without_sizes), tmp_path / "images")
+    assert list(found.left_out) == ["image 0.png"]
+    assert "gives no width and height" in found.left_out["image 0.png"]
+    assert len(found.photos) == 5 and precision.score(found, answers(found))["box_ap"] == 1
+
+
+def test_labels_of_a_picture_that_exif_turns_are_refused_before_training(tmp_path) -> None:
+    file, images = write(tmp_path), tmp_path / "images"
+    for number, orientation in ((0, 6), (1, 3)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.open(images / f"{number}.png").save(images / f"{number}.png", exif=exif)
+    with pytest.raises(ValueError, match="2 image.s.* 80 x 96 .* turned by EXIF, and of 96 x 80"):
+        instances.read(file, images)
+    found = instances.read(file, images, skip_damaged=True)
+    assert list(found.left_out) == ["image 0.png", "image 1.png"] and len(found.photos) == 4
+
+
 @pytest.mark.parametrize(
     "lists, message",
     [
+        (
+            {"images": lambda rows: [*rows, rows[0] | {"id": 77}]},
+            "images 50 and 77 are both 0.png; give each picture one image",
+        ),
         ({"categories": lambda rows: rows[:1]}, "annotation 1001 is of category 3: not there"),
         ({"images": lambda rows: rows[1:]}, "annotation 1000 is of image 50, which is not there"),
         ({"images": lambda rows: [*rows, rows[0]]}, "images has the id 50 twice"),
