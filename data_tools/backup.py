@@ -39,8 +39,7 @@ from data_tools.restoring.manifest import NAME, HashedFile, Manifest
 from data_tools.store.address import address, note_address
 from data_tools.store.database import Database, StoreError, migrations
 from loctex.jobs import queue as jobs
-from loctex.records.drafts import draft_file, is_draft
-from loctex.records.files import whole_folder, write_whole
+from loctex.records.files import draft_file, is_draft, whole_folder, write_whole
 
 TABLES = "tables/"  # in the file: NAME.jsonl of each table
 MARK = "format.json"  # the first thing in the file: from here on there is a manifest at its end

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loctex import cli
-from loctex.records import checkpoint_files
+from loctex.jobs import checkpoint_files
 from loctex.records.files import BusyError
 from loctex.scoring.atlas_job import AtlasJob
 

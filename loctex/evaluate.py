@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loctex import cli, distributed
+from loctex.jobs import checkpoint_files
 from loctex.loading import tokenization
 from loctex.model import build
-from loctex.records import checkpoint_files
 from loctex.records.files import write_whole
 from loctex.records.snapshot import Snapshot
 from loctex.scoring.score import RERANK, score, table

@@ -23,9 +23,8 @@ from pathlib import Path
 import yaml
 
 from loctex import settings
-from loctex.jobs import provenance
+from loctex.jobs import checkpoint_files, provenance
 from loctex.jobs.run import Run
-from loctex.records import checkpoint_files
 from loctex.records.files import write_whole
 from loctex.settings import Settings, changed, presets
 

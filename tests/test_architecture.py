@@ -18,7 +18,7 @@ TORCH_FREE = (
     "settings",
     "records.snapshot",
     "records.files",
-    "records.checkpoint_files",
+    "jobs.checkpoint_files",
     "jobs.run",
     "jobs.queue",
     "jobs.command",

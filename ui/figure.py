@@ -25,7 +25,8 @@ import cv2
 import numpy as np
 
 from loctex import cli
-from loctex.records import checkpoint_files, trace, words
+from loctex.jobs import checkpoint_files
+from loctex.records import trace, words
 from loctex.records.files import write_whole
 from loctex.records.word_classes import word_class
 from ui.assets import PLAYER_SCRIPTS, static

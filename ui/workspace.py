@@ -10,8 +10,7 @@ from data_tools.speech.voices import Voices
 from data_tools.store import Store
 from data_tools.store.address import address, note_address
 from loctex.jobs.run import Run
-from loctex.records.drafts import sweep
-from loctex.records.files import BusyError, locked
+from loctex.records.files import BusyError, locked, sweep
 from ui.users import ROLES, role_of
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import yaml
 
+from loctex.jobs import checkpoint_files
 from loctex.jobs import queue as jobs
 from loctex.jobs.command import ROOT, Command, short
 from loctex.jobs.run import Run
-from loctex.records import checkpoint_files
 from loctex.records.files import write_whole
 
 

@@ -21,12 +21,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from loctex.export import card, onnx_parts
+from loctex.jobs import checkpoint_files
 from loctex.loading import tokenization
 from loctex.model import build
 from loctex.model.model import LocTexModel
-from loctex.records import checkpoint_files
-from loctex.records.drafts import draft_folder
-from loctex.records.files import write_whole
+from loctex.records.files import draft_folder, write_whole
 
 TOLERANCE = 1e-5  # of the largest number compared
 WEIGHTS = "model.safetensors"

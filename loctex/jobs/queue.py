@@ -16,11 +16,10 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from loctex.jobs import checkpoint_files
 from loctex.jobs.command import ROOT, Command, with_option
 from loctex.jobs.run import Run
-from loctex.records import checkpoint_files
-from loctex.records.drafts import draft_of
-from loctex.records.files import is_locked, write_whole
+from loctex.records.files import draft_of, is_locked, write_whole
 
 CHECKPOINT = re.compile(r"last|best|step-[0-9]{8,15}")
 

@@ -21,8 +21,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from loctex.records.drafts import sweep
-from loctex.records.files import BusyError, holder, is_locked, locked, write_whole
+from loctex.records.files import BusyError, holder, is_locked, locked, sweep, write_whole
 
 METRICS_TAIL = 8_000  # bytes at the end of metrics.jsonl that say how far a run is
 _LARGEST = 2**53  # of a step: beyond, a float is not exact

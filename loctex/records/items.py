@@ -12,11 +12,7 @@ import pyarrow as pa
 from loctex.records.narrative import Narrative, Word
 
 _word = partial(tuple.__new__, Word)  # as Word._make, in half the time
-
-
 ROWS_PER_GROUP = 64  # of a shard: what is fetched at once when it is streamed
-
-
 REGION = pa.struct(
     [
         ("start", pa.int32()),

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from loctex.records.drafts import draft_file
+from loctex.records.files import draft_file
 from loctex.records.text import is_wide, read_text
 
 _OPTIONAL = ("timed_caption", "traces", "voice_recording")

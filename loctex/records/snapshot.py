@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from loctex.records.drafts import draft_file
+from loctex.records.files import draft_file
 from loctex.records.items import ROW, Item, Rows, Split
 from loctex.records.streamed import StreamedSplit
 

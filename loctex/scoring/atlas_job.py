@@ -16,14 +16,11 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import feather
 
-from loctex.records.drafts import draft_file
-from loctex.records.files import is_locked, locked, write_whole
+from loctex.records.files import draft_file, is_locked, locked, write_whole
 from loctex.records.snapshot import Snapshot
 from loctex.scoring.atlas_table import ranks, scorer
 
 IMAGES_A_PART = 64
-
-
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -18,8 +18,6 @@ from loctex.records.words import WORD, overlaps
 from loctex.scoring.predictor import normalise, square
 
 BATCH = 64
-
-
 WORDS = ("word_found", "word_chance", "word_named", "word_named_kept", "word_named_true")
 
 

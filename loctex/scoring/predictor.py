@@ -9,13 +9,14 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from loctex import distributed
+from loctex.jobs import checkpoint_files
 from loctex.loading import augment, tokenization
 from loctex.loading.changed_words import is_asked
 from loctex.model import build
 from loctex.model.config import LocTexConfig
 from loctex.model.model import ImageFeatures, LocTexModel, TextFeatures
 from loctex.model.soft_masks import soft_mask
-from loctex.records import checkpoint_files, trace, words
+from loctex.records import trace, words
 from loctex.records.images import resize_into
 from loctex.records.narrative import Word
 from loctex.records.words import Span

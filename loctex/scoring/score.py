@@ -23,8 +23,6 @@ from loctex.scoring.reranking import Reranker
 from loctex.scoring.word_scores import Pair, by_word, score_words
 
 BATCH = 64  # images encoded at once
-
-
 RERANK = 16  # candidates that the matching head orders
 
 

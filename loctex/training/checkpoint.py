@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from loctex.records.checkpoint_files import _linked, folders, link, step_of
-from loctex.records.drafts import draft_folder
+from loctex.jobs.checkpoint_files import _linked, folders, link, step_of
+from loctex.records.files import draft_folder
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer

@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from loctex import distributed
+from loctex.jobs import checkpoint_files
 from loctex.jobs.run import Run
 from loctex.loading.batches import batches
 from loctex.loading.collate import Batch, Collate
@@ -19,7 +20,6 @@ from loctex.loading.frozen_features import FeatureMaps
 from loctex.loading.mixture import Mixture
 from loctex.model.model import LocTexModel
 from loctex.model.momentum import MomentumEncoders
-from loctex.records import checkpoint_files
 from loctex.scoring import score
 from loctex.settings import Settings
 from loctex.training import checkpoint, prepare, step

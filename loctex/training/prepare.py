@@ -16,6 +16,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from loctex import distributed
+from loctex.jobs import checkpoint_files
 from loctex.jobs.run import Run
 from loctex.loading import tokenization
 from loctex.loading.changed_words import WordSwaps
@@ -24,7 +25,6 @@ from loctex.loading.mixture import Mixture
 from loctex.model import build
 from loctex.model.config import LocTexConfig
 from loctex.model.model import LocTexModel
-from loctex.records import checkpoint_files
 from loctex.records.items import Split
 from loctex.records.snapshot import Snapshot
 from loctex.scoring.predictor import normalise

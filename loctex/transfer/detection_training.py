@@ -105,20 +105,10 @@ def batches(instances: Instances, order: Order, num_workers: int) -> Iterator[li
 
 
 USUAL_BATCH = 16  # images a step of the published schedules
-
-
 USUAL_STEPS = 90_000  # of 1x
-
-
 USUAL_IMAGES = 117_266  # COCO train2017 that show something
-
-
 USUAL_RATE = 0.02
-
-
 USUAL_WARMUP = 1000
-
-
 DROPS = (2 / 3, 8 / 9)  # of the steps; 60,000 and 80,000 of 1x
 
 

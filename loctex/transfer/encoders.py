@@ -21,11 +21,11 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from loctex.jobs import checkpoint_files
 from loctex.loading import augment
 from loctex.model import build, pretrained
 from loctex.model.backbones import Backbone
 from loctex.model.model import LocTexConfig
-from loctex.records import checkpoint_files
 from loctex.records.files import write_whole
 from loctex.records.images import decode_image
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from loctex import cli, distributed
-from loctex.records import checkpoint_files
+from loctex.jobs import checkpoint_files
 from loctex.records.files import write_whole
 from loctex.transfer import encoders, labels, linear, voc
 from loctex.transfer.encoders import Encoder

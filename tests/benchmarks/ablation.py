@@ -17,10 +17,10 @@ from pathlib import Path
 
 from data_tools import scene_foils
 from loctex import settings
+from loctex.jobs import checkpoint_files
 from loctex.jobs.run import Run
 from loctex.loading import tokenization
 from loctex.model import build
-from loctex.records import checkpoint_files
 from loctex.records.files import write_whole
 from loctex.records.snapshot import Snapshot
 from loctex.scoring import false_captions, score

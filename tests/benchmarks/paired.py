@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from loctex.jobs import checkpoint_files
 from loctex.loading import tokenization
 from loctex.model import build
-from loctex.records import checkpoint_files
 from loctex.records.items import Split
 from loctex.records.snapshot import Snapshot
 from loctex.scoring import score

@@ -13,10 +13,10 @@ import pytest
 from data_tools import backup
 from data_tools.restoring.manifest import Manifest
 from data_tools.store import Store
+from loctex.jobs import checkpoint_files
 from loctex.jobs import queue as jobs
 from loctex.jobs.command import Command, training
 from loctex.jobs.run import Run
-from loctex.records import checkpoint_files
 from tests.data_tools.test_backup import contents, filled
 from ui.workspace import Workspace
 

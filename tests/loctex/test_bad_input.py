@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from loctex import settings
+from loctex.jobs import checkpoint_files
 from loctex.jobs.run import Run
 from loctex.loading import tokenization
 from loctex.model import build, losses
-from loctex.records import checkpoint_files
 from loctex.train import main
 from loctex.training import checkpoint
 from loctex.training.loop import train

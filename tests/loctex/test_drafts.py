@@ -16,9 +16,8 @@ from data_tools.store import Store
 from loctex.jobs import queue as jobs
 from loctex.jobs.command import Command
 from loctex.jobs.run import Run
-from loctex.records import drafts
-from loctex.records.drafts import draft_file, draft_of, is_draft, sweep
-from loctex.records.files import whole_folder, write_whole
+from loctex.records import files
+from loctex.records.files import draft_file, draft_of, is_draft, sweep, whole_folder, write_whole
 from loctex.records.narrative import write_jsonl
 from tests.data_tools.samples import narrative, picture
 
@@ -26,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from loctex.records.drafts import draft_file, draft_folder
+from loctex.records.files import draft_file, draft_folder
 with draft_file(Path(sys.argv[1]) / "a.json") as file, draft_folder(Path(sys.argv[1]) / "b") as b:
     file.write_text("half")
     (b / "x").write_text("half")
@@ -41,7 +40,7 @@ def killed_in(folder: Path) -> int:
     return process.pid
 
 
-def make_older(folder: Path, seconds: float = 2 * drafts.RESTED) -> None:
+def make_older(folder: Path, seconds: float = 2 * files.RESTED) -> None:
     for path in folder.iterdir():
         os.utime(path, (time.time() - seconds,) * 2, follow_symlinks=False)
 
@@ -108,7 +107,7 @@ def test_what_a_killed_writer_left_is_no_content_and_is_swept(tmp_path: Path) ->
 def test_the_draft_of_a_live_writer_is_never_swept(tmp_path: Path) -> None:
     with draft_file(tmp_path / "one") as draft:
         draft.write_text("slow")
-        make_older(tmp_path, 10 * drafts.ABANDONED)
+        make_older(tmp_path, 10 * files.ABANDONED)
         sweep(tmp_path)
         assert draft.read_text() == "slow"
     assert (tmp_path / "one").read_text() == "slow"
@@ -119,7 +118,7 @@ def test_another_machines_draft_rests_for_a_day(tmp_path: Path) -> None:
     make_older(tmp_path)
     sweep(tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
-    make_older(tmp_path, 2 * drafts.ABANDONED)
+    make_older(tmp_path, 2 * files.ABANDONED)
     sweep(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -127,7 +126,7 @@ def test_another_machines_draft_rests_for_a_day(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["one.tmp", ".one.tmp", "a.b.1.2.tmp", ".hidden", "step-1.tmp"])
 def test_a_file_that_is_no_draft_is_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
-    make_older(tmp_path, 10 * drafts.ABANDONED)
+    make_older(tmp_path, 10 * files.ABANDONED)
     sweep(tmp_path)
     assert (tmp_path / name).read_text() == "mine" and not is_draft(name)
 

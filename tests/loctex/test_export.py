@@ -18,11 +18,12 @@ from loctex import settings
 from loctex.export import card, onnx_parts
 from loctex.export import formats as export
 from loctex.export.__main__ import main as export_command
+from loctex.jobs import checkpoint_files
 from loctex.loading import tokenization
 from loctex.model import build
 from loctex.model.config import LocTexConfig
 from loctex.model.model import LocTexModel
-from loctex.records import checkpoint_files, terms
+from loctex.records import terms
 from loctex.scoring import predictor as answers
 from tests.loctex.small import BACKBONE, small
 from tests.loctex.weights import write_run, write_weights

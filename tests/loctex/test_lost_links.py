@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from loctex import settings
+from loctex.jobs import checkpoint_files
 from loctex.jobs import queue as jobs
 from loctex.jobs.command import Command
 from loctex.jobs.run import Run
-from loctex.records import checkpoint_files
 from loctex.train import main
 from loctex.training.loop import train
 from tests.loctex.small import small

@@ -17,10 +17,11 @@ import pytest
 
 from data_tools.freezing.freeze import freeze
 from loctex import settings
+from loctex.jobs import checkpoint_files
 from loctex.jobs.run import Run
 from loctex.loading.batches import batches
 from loctex.loading.mixture import Mixture
-from loctex.records import checkpoint_files, streamed
+from loctex.records import streamed
 from loctex.records.snapshot import Snapshot
 from loctex.records.streamed import StreamedSplit, shares
 from loctex.settings import DataSettings

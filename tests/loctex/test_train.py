@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from loctex import settings
+from loctex.jobs import checkpoint_files
 from loctex.jobs.run import Run
 from loctex.loading.mixture import Mixture
 from loctex.model import build, losses
-from loctex.records import checkpoint_files
 from loctex.records.snapshot import Snapshot
 from loctex.train import main
 from loctex.training import checkpoint

@@ -14,7 +14,7 @@ from gradio.utils import get_upload_folder
 
 from loctex.jobs.command import Command, short
 from loctex.jobs.run import Run
-from loctex.records.drafts import draft_file
+from loctex.records.files import draft_file
 from ui import heavy
 from ui.evaluate.questions import free_path
 from ui.workspace import Workspace

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from loctex import settings
-from loctex.jobs import damage, failures, provenance
+from loctex.jobs import checkpoint_files, damage, failures, provenance
 from loctex.jobs import queue as jobs
 from loctex.jobs.run import METRICS_TAIL, Run, parse_row
-from loctex.records import checkpoint_files
 from loctex.settings import Settings
 
 SCORES = {  # what a finished run is summed up by

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loctex.records import checkpoint_files
+from loctex.jobs import checkpoint_files
 from loctex.records.narrative import Word
 from ui import heavy
 from ui.workspace import Workspace

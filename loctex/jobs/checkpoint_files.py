@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from loctex.records.drafts import draft_of
+from loctex.records.files import draft_of
 
 _NAME = re.compile(r"step-[0-9]{8,15}")
 
