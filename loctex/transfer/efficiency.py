@@ -160,7 +160,7 @@ def evaluate(
             "name": encoder.name,
             "weights": encoder.key,
             "mean": encoder_scores.mean(axis=0).tolist(),
-            "std": encoder_scores.std(axis=0).tolist(),
+            "std": linear.sample_deviation(encoder_scores).tolist(),
             "scores": encoder_scores.tolist(),
         }
         for encoder, encoder_scores in zip(encoders, scores, strict=True)

@@ -134,7 +134,7 @@ def low_shot(
     )
     means = np.reshape(scores, (len(shots), SAMPLES, num_classes)).mean(axis=2)
     return {
-        k: {"mean": float(row.mean()), "std": float(row.std())}
+        k: {"mean": float(row.mean()), "std": float(sample_deviation(row))}
         for k, row in zip(shots, means, strict=True)
     }
 
@@ -187,6 +187,11 @@ def accuracy(scores: np.ndarray, truth: np.ndarray) -> float:
     """
     has = (truth > 0).any(axis=1)
     return float((scores[has].argmax(axis=1) == truth[has].argmax(axis=1)).mean())
+
+
+def sample_deviation(values: np.ndarray) -> np.ndarray:
+    """(S, ...) values of S draws -> (...) sample standard deviations (ddof 1); 0 of one draw."""
+    return values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1:])
 
 
 def mean_ap(scores: np.ndarray, truth: np.ndarray) -> float:

@@ -172,3 +172,9 @@ def test_a_class_of_one_image_is_named_and_missing_files_are_refused(tmp_path):
     result, _ = run_command(run, *more, "--skip-damaged")
     assert result["num_train"] + result["num_test"] == 20
     assert list(result["left_out"]) == ["image ant/99.png"]
+
+
+def test_the_spread_over_draws_is_the_sample_deviation_and_zero_of_one_draw():
+    values = np.array([[0.1, 0.5], [0.3, 0.5], [0.2, 0.8]])
+    np.testing.assert_allclose(linear.sample_deviation(values), [0.1, np.sqrt(0.03)])
+    assert linear.sample_deviation(values[:1]).tolist() == [0.0, 0.0]
