@@ -39,6 +39,7 @@ class Run:
         self.starts_file = self.path / "starts.jsonl"
         self.metrics_file = self.path / "metrics.jsonl"
         self.film_file = self.path / "film.jsonl"
+        self.features_file = self.path / "features.json"  # while they are computed
         self.remarks_file = self.path / "remarks.json"
         self.log_file = self.path / "log.txt"
         self.stop_file = self.path / "stop"

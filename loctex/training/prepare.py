@@ -1,7 +1,9 @@
 """What a run needs before its first step: data, model, optimizer, from settings or a checkpoint."""
 
+import json
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -20,11 +22,12 @@ from loctex.jobs import checkpoint_files
 from loctex.jobs.run import Run
 from loctex.loading import tokenization
 from loctex.loading.changed_words import WordSwaps
-from loctex.loading.frozen_features import Extraction, FeatureMaps, key_of
+from loctex.loading.frozen_features import BLOCK, Extraction, FeatureMaps, key_of
 from loctex.loading.mixture import Mixture
 from loctex.model import build
 from loctex.model.config import LocTexConfig
 from loctex.model.model import LocTexModel
+from loctex.records.files import write_whole
 from loctex.records.items import Split
 from loctex.records.snapshot import Snapshot
 from loctex.scoring.predictor import normalise
@@ -175,14 +178,15 @@ def frozen_features(
         if not os.access(folder if folder.exists() else snapshot.path, os.W_OK):
             folder = run.path / "features" / snapshot.hash[:16]
         train = snapshot.split("train")
-        features.append(_extract(model, train, folder, snapshot.hash, has_progress))
+        features.append(_extract(model, train, folder, snapshot.hash, run, has_progress))
         if validation is not None and "val" in snapshot.splits and of_validation is None:
-            of_validation = _extract(model, validation, folder, snapshot.hash, has_progress)
+            of_validation = _extract(model, validation, folder, snapshot.hash, run, has_progress)
+    run.features_file.unlink(missing_ok=True)
     return features, of_validation
 
 
 def _extract(
-    model: LocTexModel, split: Split, folder: Path, content: str, has_progress: bool
+    model: LocTexModel, split: Split, folder: Path, content: str, run: Run, has_progress: bool
 ) -> FeatureMaps:
     config, device = model.config, model.device
     channels, grids = model.backbone.channels, model.grids()
@@ -206,14 +210,26 @@ def _extract(
         shapes=tuple((count, *grid) for count, grid in zip(channels, grids, strict=True)),
         encode=encode,
     )
-    if extraction.missing():
+    num_missing = len(extraction.missing()) * BLOCK
+    if num_missing:
         size = extraction.num_bytes / 1e6
         log.info("features of %s images, once: %.0f MB in %s", len(split), size, extraction.path)
+    began = time.time()
     progress = tqdm(
-        total=len(split), desc=f"features of {split.name}", unit="image", disable=not has_progress
+        total=len(split),
+        desc=f"features of {split.name}",
+        unit="image",
+        disable=not (has_progress and num_missing),
     )
+
+    def report(count: int, total: int) -> None:
+        progress.update(count - progress.n)
+        if has_progress:
+            facts = {"count": count, "total": total, "missing": num_missing, "began": began}
+            write_whole(run.features_file, json.dumps(facts))
+
     with progress:
-        return extraction.run(lambda count, total: progress.update(count - progress.n))
+        return extraction.run(report)
 
 
 def by_key(

@@ -285,6 +285,7 @@ def test_a_frozen_run_leaves_the_backbone_alone_and_resumes_to_the_same_bits(
     for name, value in first.backbone.state_dict().items():
         assert torch.equal(value, trained.backbone.state_dict()[name]), name
     assert not torch.equal(first.image_projection.weight, trained.image_projection.weight)
+    assert not run.features_file.exists()  # it says how far they are only while they are computed
 
     other.path.mkdir()
     other.request_stop()

@@ -396,3 +396,17 @@ def test_a_score_stands_beside_what_always_pointing_at_the_middle_would_have(wor
     run.log(8, **values)
     shown = run_facts._scores(run)
     assert "<dd>52%<small>always the middle: 48%</small></dd>" in shown
+
+
+def test_while_features_are_computed_the_page_says_how_many_and_how_long(workspace):
+    run = Run(workspace.runs_dir / "frozen")
+    run.path.mkdir(parents=True)
+    facts = {"count": 300, "total": 400, "missing": 200, "began": time.time() - 50}
+    run.features_file.write_text(json.dumps(facts))
+    features, left = run_facts._features(run)
+    assert features == (300, 400) and left == pytest.approx(50, abs=2)  # 100 new ones in 50 s
+    progress = run_facts.RunProgress("running", 0, 600, None, left, features)
+    text = run_facts.sentence(progress)
+    assert text.startswith("Looking at each image once: 300 of 400, about 50 s left")
+    run.features_file.write_text("{")
+    assert run_facts._features(run) == (None, None)

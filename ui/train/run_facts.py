@@ -1,5 +1,6 @@
 """What a person sees of a run: its line in the list, how far it is, why it failed."""
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -32,6 +33,7 @@ class RunProgress:
     num_steps: int | None
     seconds: float | None
     seconds_left: float | None
+    features: tuple[int, int] | None = None  # images that a frozen backbone has seen, of all
 
     @property
     def share(self) -> float:
@@ -44,7 +46,8 @@ def progress(run: Run) -> RunProgress:
     run_settings = settings_of(run)
     num_steps = run_settings.train.steps if run_settings else None
     if not rows:
-        return RunProgress(state, 0, num_steps, None, None)
+        features, seconds_left = _features(run) if state == "running" else (None, None)
+        return RunProgress(state, 0, num_steps, None, seconds_left, features)
     step, now = rows[-1]["step"], rows[-1]["time"]
     begun = 0.0
     with suppress(OSError):
@@ -55,6 +58,18 @@ def progress(run: Run) -> RunProgress:
         pace = (now - recent[0]["time"]) / (step - recent[0]["step"])
         seconds_left = max(0.0, (num_steps - step) * pace)
     return RunProgress(state, step, num_steps, _seconds(run, now), seconds_left)
+
+
+def _features(run: Run) -> tuple[tuple[int, int] | None, float | None]:
+    """Images whose features are there, of all, and seconds left; None while none are computed."""
+    try:
+        facts = json.loads(run.features_file.read_bytes())
+        count, total = int(facts["count"]), int(facts["total"])
+        num_new = count - max(0, total - facts["missing"])
+        pace = (time.time() - facts["began"]) / max(1, num_new)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, None
+    return (count, total), max(0.0, (total - count) * pace)
 
 
 def last_rows(run: Run) -> list[dict[str, Any]]:
@@ -174,6 +189,10 @@ def sentence(run_progress: RunProgress, ahead: Sequence[str] = ()) -> str:
     if run_progress.state == "waiting":
         return f"It starts after {', '.join(ahead)}." if ahead else "It starts in a moment."
     if run_progress.state == "running":
+        if run_progress.features is not None:
+            count, total = run_progress.features
+            left = f", about {duration(run_progress.seconds_left or 0)} left"
+            return f"Looking at each image once: {count:,} of {total:,}{left}."
         if not run_progress.step:
             return "Starting: loading the program and the images."
         if run_progress.seconds_left is None:
