@@ -309,7 +309,7 @@ class InspectPage:
             inspection = look(self.workspace, self.models, checkpoint, item, caption)
             word_indices = [int(k) - 1 for k in words.split(",")] if words.strip() else None
             content = figure.content(
-                [inspection], kind, dpi=int(dpi), chosen=word_indices, columns=int(columns)
+                [inspection], kind, dpi=int(dpi), word_indices=word_indices, columns=int(columns)
             )
         except (ValueError, FileNotFoundError, IndexError) as error:
             raise gr.Error(str(error), print_exception=False) from error
