@@ -94,7 +94,13 @@ def test_a_reviewer_judges_by_key_and_the_annotator_reads_why(page, team):
         mine.filter(has_text=thing).click()
         expect(page.locator("#mine-said")).to_contain_text(says)
     page.get_by_role("button", name="Delete this narrative").click()
-    page.get_by_role("button", name="Delete it for good").click()
+    page.get_by_role("button", name="Delete the narrative", exact=True).click()
+    expect(mine).to_have_count(2)
+    page.get_by_role("button", name="Undo").locator("visible=true").click()
+    expect(mine).to_have_count(3)
+    mine.filter(has_text="cow").click()
+    page.get_by_role("button", name="Delete this narrative").click()
+    page.get_by_role("button", name="Delete the narrative", exact=True).click()
     expect(mine).to_have_count(2)
     assert sorted(row.caption for row in store.narratives(store.collection("own"))) == [
         "cat",
