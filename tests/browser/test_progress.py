@@ -89,9 +89,6 @@ def test_next_and_not_now_keep_an_open_take(page, studio):
 
 
 def test_new_images_lead_to_describing_them_while_a_take_is_open(page, studio, tmp_path):
-    earlier = studio.store()
-    for draft in earlier.drafts(earlier.annotator("annotator")):  # of other tests of this studio
-        earlier.drop_draft(draft.take_id)
     store, _ = open_collection(page, studio, "taken", count=2)
     circle(page, start(page))
     page.keyboard.type("unsent ")
@@ -117,7 +114,11 @@ def test_new_images_lead_to_describing_them_while_a_take_is_open(page, studio, t
     first = store.images(store.collection("brand new"))[0].sha256
     shown(page, first)
     expect(page.locator(".count")).to_have_text("0 described, 3 left")
-    assert len(store.drafts(store.annotator("annotator"))) == 1  # the open take waits
+    drafts = store.drafts(store.annotator("annotator"))
+    assert sum("unsent" in draft.body for draft in drafts) == 1  # the open take waits
+    for draft in drafts:
+        if "unsent" not in draft.body:  # another test of this studio left it
+            store.drop_draft(draft.take_id)
     page.reload()
     wait_for(page, "review")
     page.get_by_role("button", name="Discard").click()

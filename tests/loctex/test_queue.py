@@ -294,7 +294,8 @@ def test_an_idle_watcher_beside_five_hundred_runs_costs_little(workspace: Path) 
         run.exit_file.write_text('{"code": 0}')
     blocked = add(workspace, "blocked")
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom loctex.jobs import queue as jobs, watcher\n"
+        "import sys, time\nfrom pathlib import Path\n"
+        "from loctex.jobs import queue as jobs, watcher\n"
         "w = Path(sys.argv[1]); costs = []\n"
         "for _ in range(20):\n"
         "    begin = time.process_time(); watcher.startable(w); jobs.has_work(w)\n"
