@@ -7,6 +7,7 @@ and asks for the lock later fails at once when another has written, whatever the
 
 import logging
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 60  # twenty writers on a machine that is busy with other work waited 20
 T = TypeVar("T")
 log = logging.getLogger("studio")
-_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+_PRAGMAS = ("synchronous=FULL", "foreign_keys=ON")
 
 
 class StoreError(ValueError):
@@ -189,8 +190,27 @@ def _engine(url: str) -> Engine:
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # the driver's own BEGIN is deferred: we send ours
+    _write_ahead(connection)
     for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _write_ahead(connection: Any) -> None:
+    """Turns the write-ahead log on, once for a file.
+
+    SQLite does not wait here: where two connections turn it on at once, one of them is told at
+    once that the file is locked, whatever its timeout (each holds what the other waits for).
+    """
+    last_try = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            if not is_busy or time.monotonic() > last_try:
+                raise
+        time.sleep(0.02)
 
 
 def _begin_sqlite(connection: Connection) -> None:

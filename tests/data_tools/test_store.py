@@ -18,7 +18,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, event
 
 from data_tools.store import FIRST_ANNOTATOR, Store, StoreError
-from data_tools.store.database import migrations
+from data_tools.store.database import Database, migrations
 from data_tools.store.tables import metadata
 from loctex.records.narrative import read_jsonl
 from tests.data_tools.samples import narrative, picture
@@ -236,6 +236,20 @@ def test_opening_an_empty_database_at_once_migrates_it_once(url, tmp_path):
 
 
 # --- SQLite only
+
+
+def test_the_write_ahead_log_is_turned_on_by_many_at_once(tmp_path):
+    """SQLite answers the second of two at once with "locked", whatever its timeout."""
+
+    def open_and_ask(turn: int) -> str:
+        database = Database(f"sqlite:///{tmp_path / str(turn // 8)}.db")
+        with database.reading() as connection:
+            mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+        database.close()
+        return mode
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(open_and_ask, range(160))) == {"wal"}
 
 
 @pytest.fixture
