@@ -36,6 +36,9 @@ from loctex.settings import Settings, TrainSettings, with_values
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+# What a processor is given at once while features are computed: activations that stay in its cache.
+# Two cores, Lite0: 4 images of 224 px at once are 2 to 3 times as fast as 64, and 2 of 320 px.
+PIXELS = 204_800
 log = logging.getLogger("loctex")
 
 
@@ -191,9 +194,14 @@ def _extract(
     config, device = model.config, model.device
     channels, grids = model.backbone.channels, model.grids()
 
+    num_at_once = BLOCK if device.type == "cuda" else max(1, PIXELS // config.image_size**2)
+
     @torch.inference_mode()
     def encode(images: Tensor) -> list[Tensor]:
-        return model.backbone(normalise(images.to(device), config))
+        parts = [
+            model.backbone(normalise(part.to(device), config)) for part in images.split(num_at_once)
+        ]
+        return [torch.cat(scale) for scale in zip(*parts, strict=True)]
 
     extraction = Extraction(
         split=split,
