@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent
 BROWSER = ROOT / "browser"
+LOOPBACK = ROOT / "loopback"
 # Files that take more than six seconds; all others are `quick`, which scripts/check runs.
 THOROUGH = {
     "data_tools/test_checking.py",
@@ -46,6 +48,17 @@ THOROUGH = {
     "ui/test_uploads.py",
     "ui/test_workspace.py",
 }
+
+
+def pytest_configure() -> None:
+    """Nothing leaves the machine: not from here, and not from the programs that tests start."""
+    paths = [str(LOOPBACK), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    specification = importlib.util.spec_from_file_location(
+        "loopback_only", LOOPBACK / "sitecustomize.py"
+    )
+    assert specification is not None and specification.loader is not None
+    specification.loader.exec_module(importlib.util.module_from_spec(specification))
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
