@@ -1,17 +1,27 @@
-"""The parts of the second system one by one on rendered scenes, from one LocTex run.
+"""The parts of the second system one by one, from one LocTex run a seed.
+
+Rendered scenes:
 
     python -m data_tools.scenes --count 3000 --to D
     python -m data_tools.snapshot --narratives D/narratives.jsonl --images D/images \
         --regions D/regions.jsonl --to S
-    python -m loctex.train --data S --preset tiny --run PLAIN
-    python -m tests.benchmarks.ablation --data S --init PLAIN --to DIR [--runs NAME ...] [--seed N]
+    python -m loctex.train --data S --preset tiny --run PLAIN-0 --train.seed 0
+    python -m tests.benchmarks.ablation --data S --init PLAIN-{seed} --to DIR [--runs NAME ...]
 
-Each run goes on from PLAIN for as many steps, with the loss terms of its name; what is there
-already is not trained again, so the command can be stopped and repeated. Prints the table.
+Photographs, frozen (snapshots as tests.benchmarks.trial freezes them):
+
+    python -m loctex.train --data C=3 --data A=2 --data F --preset photos --run PLAIN-0
+    python -m tests.benchmarks.ablation --data C=3 A=2 F --preset photos --init PLAIN-{seed} \
+        --score C:val A:test F:test --seeds 0 1 2 --to DIR
+
+Each run goes on from PLAIN-SEED for as many steps, with the loss terms of its name; what is there
+already is not trained again, so the command can be stopped and repeated. Prints the table: means
+over the seeds, with their sample standard deviation.
 """
 
 import argparse
 import json
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,8 +63,12 @@ RUNS = {
 ROWS = (
     "pointing_region",
     "pointing_region_gradcam",
+    "pointing_region_center",
     "energy",
     "energy_gradcam",
+    "energy_center",
+    "auc",
+    "auc_center",
     "image_to_text_r1",
     "image_to_text_r1_reranked",
     "text_to_image_r1",
@@ -68,39 +82,68 @@ ROWS = (
 )
 
 
-def wanted(name: str, given: argparse.Namespace) -> settings.Settings:
-    """The settings of a run."""
+def run_settings(name: str, seed: int, options: argparse.Namespace) -> settings.Settings:
+    """The settings of the run NAME of a seed."""
     base = {
-        "data": {"snapshots": [str(given.data)]},
-        "model": {"init": str(given.init), "fusion_init": "text"},
+        "data": {"snapshots": options.data},
+        "model": {"init": options.init.format(seed=seed), "fusion_init": "text"},
         "train": {
-            "steps": given.steps,
-            "batch_size": given.batch,
-            "seed": given.seed,
+            "steps": options.steps,
+            "batch_size": options.batch,
+            "seed": seed,
             "evaluate_every": 0,
+            "film_every": 0,
         },
     }
-    return settings.with_values(settings.with_values(presets.TINY, base), RUNS[name])
+    preset = presets.PRESETS[options.preset]
+    return settings.with_values(settings.with_values(preset, base), RUNS[name])
 
 
-def scored(run: Run, data: Path) -> dict[str, float]:
-    """All measures of a finished run on the unseen scenes, computed once."""
-    file = run.path / "ablation.json"
+def train(name: str, seed: int, options: argparse.Namespace) -> Run:
+    """The finished run; trained, or gone on with, where it is not there."""
+    run = Run(options.to / f"{name}-{seed}")
+    if not run.result_file.exists():
+        run_options = run_settings(name, seed, options)
+        with run.hold():
+            write_whole(run.settings_file, settings.dump(run_options))
+            resumed = "last" if checkpoint_files.folders(run.path) else None
+            outcome = loop.train(run_options, run, resumed)
+        run.finish(outcome)
+    return run
+
+
+def score_run(run: Run, folder: str, split_name: str) -> dict[str, float]:
+    """All measures of a finished run on a split, computed once; of scenes those of changed
+    captions too."""
+    file = run.path / f"ablation-{Path(folder).name}-{split_name}.json"
     if not file.exists():
-        folder, split = checkpoint_files.find(run.path, "last"), Snapshot.open(data).split("val")
-        model, words = build.load(folder), tokenization.load(folder)
-        values = score.score(model, words, split).metrics
-        values |= false_captions.score(model, words, split, scene_foils.foils(split))
+        split = Snapshot.open(folder).split(split_name)
+        checkpoint = checkpoint_files.find(run.path, "last")
+        model, tokenizer = build.load(checkpoint), tokenization.load(checkpoint)
+        values = score.score(model, tokenizer, split).metrics
+        if changed := list(scene_foils.foils(split)):
+            values |= false_captions.score(model, tokenizer, split, changed)
         write_whole(file, json.dumps(values, indent=1))
     return json.loads(file.read_text())
 
 
-def table(columns: dict[str, dict[str, float]]) -> str:
-    """Markdown: a row for each measure, a column for each run."""
+def cell(values: Sequence[float]) -> str:
+    """Mean and sample standard deviation over the seeds."""
+    if not values:
+        return ""
+    mean = statistics.mean(values)
+    return f"{mean:.3f}" if len(values) == 1 else f"{mean:.3f} ± {statistics.stdev(values):.3f}"
+
+
+def table(columns: dict[str, list[dict[str, float]]]) -> str:
+    """Markdown: a row for each measure, a column for each run; a dictionary for each seed."""
     lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for name in ROWS:
-        cells = [f"{c[name]:.3f}" if name in c else "" for c in columns.values()]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        cells = []
+        for scores in columns.values():
+            cells.append(cell([values[name] for values in scores if name in values]))
+        if any(cells):
+            lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -110,25 +153,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", type=Path, required=True, help="a snapshot of rendered scenes")
-    parser.add_argument("--init", type=Path, required=True, help="the run that all go on from")
-    parser.add_argument("--to", type=Path, required=True, help="a folder for the runs")
-    parser.add_argument("--runs", nargs="*", choices=RUNS, default=list(RUNS))
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(arguments)
-    columns = {}
-    for name in given.runs:
-        run = Run(given.to / f"{name}-{given.seed}")
-        if not run.result_file.exists():
-            with run.hold():
-                write_whole(run.settings_file, settings.dump(wanted(name, given)))
-                resumed = "last" if (run.path / "last").exists() else None
-                outcome = loop.train(wanted(name, given), run, resumed)
-            run.finish(outcome)
-        columns[name] = scored(run, given.data)
-    print(table(columns))
+    add = parser.add_argument
+    add("--data", nargs="+", required=True, help="snapshots to train on, FOLDER or FOLDER=weight")
+    add("--score", nargs="+", help="FOLDER:SPLIT to score on; default: val of the first snapshot")
+    add("--preset", choices=presets.PRESETS, default="tiny")
+    add("--init", required=True, help="the run that all go on from; {seed} in it is the seed")
+    add("--to", type=Path, required=True, help="a folder for the runs")
+    add("--runs", nargs="*", choices=RUNS, default=list(RUNS))
+    add("--steps", type=int, default=500)
+    add("--batch", type=int, default=32)
+    add("--seeds", type=int, nargs="+", default=[0])
+    options = parser.parse_args(arguments)
+
+    first = options.data[0].partition("=")[0]
+    trained: dict[str, list[Run]] = {name: [] for name in options.runs}
+    for seed in options.seeds:
+        for name in options.runs:
+            trained[name].append(train(name, seed, options))
+
+    for place in options.score or [f"{first}:val"]:
+        folder, _, split = place.rpartition(":")
+        columns = {}
+        for name, runs in trained.items():
+            columns[name] = [score_run(run, folder, split) for run in runs]
+        print(f"{Path(folder).name}, {split}\n\n{table(columns)}\n")
 
 
 if __name__ == "__main__":

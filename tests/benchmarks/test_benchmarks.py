@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.benchmarks import paired, trial
+from loctex.jobs.run import Run
+from loctex.settings import presets
+from loctex.training import loop
+from tests.benchmarks import ablation, paired, trial
 
 TOYS = {
     "images": ["--count=2", "--turns=1"],
@@ -31,6 +34,39 @@ def test_a_benchmark_ends_in_its_ratio(name, capsys):
     torch.set_num_threads(threads)
     last = capsys.readouterr().out.splitlines()[-1]
     assert re.fullmatch(r"ratio \d+(\.\d+)?", last) and float(last.split()[1]) > 0
+
+
+def test_the_ablation_goes_on_from_one_run_a_seed_and_trains_nothing_twice(
+    snapshot, tmp_path, capsys
+):
+    settings = presets.with_values(presets.TINY, {"data": {"snapshots": [str(snapshot)]}})
+    for seed in (0, 1):
+        few = {"train": {"steps": 1, "batch_size": 4, "evaluate_every": 0, "seed": seed}}
+        run = Run(tmp_path / f"plain-{seed}")
+        loop.train(presets.with_values(settings, few), run)
+    arguments = [
+        f"--data={snapshot}",
+        f"--init={tmp_path}/plain-{{seed}}",
+        f"--to={tmp_path / 'runs'}",
+        "--seeds=0",
+        "1",
+        "--steps=1",
+        "--batch=4",
+        "--runs=plain",
+        "matching",
+    ]
+    arguments = [word for argument in arguments for word in argument.split("=", 1)]
+    ablation.main(arguments)
+    printed = capsys.readouterr().out
+    assert "| | plain | matching |" in printed
+    reranked = next(line for line in printed.splitlines() if "text_r1_reranked" in line)
+    assert re.fullmatch(r"\| image_to_text_r1_reranked \|  \| [.\d]+ ± [.\d]+ \|", reranked)
+
+    files = sorted((tmp_path / "runs").rglob("result.json"))
+    assert len(files) == 4
+    times = [file.stat().st_mtime_ns for file in files]
+    ablation.main(arguments)
+    assert [file.stat().st_mtime_ns for file in files] == times
 
 
 def test_without_a_gpu_the_step_says_the_way_out(monkeypatch):
