@@ -58,4 +58,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    cli.keep_freed_memory()
     main()

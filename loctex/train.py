@@ -22,7 +22,7 @@ from pathlib import Path
 
 import yaml
 
-from loctex import settings
+from loctex import cli, settings
 from loctex.jobs import checkpoint_files, provenance
 from loctex.jobs.run import Run
 from loctex.records.files import write_whole
@@ -154,6 +154,7 @@ def check_resumed(before: Settings, run_settings: Settings) -> None:
 
 
 if __name__ == "__main__":
+    cli.keep_freed_memory()
     main()
     from loctex import distributed
 

@@ -221,5 +221,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    cli.keep_freed_memory()
     main()
     distributed.leave()
