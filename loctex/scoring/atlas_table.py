@@ -30,6 +30,7 @@ MARK = pa.struct(  # a word with a trace, or a region's words
         ("kind", pa.int8()),  # of CLASSES
         ("is_region", pa.bool_()),
         ("hit", pa.float32()),
+        ("center", pa.float32()),  # what pointing at the middle of the picture would score
         ("certainty", pa.float32()),
         ("x", pa.float32()),
         ("y", pa.float32()),
@@ -125,6 +126,7 @@ def _scored(pair: "Pair", margin: float) -> dict[str, Any]:
             "certainty": certainty,
             "is_region": "pointing_region" in row,
             "hit": row["pointing_region" if "pointing_region" in row else "pointing_trace"],
+            "center": row["center"],
         }
         for row, certainty in zip(rows, sure, strict=True)
     ]
@@ -187,7 +189,7 @@ class Atlas:
             field.name: flat.field(field.name)
             if field.name == "word"
             else flat.field(field.name).to_numpy(zero_copy_only=False)
-            for field in MARK
+            for field in marks.type.value_type  # older tables have no center
         } | {"narrative": np.repeat(np.arange(len(counts)), counts)}
 
     @classmethod

@@ -29,8 +29,9 @@ RERANK = 16  # candidates that the matching head orders
 @dataclass
 class Scores:
     """metrics: name -> fraction. words: one row per scored word, for tables and the atlas:
-    {"word", "start", "end" (caption characters), "x", "y" (where it is, in fractions)} and
-    "pointing_trace", or "pointing_region" for a region's words."""
+    {"word", "start", "end" (caption characters), "x", "y" (where it is, in fractions), "center"
+    (what pointing at the middle scores)} and "pointing_trace", or "pointing_region" for a
+    region's words."""
 
     metrics: dict[str, float]
     num_images: int

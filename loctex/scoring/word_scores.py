@@ -82,12 +82,14 @@ def score_trace(
             cost = metrics.lbm(boxes, truth, window)
             columns[f"lbm_{window}{name}"].append(np.array([cost]))
     hits = columns[f"pointing_trace{next(iter(maps))}"][-1]
+    centers = columns[f"pointing_trace{tag}_center"][-1]
     return [
         _row(
             narrative.words[i].text,
             spans[i],
             (truth[i, :2] + truth[i, 2:]) / 2,
             pointing_trace=hits[k],
+            center=centers[k],
         )
         for k, i in enumerate(np.flatnonzero(grounded))
     ]
@@ -112,12 +114,14 @@ def score_regions(
         columns[f"pointing_region{name}"].append(metrics.pointing(token_maps, near))
         columns[f"energy{name}"].append(metrics.energy(token_maps, cover))
     hits = columns[f"pointing_region{next(iter(maps))}"][-1]
+    centers = columns[f"pointing_region{tag}_center"][-1]
     return [
         _row(
             pair.narrative.caption[slice(*spans[i])],
             spans[i],
             trace.centroid(cover[k]),
             pointing_region=hits[k],
+            center=centers[k],
         )
         for k, i in enumerate(np.flatnonzero(has_tokens))
     ]

@@ -139,12 +139,22 @@ def test_a_split_s_result_stands_beside_its_chance() -> None:
         },
     }
     html = view.report(found)
-    cells = "<td>0.800</td><td></td><td>0.150</td><td></td>"
+    cells = "<td>0.800</td><td></td><td></td><td>0.150</td>"
     assert f"<tr><th>Points at the thing named</th>{cells}</tr>" in html
     assert "30 images" in html and "<th>cat</th><td>9</td><td>0.50</td>" in html
     assert html.index("<th>cat</th>") < html.index("<th>a</th>") and "red dog" not in html
     assert "split val · step 7" in html and view.headline(found) == ""
     assert "auc,0.7" in questions.spreadsheet(found)
+
+
+def test_pointing_is_said_in_words_beside_always_pointing_at_the_middle() -> None:
+    metrics = {"pointing_region": 0.52, "pointing_region_center": 0.48}
+    assert view.verdict({"auc": 0.7}, {}) == ""
+    sentence = "Points at the thing named 52% of the time, better than always pointing at the middle"
+    assert f"{sentence} (48%).</p>" in view.verdict(metrics, {"pointing_region": [0.5, 0.54]})
+    unsure = view.verdict(metrics, {"pointing_region": [0.45, 0.6]})
+    assert f"{sentence} (48%); with so few pictures that may be chance." in unsure
+    assert "not better than always" in view.verdict(metrics | {"pointing_region": 0.4}, {})
 
 
 def test_progress_is_what_the_last_bar_says(tmp_path) -> None:

@@ -24,7 +24,11 @@ MEASURES = (  # of retrieval and pointing: (name, what it says)
     ("text_to_image_r1", "Finds the image of a caption, first guess"),
     ("text_to_image_r5", "Finds the image of a caption, five guesses"),
 )
-TWINS = ("", "_contrastive", "_chance", "_center")
+TWINS = ("", "_contrastive", "_center", "_chance")
+POINTING = {  # as the sentence above the table names what is pointed at
+    "pointing_region": "the thing named",
+    "pointing_trace": "the person's trace",
+}
 MOST_WORDS = 12
 
 
@@ -131,6 +135,7 @@ def report(content: dict[str, Any]) -> str:
     else:
         sections = [
             about_split(content),
+            verdict(content["metrics"], content.get("intervals", {})),
             measure_table(content["metrics"]),
             word_table(content["words"]),
         ]
@@ -170,8 +175,27 @@ def _step(checkpoint: str) -> str:
     return f"step {int(number):,}" if number.isdigit() else checkpoint
 
 
+def verdict(metrics: dict[str, float], intervals: dict[str, list[float]]) -> str:
+    """In words: what the model points at, beside an answer that needs no model."""
+    sentences = []
+    for name, subject in POINTING.items():
+        value, middle = metrics.get(name), metrics.get(f"{name}_center")
+        if value is None or middle is None:
+            continue
+        low, high = intervals.get(name, (value, value))
+        comparison = "better than" if value > middle else "not better than"
+        sentence = (
+            f"Points at {subject} {value:.0%} of the time, {comparison} always pointing at the "
+            f"middle ({middle:.0%})"
+        )
+        if low <= middle <= high:
+            sentence += "; with so few pictures that may be chance"
+        sentences.append(f"<p>{sentence}.</p>")
+    return f"<div class='verdict'>{''.join(sentences)}</div>" if sentences else ""
+
+
 def measure_table(metrics: dict[str, float]) -> str:
-    columns = ("", "model", "its contrastive head", "chance", "center")
+    columns = ("", "model", "its contrastive head", "always the middle", "chance")
     head = f"<tr>{''.join(f'<th>{name}</th>' for name in columns)}</tr>"
     body = ""
     for name, label in MEASURES:

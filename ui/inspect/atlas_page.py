@@ -77,10 +77,12 @@ def _tiles(survey: Survey, selection: WordFilter) -> str:
         of = atlas.mark["is_region"] == is_region
         if of.any():
             pressed = str(bool((of == survey.of_measure(selection)).all())).lower()
+            middle = survey.middle(of)
+            beside = f"; always the middle: {middle:.3f}" if middle is not None else ""
             tiles.append(
                 f'<button type="button" class="tile" data-id="region:{int(is_region)}" '
                 f'aria-pressed="{pressed}"><b>{hit[of].mean():.3f}</b><span>{name}</span>'
-                f"<small>{of.sum():,} words</small></button>"
+                f"<small>{of.sum():,} words{beside}</small></button>"
             )
     lbm = [atlas.numbers[f"lbm_{k}"] for k in (0, 1)]
     if not np.isnan(lbm[0]).all():
@@ -96,9 +98,11 @@ def _tiles(survey: Survey, selection: WordFilter) -> str:
     )
     if marks.sum() < survey.of_measure(selection).sum():
         share = f"{hit[marks].mean():.3f}" if marks.any() else "–"
+        middle = survey.middle(marks)
+        beside = f"; always the middle: {middle:.3f}" if middle is not None else ""
         tiles.append(
             f'<div class="tile now"><b>{share}</b><span>Pointing, of what is chosen</span>'
-            f"<small>{marks.sum():,} words</small></div>"
+            f"<small>{marks.sum():,} words{beside}</small></div>"
         )
     return f'<div class="tiles">{"".join(tiles)}</div>'
 

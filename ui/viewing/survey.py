@@ -93,6 +93,12 @@ class Survey:
             is_in = is_in & (self.cell_of == word_filter.cell).all(axis=1)
         return is_in
 
+    def middle(self, marks: np.ndarray) -> float | None:
+        """What always pointing at the middle scores on these (M,) bool marks; None where there is
+        none, or the atlas was made before that was kept."""
+        center = self.atlas.mark.get("center")
+        return float(center[marks].mean()) if center is not None and marks.any() else None
+
     def share(self, marks: np.ndarray) -> np.ndarray:
         """(M,) bool -> (N,): the share of hits among each narrative's marks; NaN without any."""
         of = self.atlas.mark["narrative"][marks]
