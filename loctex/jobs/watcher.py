@@ -14,9 +14,9 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
-from loctex.jobs import provenance
 from loctex.jobs import queue as jobs
-from loctex.jobs.command import Command
+from loctex.jobs.command import ROOT, Command
+from loctex.jobs.execution import rebuilt
 from loctex.jobs.run import Run
 from loctex.records.files import BusyError, holder, is_locked, locked, write_whole
 
@@ -113,14 +113,13 @@ class Job:
             self._give_up(error, 127)  # as a shell says it
 
     def _start(self) -> None:
-        command = jobs.command_of(self.run)
+        execution = rebuilt(self.run, jobs.command_of(self.run))  # before it takes a GPU
         with open(self.run.log_file, "ab") as log:
-            log.write(f"$ {command.line}\n".encode())
+            log.write(f"$ {execution.line}\n".encode())
             log.flush()
-            provenance.check(command.snapshots)  # before it takes a GPU
             self.process = subprocess.Popen(
-                command.launched,
-                cwd=command.folder,
+                execution.launched,
+                cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -19,6 +19,8 @@ from loctex import settings
 from loctex.jobs import provenance
 from loctex.jobs import queue as jobs
 from loctex.jobs.command import CPU, Command, short, training
+from loctex.jobs.execution import Execution
+from loctex.jobs.launchers import template_of
 from loctex.jobs.run import Run
 from loctex.records.snapshot import Snapshot
 from loctex.settings import Settings
@@ -88,7 +90,9 @@ class Plan:
             if name not in self.unchanged
         ]
         command, _ = self.command([folder for _, folder in self.collections])
-        return "\n".join([*freezing, command.line])
+        template = template_of(self.workspace.root, self.launcher, ())
+        execution = Execution(command.words, self.takes, template)
+        return "\n".join([*freezing, execution.line])
 
     def amount(self) -> Amount:
         """What there is to train on: of a collection that is not frozen yet, all of it."""
