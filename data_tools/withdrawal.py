@@ -10,6 +10,7 @@ that a person can delete them or freeze anew.
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -96,7 +97,11 @@ def _learned(run: Path, snapshots: Sequence[Path]) -> bool:
         return False
     files = [Run(run).settings_file, Run(run).command_file]
     texts = [file.read_text(errors="replace") for file in files if file.exists()]
-    return any(str(folder) in text for folder in snapshots for text in texts)
+    for folder in snapshots:  # absolute, or relative to the workspace
+        name = re.compile(rf"{re.escape(f'{folder.parent.name}/{folder.name}')}(?![\w.+-])")
+        if any(name.search(text) for text in texts):
+            return True
+    return False
 
 
 def _names(file: Path, annotator_id: int) -> bool:

@@ -1,11 +1,13 @@
 """Files that are there whole or not at all, and locks that die with their holder."""
 
+import errno
 import fcntl
 import itertools
 import os
 import re
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -41,12 +43,12 @@ def draft_file(path: Path) -> Iterator[Path]:
     draft = draft_of(path)
     try:
         yield draft
-        _sync(draft)
+        sync(draft)
         os.replace(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
 @contextmanager
@@ -66,7 +68,7 @@ def draft_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def sweep(folder: Path) -> None:
@@ -105,12 +107,70 @@ def _remove(path: Path) -> None:
             path.unlink()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on disk when this returns."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # a network share syncs files, and may know nothing of the kind for a folder
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
     finally:
         os.close(descriptor)
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether a file can be made in this folder, or in one that would be made here; tried, for
+    neither modes nor mounts say it of every file system."""
+    while not folder.exists() and folder.parent != folder:
+        folder = folder.parent
+    draft = draft_of(folder / "trial")
+    try:
+        draft.touch(exist_ok=False)
+        draft.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def user_folder(name: str) -> Path:
+    """A folder of this user's cache (XDG_CACHE_HOME, else ~/.cache), else of the temporary files,
+    made if it is not there."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loctex"
+    if not is_writable(caches):
+        caches = Path(tempfile.gettempdir()) / f"loctex-{os.getuid()}"
+    folder = caches / name
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def cache_place(folder: Path, key: str) -> Path:
+    """`folder`, where what is computed is kept beside what it was computed from; the user's cache
+    under `key` where that place cannot be written, as on a read-only share."""
+    return folder if is_writable(folder) else user_folder(key)
+
+
+def write_result(path: Path, content: str | bytes) -> str:
+    """Writes a result that took long to compute, and says where it is, in a sentence.
+
+    Where `path` cannot be written it goes into the working folder, else into the user's cache,
+    under a name that was free.
+    """
+    path = Path(path)
+    try:
+        write_whole(path, content)
+        return f"written to {path}"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    name = "-".join(path.absolute().parts[-3:])
+    folder = Path.cwd() if is_writable(Path.cwd()) else user_folder("results")
+    numbers = itertools.count(2)
+    place = folder / name
+    while place.exists():
+        place = folder / f"{Path(name).stem}-{next(numbers)}{path.suffix}"
+    write_whole(place, content)
+    return f"{path} cannot be written ({reason}); the result is in {place}"
 
 
 @contextmanager

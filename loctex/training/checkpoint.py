@@ -7,14 +7,13 @@ to write and read that state: whoever but looks for a checkpoint does not wait f
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from loctex.jobs.checkpoint_files import _linked, folders, link, step_of
-from loctex.records.files import draft_folder
+from loctex.jobs.checkpoint_files import folders, link, linked, linked_folders, step_of
+from loctex.records.files import draft_folder, sync
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -108,14 +107,16 @@ def save(
         tokenizer.save_pretrained(draft)
         torch.save(state, draft / STATE)
         for path in [*draft.iterdir(), draft]:
-            _sync(path)
+            sync(path)
         if folder.exists():  # the same step again, after a resume
             shutil.rmtree(folder)
-    before = _linked(run)
+    before = linked_folders(run)
     link(run, "last", folder)
-    if is_best or not (run / "best").exists():
+    if is_best or linked(run, "best") is None:
         link(run, "best", folder)
-    for checkpoint in before - _linked(run):  # only what a link left: where one was lost, all stay
+    for checkpoint in before - linked_folders(
+        run
+    ):  # only what a link left: where one was lost, all stay
         if keep_every <= 0 or step_of(checkpoint) % keep_every:
             shutil.rmtree(checkpoint)
     return folder
@@ -124,8 +125,8 @@ def save(
 def rewind(run: Path, folder: Path) -> None:
     """Makes a checkpoint the last one: what was learned after it is dropped."""
     link(run, "last", folder)
-    linked = [path for path in _linked(run) if path == (run / "best").resolve()]
-    if not linked or step_of(linked[0]) > step_of(folder):
+    best = linked(run, "best")
+    if best not in linked_folders(run) or best is None or step_of(best) > step_of(folder):
         link(run, "best", folder)
     for checkpoint in folders(run):
         if step_of(checkpoint) > step_of(folder):
@@ -146,11 +147,3 @@ def load_state(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{folder / STATE} is damaged ({error}); resume from another folder of {folder.parent}"
         ) from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

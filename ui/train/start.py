@@ -18,6 +18,7 @@ from data_tools.store.address import without_password
 from loctex import settings
 from loctex.jobs import provenance
 from loctex.jobs import queue as jobs
+from loctex.jobs.checkpoint_files import folder_at
 from loctex.jobs.command import CPU, Command, short, training
 from loctex.jobs.execution import Execution
 from loctex.jobs.launchers import template_of
@@ -144,7 +145,9 @@ def _counted(number: int, noun: str) -> str:
 
 def starts_from(workspace: Workspace) -> list[tuple[str, str]]:
     """(label, value of model.init) of what a run may start from; an earlier run says why."""
-    runs = [run for run in workspace.runs() if (run.path / "best" / "config.json").is_file()]
+    runs = [
+        run for run in workspace.runs() if (folder_at(run.path / "best") / "config.json").is_file()
+    ]
     return [
         ("Pre-trained backbone (timm)", "timm"),
         ("Nothing: random numbers", "random"),
