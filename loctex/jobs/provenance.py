@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from loctex.jobs.run import Run
+from loctex.records.frozen import manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (
@@ -60,21 +61,18 @@ def without_weight(name: str) -> str:
 
 def _hash(folder: Path) -> str:
     try:
-        manifest = json.loads((folder / "snapshot.json").read_bytes())
-        splits, content = manifest["splits"], manifest["hash"]
-    except (FileNotFoundError, NotADirectoryError):
+        content = manifest.read(folder)
+    except FileNotFoundError:
         raise ValueError(
             f"snapshot {folder} is gone: put it back, or choose other data in a new run"
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder}/snapshot.json is damaged ({error}): freeze again") from error
-    for split in splits:
+    for split in content["splits"]:
         if not any((folder / "data").glob(f"{split}-*.parquet")):
             raise ValueError(
                 f"snapshot {folder} is damaged, data/{split}-*.parquet is gone: put it back, or "
                 "choose other data in a new run"
             )
-    return content
+    return content["hash"]
 
 
 def locate(run: Run, places: Sequence[Path], content: str) -> Path:

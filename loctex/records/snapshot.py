@@ -8,7 +8,6 @@ data_tools/snapshot.py makes them.
 """
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from loctex.records.files import cache_place, draft_file
+from loctex.records.frozen import manifest
 from loctex.records.items import ROW, Item, Rows, Split
 from loctex.records.streamed import StreamedSplit
 
@@ -66,11 +66,12 @@ class MappedSplit(Split):
 class Snapshot:
     """A frozen snapshot; `Snapshot.open(folder)`."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, content: dict[str, Any]) -> None:
+        """content: of snapshot.json, as `manifest.read` checked it."""
         self.path = path
-        self.manifest = manifest
-        self.hash: str = manifest["hash"]
-        self.splits: tuple[str, ...] = tuple(manifest["splits"])
+        self.manifest = content
+        self.hash: str = content["hash"]
+        self.splits: tuple[str, ...] = tuple(content["splits"])
         self._opened: dict[str, Split] = {}
 
     @classmethod
@@ -80,17 +81,13 @@ class Snapshot:
             return open_streamed(str(path))
         path = Path(path)
         try:
-            manifest = json.loads((path / "snapshot.json").read_bytes())
-        except (FileNotFoundError, NotADirectoryError) as error:
+            content = manifest.read(path)
+        except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"{path} is not a snapshot (it has no snapshot.json); make one with "
                 "python -m data_tools.snapshot --narratives FILE --images DIR --to DIR"
             ) from error
-        except ValueError as error:
-            raise ValueError(f"{path}/snapshot.json is damaged ({error}): freeze again") from error
-        if not isinstance(manifest, dict) or not {"hash", "splits"} <= set(manifest):
-            raise ValueError(f"{path}/snapshot.json has no hash and splits: freeze again")
-        snapshot = cls(path, manifest)
+        snapshot = cls(path, content)
         for name in snapshot.splits:
             if not snapshot._files(name):
                 raise ValueError(f"{path} is damaged, data/{name}-*.parquet is gone: freeze again")
@@ -156,25 +153,26 @@ def open_streamed(url: str) -> Snapshot:
     """The snapshot at this address. Errors say the way out."""
     try:
         with fsspec.open(f"{url.rstrip('/')}/snapshot.json", "rb") as file:
-            manifest = json.loads(file.read())
+            text = file.read(manifest.LARGEST + 1)
     except ImportError as error:
         raise ValueError(f"{url}: {error}") from error
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{url} is not a snapshot (it has no snapshot.json): copy a snapshot's folder there"
         ) from error
-    except ValueError as error:
-        raise ValueError(f"{url}/snapshot.json is damaged ({error}): copy it again") from error
-    if not isinstance(manifest, dict) or not {"hash", "splits", "shards"} <= set(manifest):
+    content = manifest.parse(text, f"{url}/snapshot.json")
+    shards = content.get("shards", {})
+    has_rows = all("rows" in shard for split in shards.values() for shard in split)
+    if not has_rows or set(shards) != set(content["splits"]) or "rows_per_group" not in content:
         raise ValueError(f"{url}/snapshot.json lists no shards: freeze it again to stream it")
-    return StreamedSnapshot(url.rstrip("/"), manifest)
+    return StreamedSnapshot(url.rstrip("/"), content)
 
 
 class StreamedSnapshot(Snapshot):
     """A snapshot whose splits are streamed from `url`."""
 
-    def __init__(self, url: str, manifest: dict[str, Any]) -> None:
-        super().__init__(Path(url), manifest)  # its name is the folder's there too
+    def __init__(self, url: str, content: dict[str, Any]) -> None:
+        super().__init__(Path(url), content)  # its name is the folder's there too
         self.url = url
 
     def _open_split(self, name: str) -> "StreamedSplit":

@@ -1,6 +1,5 @@
 """Starting a run: what there is to learn from, the plan, freezing it, the job."""
 
-import json
 import os
 import re
 import shlex
@@ -23,6 +22,7 @@ from loctex.jobs.command import CPU, Command, short, training
 from loctex.jobs.execution import Execution
 from loctex.jobs.launchers import template_of
 from loctex.jobs.run import Run
+from loctex.records.frozen import manifest
 from loctex.records.snapshot import Snapshot
 from loctex.settings import Settings
 from loctex.settings.presets import PRESETS
@@ -226,9 +226,9 @@ def _folder(workspace: Workspace, collection: str) -> Path:
     latest = _latest(folder)
     if latest is None:
         return folder
-    manifest = json.loads((latest / "snapshot.json").read_bytes())
+    splits = manifest.read(latest)["splits"].values()
     totals = {
-        name: sum(split[name] for split in manifest["splits"].values())
+        name: sum(split.get(name, 0) for split in splits)
         for name in ("images", "narratives", "words")
     }
     store = workspace.store
@@ -268,8 +268,8 @@ def start(plan: Plan, token: str, progress: Callable[..., Any] = lambda *_, **__
             progress((done, total), desc=f"Freezing {name}", unit="steps")
 
         collection = [CollectionSource(plan.workspace.store, name)]
-        manifest = freeze(folder, collection, report, previous=_latest(folder))
-        same = _same_snapshot(plan.workspace, folder, manifest["hash"])
+        content = freeze(folder, collection, report, previous=_latest(folder))
+        same = _same_snapshot(plan.workspace, folder, content["hash"])
         if same:
             shutil.rmtree(folder)
         frozen.append(same or folder)
