@@ -213,8 +213,11 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 @contextmanager
-def locked(path: Path, patience: float = _PATIENCE) -> Iterator[None]:
-    """Hold the lock file `path`; it then names our process. Neither exec nor fork passes it on.
+def locked(path: Path, patience: float = _PATIENCE) -> Iterator[int]:
+    """Hold the lock file `path`, by the descriptor that this gives; it then names our process.
+
+    Neither exec nor fork passes it on, but where the descriptor is passed on by name: then whoever
+    has it holds the lock until this block ends, or beyond it where this process is killed.
 
     patience: seconds to wait for another holder. Raises BusyError where it holds on longer.
     """
@@ -233,7 +236,7 @@ def locked(path: Path, patience: float = _PATIENCE) -> Iterator[None]:
                 time.sleep(0.005)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        yield
+        yield descriptor
     finally:
         if descriptor in _held:  # else we are a forked child, and it is closed
             _held.remove(descriptor)
@@ -258,7 +261,16 @@ def is_locked(path: Path) -> bool:
 
 def holder(path: Path) -> int | None:
     """The process id that the holder of this lock wrote into it; None before it did."""
-    with suppress(OSError, ValueError):
-        number = int(path.read_text())
+    return _process(path, 0)
+
+
+def worker(path: Path) -> int | None:
+    """The process that the holder of this lock passed it on to; None where there is none."""
+    return _process(path, 1)
+
+
+def _process(path: Path, place: int) -> int | None:
+    with suppress(OSError, ValueError, IndexError):
+        number = int(path.read_text().split()[place])
         return number if 0 < number < 2**31 else None  # a torn 0 or -1 would signal a whole group
     return None

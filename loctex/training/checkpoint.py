@@ -7,6 +7,7 @@ to write and read that state: whoever but looks for a checkpoint does not wait f
 
 from __future__ import annotations
 
+import errno
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from loctex.model.momentum import MomentumEncoders
 
 STATE = "training.pt"
+NEARLY_FULL = 1 << 20  # bytes
 
 
 @dataclass
@@ -98,16 +100,29 @@ def save(
     """Writes the checkpoint of `step`, moves the links, and removes what none points to; those of
     every `keep_every` steps stay."""
     import torch
+    from safetensors import SafetensorError
 
     folder = run / "checkpoints" / f"step-{step:08d}"
     for leftover in folder.parent.glob("step-*.tmp"):  # of an older version that was killed
         shutil.rmtree(leftover, ignore_errors=True)
     with draft_folder(folder) as draft:
-        model.save_pretrained(draft)
-        tokenizer.save_pretrained(draft)
-        torch.save(state, draft / STATE)
-        for path in [*draft.iterdir(), draft]:
-            sync(path)
+        try:
+            model.save_pretrained(draft)
+            tokenizer.save_pretrained(draft)
+            torch.save(state, draft / STATE)
+            for path in [*draft.iterdir(), draft]:
+                sync(path)
+        except (
+            OSError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:
+            if not _is_full(error, draft):
+                raise
+            raise ValueError(
+                f"the disk is full: the checkpoint of step {step:,} was not written into "
+                f"{folder.parent}, those before it stay; make room, then start again with --resume"
+            ) from error
         if folder.exists():  # the same step again, after a resume
             shutil.rmtree(folder)
     before = linked_folders(run)
@@ -120,6 +135,14 @@ def save(
         if keep_every <= 0 or step_of(checkpoint) % keep_every:
             shutil.rmtree(checkpoint)
     return folder
+
+
+def _is_full(error: Exception, draft: Path) -> bool:
+    """Whether the disk was full; torch says only that it could not write, so what is free now,
+    while the draft lies there, tells it."""
+    has_code = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    is_named = has_code or "No space left" in str(error)  # as safetensors says it
+    return is_named or shutil.disk_usage(draft).free < NEARLY_FULL
 
 
 def rewind(run: Path, folder: Path) -> None:
