@@ -35,6 +35,7 @@ from sqlalchemy import Connection, MetaData, Table, func, insert, select, text
 
 from data_tools.processes import stop_tidily
 from data_tools.restoring import arrived
+from data_tools.restoring.copies import COPY
 from data_tools.restoring.manifest import NAME, HashedFile, Manifest
 from data_tools.store.address import address, note_address
 from data_tools.store.database import Database, StoreError, migrations
@@ -331,7 +332,8 @@ def _left_out(workspace: Path, has_runs: bool) -> list[str]:
     expected |= set(FOLDERS if has_runs else FOLDERS[:4])
     lines = []
     for path in sorted(workspace.iterdir()):
-        is_made_anew = path.name.startswith(".") or path.name.endswith((".lock", ".log", ".tmp"))
+        is_made_anew = path.name.startswith((".", COPY))
+        is_made_anew |= path.name.endswith((".lock", ".log", ".tmp"))
         if path.name not in expected and not is_made_anew:
             is_asked = path.name in FOLDERS
             why = "as --without-runs says" if is_asked else "it is no part that a backup knows"

@@ -10,6 +10,7 @@ that a person can delete them or freeze anew.
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,10 +20,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from data_tools.restoring.copies import all_copies
 from data_tools.speech.voices import FOLDER, Voices
 from data_tools.store import Store
 from data_tools.store.people import Holdings
 from loctex.jobs.run import Run
+from loctex.records.files import is_draft, sweep
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ def copies(root: Path, annotator_id: int) -> Copies:
     files = sorted((root / "exports").glob("*/narratives.jsonl"))
     exports = [file.parent for file in files if _names(file, annotator_id)]
     backups = [*sorted(root.glob("studio.db.before-*")), *sorted((root / "backups").glob("*"))]
+    backups += all_copies(root)
     return Copies(holding, runs, exports, backups)
 
 
@@ -71,6 +75,16 @@ def erase(store: Store, voices: Voices, annotator_id: int) -> Holdings:
         with suppress(ValueError):  # an id that no recorder gives has no voice
             voices.drop_draft(take_id)
     return held
+
+
+def erase_leftovers(root: Path) -> None:
+    """Remove what may hold a person's work and that nobody opens any more: drafts of saves and
+    freezes that were killed, and the automatic copies of the database; the next start makes one."""
+    for folder, names, _ in os.walk(root, topdown=True):
+        sweep(Path(folder), rested=0.0)
+        names[:] = [name for name in names if not is_draft(name)]
+    for copy in all_copies(root):
+        copy.unlink(missing_ok=True)
 
 
 def summary(held: Holdings, elsewhere: Copies) -> list[str]:
@@ -124,6 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elsewhere = copies(options.workspace.resolve(), annotator_id)
         if options.erase:
             held = erase(store, Voices(options.workspace / FOLDER), annotator_id)
+            erase_leftovers(options.workspace.resolve())
+            elsewhere = copies(options.workspace.resolve(), annotator_id)
         store.close()
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from data_tools.restoring import copies
 from data_tools.speech.voices import Voices
 from data_tools.store import Store
 from data_tools.store.address import address, note_address
@@ -41,7 +42,12 @@ class Workspace:
             folder.mkdir(parents=True, exist_ok=True)
             sweep(folder)  # what killed writers left
         self.voices = Voices(self.voices_dir)
-        self.store = Store(address(self.root, database), self.images_dir)
+        url = address(self.root, database)
+        if database is None:  # its own studio.db
+            copies.check(self.root)
+        self.store = Store(url, self.images_dir)
+        if database is None:
+            copies.keep(self.root)
         note_address(self.root, database)
 
     def allows(self, role: str, name: str | None) -> bool:

@@ -71,21 +71,22 @@ def draft_folder(path: Path) -> Iterator[Path]:
     sync(path.parent)
 
 
-def sweep(folder: Path) -> None:
-    """Remove the drafts in a folder whose writers are gone."""
+def sweep(folder: Path, rested: float = RESTED) -> None:
+    """Remove the drafts in a folder whose writers are gone, `rested` seconds after their last
+    write."""
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for name in [entry.name for entry in entries if entry.name.endswith(".tmp")]:
             draft = _DRAFT.fullmatch(name)
-            if draft and _is_abandoned(folder / name, draft["host"], int(draft["pid"])):
+            if draft and _is_abandoned(folder / name, draft["host"], int(draft["pid"]), rested):
                 _remove(folder / name)
 
 
-def _is_abandoned(draft: Path, host: str, pid: int) -> bool:
+def _is_abandoned(draft: Path, host: str, pid: int, rested: float) -> bool:
     with suppress(OSError):
         age = time.time() - draft.lstat().st_mtime
         if host != _HOST:  # a folder that several machines share
             return age > ABANDONED
-        return age > RESTED and not _is_alive(pid)
+        return age >= rested and not _is_alive(pid)
     return False
 
 
