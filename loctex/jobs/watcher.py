@@ -191,8 +191,10 @@ def _stop_unwatched(
             continue
         trainer = holder(run.train_lock) if is_locked(run.train_lock) else None
         process = worker(run.job_lock)
-        if run.name not in escalations and (trainer or process):
-            send = partial(os.kill, trainer) if trainer else partial(os.killpg, process)
+        send = partial(os.kill, trainer) if trainer else None
+        if send is None and process:  # a job without a lock of its own leads its group
+            send = partial(os.killpg, process)
+        if run.name not in escalations and send is not None:
             escalations[run.name] = StopEscalation(run, grace, send)
         if run.name in escalations:
             escalations[run.name]()
