@@ -56,11 +56,13 @@ def stay_local() -> None:
 
 def keep_log(workspace: Path) -> None:
     """Logins and refusals, in the workspace: its last few megabytes."""
+    from ui.guard.log_lines import OneLine  # needs no Gradio
+
     workspace.mkdir(parents=True, exist_ok=True)
     handler = RotatingFileHandler(
         workspace / "studio.log", maxBytes=2_000_000, backupCount=2, encoding="utf-8"
     )
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(message)s"))
     log = logging.getLogger("studio")
     log.setLevel(logging.INFO)
     log.addHandler(handler)

@@ -35,9 +35,11 @@ from sqlalchemy import Connection, MetaData, Table, func, insert, select, text
 
 from data_tools.processes import stop_tidily
 from data_tools.restoring import arrived
+from data_tools.restoring.copies import COPY
 from data_tools.restoring.manifest import NAME, HashedFile, Manifest
 from data_tools.store.address import address, note_address
 from data_tools.store.database import Database, StoreError, migrations
+from loctex.jobs import checkpoint_files
 from loctex.jobs import queue as jobs
 from loctex.records.files import draft_file, is_draft, whole_folder, write_whole
 
@@ -220,7 +222,10 @@ def _extract(tar: tarfile.TarFile, building: Path, file: Path) -> list[str]:
             if entry is None:
                 return problems
             name = entry.name
-            tar.extract(entry, building, filter="data")
+            if entry.issym():
+                _extract_link(entry, building)
+            else:
+                tar.extract(entry, building, filter="data")
         except tarfile.FilterError as error:
             raise ValueError(f"{file} is no saved workspace: {error}") from error
         except (tarfile.TarError, ValueError, EOFError) as error:
@@ -230,6 +235,19 @@ def _extract(tar: tarfile.TarFile, building: Path, file: Path) -> list[str]:
                 torn.unlink()
             if not name or isinstance(error, tarfile.ReadError):
                 return problems
+
+
+def _extract_link(entry: tarfile.TarInfo, building: Path) -> None:
+    """A link; on a file system without links those of a run become text files, and others count as
+    missing (tarfile would read on to the end for something to copy)."""
+    filtered = tarfile.data_filter(entry, str(building))
+    path = building / filtered.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    try:
+        os.symlink(filtered.linkname, path)
+    except (OSError, NotImplementedError):
+        checkpoint_files.write_plain(path, filtered.linkname)
 
 
 def _checked(
@@ -314,7 +332,8 @@ def _left_out(workspace: Path, has_runs: bool) -> list[str]:
     expected |= set(FOLDERS if has_runs else FOLDERS[:4])
     lines = []
     for path in sorted(workspace.iterdir()):
-        is_made_anew = path.name.startswith(".") or path.name.endswith((".lock", ".log", ".tmp"))
+        is_made_anew = path.name.startswith((".", COPY))
+        is_made_anew |= path.name.endswith((".lock", ".log", ".tmp"))
         if path.name not in expected and not is_made_anew:
             is_asked = path.name in FOLDERS
             why = "as --without-runs says" if is_asked else "it is no part that a backup knows"

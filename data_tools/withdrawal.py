@@ -10,6 +10,8 @@ that a person can delete them or freeze anew.
 
 import argparse
 import json
+import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -18,10 +20,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from data_tools.restoring.copies import all_copies
 from data_tools.speech.voices import FOLDER, Voices
 from data_tools.store import Store
 from data_tools.store.people import Holdings
 from loctex.jobs.run import Run
+from loctex.records.files import is_draft, sweep
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ def copies(root: Path, annotator_id: int) -> Copies:
     files = sorted((root / "exports").glob("*/narratives.jsonl"))
     exports = [file.parent for file in files if _names(file, annotator_id)]
     backups = [*sorted(root.glob("studio.db.before-*")), *sorted((root / "backups").glob("*"))]
+    backups += all_copies(root)
     return Copies(holding, runs, exports, backups)
 
 
@@ -72,6 +77,16 @@ def erase(store: Store, voices: Voices, annotator_id: int) -> Holdings:
     return held
 
 
+def erase_leftovers(root: Path) -> None:
+    """Remove what may hold a person's work and that nobody opens any more: drafts of saves and
+    freezes that were killed, and the automatic copies of the database; the next start makes one."""
+    for folder, names, _ in os.walk(root, topdown=True):
+        sweep(Path(folder), rested=0.0)
+        names[:] = [name for name in names if not is_draft(name)]
+    for copy in all_copies(root):
+        copy.unlink(missing_ok=True)
+
+
 def summary(held: Holdings, elsewhere: Copies) -> list[str]:
     """What there is, and what remains elsewhere, a line each."""
     lines = [
@@ -96,7 +111,11 @@ def _learned(run: Path, snapshots: Sequence[Path]) -> bool:
         return False
     files = [Run(run).settings_file, Run(run).command_file]
     texts = [file.read_text(errors="replace") for file in files if file.exists()]
-    return any(str(folder) in text for folder in snapshots for text in texts)
+    for folder in snapshots:  # absolute, or relative to the workspace
+        name = re.compile(rf"{re.escape(f'{folder.parent.name}/{folder.name}')}(?![\w.+-])")
+        if any(name.search(text) for text in texts):
+            return True
+    return False
 
 
 def _names(file: Path, annotator_id: int) -> bool:
@@ -119,6 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elsewhere = copies(options.workspace.resolve(), annotator_id)
         if options.erase:
             held = erase(store, Voices(options.workspace / FOLDER), annotator_id)
+            erase_leftovers(options.workspace.resolve())
+            elsewhere = copies(options.workspace.resolve(), annotator_id)
         store.close()
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)

@@ -18,7 +18,7 @@ from loctex import cli, distributed
 from loctex.jobs import checkpoint_files
 from loctex.loading import tokenization
 from loctex.model import build
-from loctex.records.files import write_whole
+from loctex.records.files import write_result
 from loctex.records.snapshot import Snapshot
 from loctex.scoring.score import RERANK, score, table
 from loctex.scoring.word_scores import by_word
@@ -71,9 +71,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "split": arguments.split,
         "words": by_word(scores.words),
     }
-    write_whole(to, json.dumps(result, indent=1))
-    print(table(scores))
-    print(f"written to {to}")
+    print(table(scores), flush=True)
+    print(write_result(to, json.dumps(result, indent=1)))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from loctex import cli, distributed
 from loctex.jobs import checkpoint_files
 from loctex.loading import tokenization
 from loctex.model import build
-from loctex.records.files import write_whole
+from loctex.records.files import write_result
 from loctex.records.snapshot import Snapshot
 from loctex.scoring.false_captions import read, score
 
@@ -51,10 +51,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         values = score(model, tokenizer, split, read(arguments.foils))
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
-    if arguments.to:
-        write_whole(arguments.to, json.dumps(values, indent=1))
     for name, value in sorted(values.items()):
-        print(f"{name:32s} {value:8.3f}")
+        print(f"{name:32s} {value:8.3f}", flush=True)
+    if arguments.to:
+        print(write_result(arguments.to, json.dumps(values, indent=1)))
 
 
 if __name__ == "__main__":

@@ -80,8 +80,10 @@ def work(
 
     if resumed is None and run_settings.model.init not in ("random", "timm"):
         run_settings = prepare.take_shape(run_settings, typed)
+    names = provenance.relocated(run, run_settings.data.snapshots)
+    run_settings = settings.with_values(run_settings, {"data": {"snapshots": names}})
     if is_first:
-        provenance.record(run, run_settings.data.snapshots)
+        provenance.record(run, names)
         write_whole(run.settings_file, settings.dump(run_settings))
     try:
         outcome = loop.train(run_settings, run, resumed)

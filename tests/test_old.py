@@ -99,7 +99,7 @@ def test_an_old_workspace_opens_with_all_that_it_held(root: Path) -> None:
 
     runs = {run.name: run for run in workspace.runs()}
     (job,) = jobs.all_runs(questions.root(workspace))
-    assert {name: run.state for name, run in runs.items()} == {"done": "done", "queued": "waiting"}
+    assert {name: run.state for name, run in runs.items()} == {"done": "done", "queued": "stopped"}
     assert runs["done"].metrics() == SCORES["metrics"] and len(SCORES["metrics"]) > 4
     assert json.loads(runs["done"].result_file.read_bytes()) == SCORES["result"]
     assert settings.load(runs["done"].settings_file).train.steps == 6

@@ -13,6 +13,7 @@ import gradio as gr
 
 from loctex.jobs import queue as jobs
 from loctex.jobs.command import Command
+from loctex.jobs.execution import Execution
 from loctex.jobs.run import Run
 from ui.assets import static
 from ui.context import page_and_tab
@@ -51,14 +52,6 @@ def still_offered(choices: list[tuple[str, str]], value: str | None) -> str | No
     """The person's choice where it still exists, else the first."""
     offered = [choice for _, choice in choices]
     return value if value in offered else next(iter(offered), None)
-
-
-def line(command: Command | None) -> str:
-    """The command as a shell reads it; "" where there is none, why not where it is damaged."""
-    try:
-        return command.line if command else ""
-    except ValueError as error:
-        return f"It cannot be shown: {error}"
 
 
 def chip(state: str) -> str:
@@ -227,7 +220,7 @@ class JobTab:
             planned = self.plan(*answers)
         except ValueError as error:
             return [problem(str(error)), "", gr.update(interactive=False)]
-        line = planned[1].line if planned else ""
+        line = Execution(planned[1].words).line if planned else ""
         return [problem(""), line, gr.update(interactive=bool(planned))]
 
     def _start(self, token: str, *answers: Any) -> list[Any]:
@@ -251,12 +244,11 @@ class JobTab:
         now: dict[str, Any] = {"list": self.show_list(job_runs, selected), "side": bool(job_runs)}
         job = next((job for job in job_runs if job.name == selected), None)
         if job is not None:
-            command = jobs.read_command(job)
             now |= {
                 "status": self.show_status(job),
                 "state": self.state(job),
                 "log": log_text(job),
-                "command": line(command),
+                "command": jobs.line(job),
             }
         return now
 

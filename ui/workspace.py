@@ -6,9 +6,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from data_tools.restoring import copies
 from data_tools.speech.voices import Voices
 from data_tools.store import Store
 from data_tools.store.address import address, note_address
+from loctex.jobs import checkpoint_files
 from loctex.jobs.run import Run
 from loctex.records.files import BusyError, locked, sweep
 from ui.users import ROLES, role_of
@@ -40,7 +42,12 @@ class Workspace:
             folder.mkdir(parents=True, exist_ok=True)
             sweep(folder)  # what killed writers left
         self.voices = Voices(self.voices_dir)
-        self.store = Store(address(self.root, database), self.images_dir)
+        url = address(self.root, database)
+        if database is None:  # its own studio.db
+            copies.check(self.root)
+        self.store = Store(url, self.images_dir)
+        if database is None:
+            copies.keep(self.root)
         note_address(self.root, database)
 
     def allows(self, role: str, name: str | None) -> bool:
@@ -87,7 +94,10 @@ class Workspace:
         if path.parent.name == "checkpoints":
             run = self._run_at(path.parents[1])
             return look_up(run.checkpoints, path.name, f"checkpoint of {run.name}")
-        return look_up(self._run_at(path.parent).path, path.name, "checkpoint", ("best", "last"))
+        run = self._run_at(path.parent)
+        if path.name in checkpoint_files.NAMES and checkpoint_files.linked(run.path, path.name):
+            return run.path / path.name  # a link, or a text file in place of one
+        return look_up(run.path, path.name, "checkpoint", ("best", "last"))
 
     def _run_at(self, folder: Path) -> Run:
         if folder.parent != self.runs_dir:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_tools.exchange.sources import Key, NarrativeLines, Regions
+from loctex.records.frozen import manifest
 from loctex.records.items import NARRATIVE, ROW, ROWS_PER_GROUP
 from loctex.records.narrative import Narrative
 
@@ -254,9 +255,8 @@ class EarlierSnapshot:
     def open(cls, path: Path) -> "EarlierSnapshot":
         """ValueError: it is no snapshot with an index."""
         try:
-            manifest = json.loads((path / "snapshot.json").read_bytes())
+            files = manifest.read(path)["shards"]
             table = pq.read_table(path / "rows.parquet", schema=INDEX)
-            files = manifest["shards"]
         except (OSError, KeyError, ValueError) as error:
             raise ValueError(
                 f"{path} cannot be gone on from ({error}): freeze without --previous"

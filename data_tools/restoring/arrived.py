@@ -10,7 +10,7 @@ import yaml
 
 from loctex.jobs import checkpoint_files
 from loctex.jobs import queue as jobs
-from loctex.jobs.command import ROOT, Command, short
+from loctex.jobs.command import HOME, ROOT, Command, short
 from loctex.jobs.run import Run
 from loctex.records.files import write_whole
 
@@ -34,9 +34,10 @@ def settle(run: Run, workspace: Path) -> None:
 
 
 def _old_place(command: Command) -> Path | None:
-    """The folder of the run that it names where it was saved: WORKSPACE/runs/NAME."""
+    """The folder of the run that it names where it was saved: WORKSPACE/runs/NAME; None where its
+    paths are relative to the workspace already."""
     words = list(command.words)
-    if "--run" not in words[:-1]:
+    if command.folder == HOME or "--run" not in words[:-1]:
         return None
     folder = Path(os.path.abspath(Path(command.folder) / words[words.index("--run") + 1]))
     return folder if folder.parent.name == "runs" else None

@@ -57,7 +57,9 @@ class Manifest:
                 problems[name] = "is damaged"
         for name, target in self.links.items():
             path = folder / name
-            if not path.is_symlink() or os.readlink(path) != target:
+            is_plain = path.is_file() and path.read_bytes() == f"{target}\n".encode()
+            is_link = path.is_symlink() and os.readlink(path) == target
+            if not is_link and not is_plain:
                 problems[name] = "is missing, a link"
         return problems
 

@@ -211,11 +211,11 @@ class Statistics:
     def _kept(self, collection_id: int, block: int, state: list[float]) -> Summary | None:
         try:
             record = json.loads(self._file(collection_id, block).read_bytes())
-        except FileNotFoundError:
-            return None
-        if record["version"] != VERSION or record["state"] != state:
-            return None
-        return Summary.from_json(record["summary"])
+            if record["version"] != VERSION or record["state"] != state:
+                return None
+            return Summary.from_json(record["summary"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None  # not there yet, or torn: it is counted anew
 
 
 def middle(counts: np.ndarray, edges: np.ndarray) -> float | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from loctex import settings
 from loctex.jobs import provenance
+from loctex.jobs.checkpoint_files import folder_at
 from loctex.jobs.run import Run
 from loctex.model.model import LocTexConfig
 from loctex.model.pretrained import PACKAGES
@@ -29,7 +30,7 @@ ROW_SCORES = ("map", "knn", "box_ap", "mask_ap")  # of a transfer task's row
 
 def preview(run: Path, checkpoint: Path, format: str) -> str:
     """The card that an export of this checkpoint will carry, before it is made."""
-    folder = checkpoint.resolve()
+    folder = folder_at(checkpoint).resolve()
     return write(run, folder, LocTexConfig.from_pretrained(folder), format, {})
 
 

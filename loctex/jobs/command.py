@@ -1,9 +1,7 @@
-"""What a run executes: the words of its training, where they run, and what they are wrapped in."""
+"""What was asked of a run, as command.json keeps it. execution.py makes of it what is executed."""
 
 import json
 import os
-import shlex
-import string
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -12,17 +10,22 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]  # where `python -m loctex.train` is found
 CPU = "cpu"
-_PLACES = ("command", "line", "arguments", "run")
+HOME = "."  # `folder` of a command whose paths are relative to its workspace
 
 
 @dataclass(frozen=True)
 class Command:
-    """A training, and where it runs.
+    """A job, and where it runs. Nothing of it is executed as it stands here.
 
-    words: `python -m loctex.train ...`, the same everywhere. devices: what it takes: GPU UUIDs,
-    "cpu", the name of a launcher; nothing takes the whole machine. launcher: a template, see
-    `wrap`. snapshots: folder -> content hash, as they were when it was put into the queue.
-    grace: seconds from the wish to stop it to SIGTERM; the watcher's where None.
+    words: `python -m loctex.train ...`. Of a training they say its snapshots, its preset, whether
+    it resumes and up to which step; its other settings are those of settings.yaml, and the words
+    that repeat them, like the interpreter, are informational only. folder: what relative paths of
+    `words` and `snapshots` start from; HOME is the workspace, another one is where an older version
+    worked, and nothing is executed there. devices: what it takes: GPU UUIDs, "cpu", the name of a
+    launcher; nothing takes the whole machine. launcher: its name in the workspace's launchers.yaml
+    (older versions: its template, which is only compared with that file). snapshots: folder ->
+    content hash, as they were when it was put into the queue. grace: seconds from the wish to stop
+    it to SIGTERM; the watcher's where None.
     """
 
     words: tuple[str, ...]
@@ -33,38 +36,6 @@ class Command:
     grace: float | None = None
     token: str = ""  # names the click that asked for it: the same click twice is one job
     submitted: float = 0.0  # seconds since 1970
-
-    @property
-    def gpus(self) -> tuple[str, ...]:
-        return tuple(device for device in self.devices if device.startswith(("GPU-", "MIG-")))
-
-    @property
-    def launched(self) -> list[str]:
-        """The words that are executed: by the launcher, or on this machine's chosen GPUs."""
-        if self.launcher:
-            return wrap(self.launcher, self.words)
-        if not self.gpus:
-            return list(self.words)
-        prefix = ["env", f"CUDA_VISIBLE_DEVICES={','.join(self.gpus)}"]
-        if len(self.gpus) == 1:
-            return [*prefix, *self.words]
-        return [
-            *prefix,
-            self.words[0],
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-            str(len(self.gpus)),
-            "-m",
-            "--",
-            *self.words[2:],
-        ]
-
-    @property
-    def line(self) -> str:
-        """What is executed, as a shell reads it."""
-        return shlex.join(self.launched)
 
     def is_in_the_way_of(self, other: "Command") -> bool:
         """Whether the two may not run at the same time."""
@@ -115,7 +86,8 @@ def training(
     words = [short(sys.executable), "-m", "loctex.train"]
     for snapshot in snapshots:
         words += ["--data", short(snapshot)]
-    words += ["--run", short(run), "--preset", preset]
+    words += ["--run", short(run)]
+    words += ["--preset", preset] if preset else []
     for name, value in changes.items():
         words += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
     return tuple(words)
@@ -136,38 +108,3 @@ def short(path: str | Path) -> str:
     """A path as a person would type it in the program's folder."""
     path = Path(os.path.abspath(path))
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
-
-
-def wrap(template: str, words: Iterable[str]) -> list[str]:
-    """A launcher's template, as a shell reads it, with the words of a training put in.
-
-    {command}: its words, one by one. {arguments}: the same without the `python -m loctex.train` in
-    front. {line}: all of them as one text, quoted for the shell that will read it (ssh, bash -c).
-    {run}: the run's name. ValueError for anything else.
-    """
-    words = list(words)
-    run = Path(words[words.index("--run") + 1]).name if "--run" in words else ""
-    values = {"line": shlex.join(words), "run": run}
-    try:
-        pieces = shlex.split(template)
-        named = {
-            name for piece in pieces for _, name, _, _ in string.Formatter().parse(piece) if name
-        }
-    except ValueError as error:
-        raise ValueError(f"launcher {template!r} cannot be read: {error}") from error
-    if unknown := named - {*_PLACES}:
-        placeholders = ", ".join(f"{{{name}}}" for name in _PLACES)
-        raise ValueError(f"launcher {template!r}: {{{min(unknown)}}} is none of {placeholders}")
-    if not named & {"command", "line", "arguments"}:
-        raise ValueError(f"launcher {template!r} starts nothing: write {{command}} into it")
-    wrapped: list[str] = []
-    for piece in pieces:
-        if piece == "{command}":
-            wrapped += words
-        elif piece == "{arguments}":
-            wrapped += words[3:]
-        elif "{command}" in piece or "{arguments}" in piece:
-            raise ValueError(f"launcher {template!r}: inside quotes write {{line}}")
-        else:
-            wrapped.append(piece.format(**values))
-    return wrapped

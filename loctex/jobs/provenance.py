@@ -11,7 +11,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import metadata
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from loctex.jobs.run import Run
+from loctex.records.frozen import manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (
@@ -60,39 +61,66 @@ def without_weight(name: str) -> str:
 
 def _hash(folder: Path) -> str:
     try:
-        manifest = json.loads((folder / "snapshot.json").read_bytes())
-        splits, content = manifest["splits"], manifest["hash"]
-    except (FileNotFoundError, NotADirectoryError):
+        content = manifest.read(folder)
+    except FileNotFoundError:
         raise ValueError(
             f"snapshot {folder} is gone: put it back, or choose other data in a new run"
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder}/snapshot.json is damaged ({error}): freeze again") from error
-    for split in splits:
+    for split in content["splits"]:
         if not any((folder / "data").glob(f"{split}-*.parquet")):
             raise ValueError(
                 f"snapshot {folder} is damaged, data/{split}-*.parquet is gone: put it back, or "
                 "choose other data in a new run"
             )
-    return content
+    return content["hash"]
 
 
-def check(expected: Mapping[str, str]) -> None:
-    """ValueError where a snapshot is gone, or is not the one it was."""
-    for folder, content in expected.items():
-        if _hash(Path(folder)) != content:
-            raise ValueError(
-                f"snapshot {folder} was changed since this run began: put the old one back, or "
-                "start a new run on the new one"
-            )
+def locate(run: Run, places: Sequence[Path], content: str) -> Path:
+    """Where the snapshot with this content hash lies: at one of the `places`, or under any name in
+    the run's own workspace, which goes first where the run was copied.
+
+    ValueError where it is gone, or was changed.
+    """
+    home = run.path.absolute().parents[1]
+    beside = [path for path in places if path.is_relative_to(home)]
+    own = [path.parent for path in sorted((home / "snapshots").glob("[!.]*/snapshot.json"))]
+    for folder in dict.fromkeys([*beside, *own, *places]):
+        with suppress(ValueError):
+            if _hash(folder) == content:
+                return folder
+    _hash(places[0])
+    raise ValueError(
+        f"snapshot {places[0]} was changed since this run began: put the old one back, or "
+        "start a new run on the new one"
+    )
+
+
+def relocated(run: Run, names: Iterable[str]) -> list[str]:
+    """Where the snapshots of a run lie now, as FOLDER or FOLDER=weight: a workspace that moved
+    took them along. ValueError as `locate`."""
+    content_of = contents(run)
+    result = []
+    for name in names:
+        folder = without_weight(name)
+        if folder in content_of:
+            path = locate(run, [Path(folder)], content_of[folder])
+            result.append(str(path) + name[len(folder) :])
+        else:
+            result.append(name)
+    return result
+
+
+def contents(run: Run) -> dict[str, str]:
+    """Folder -> content hash of the snapshots of its starts, as they were at the first of each."""
+    content_of: dict[str, str] = {}
+    for start in starts(run):
+        content_of = start["snapshots"] | content_of
+    return content_of
 
 
 def record(run: Run, snapshots: Iterable[str]) -> None:
-    """Add this start to RUN/starts.jsonl. ValueError where a snapshot is not what it was then."""
+    """Add this start to RUN/starts.jsonl. ValueError where a snapshot is gone or not whole."""
     hash_of = hashes(snapshots)
-    for start in starts(run):
-        recorded = start["snapshots"]
-        check({folder: recorded[folder] for folder in hash_of if folder in recorded})
     start = {
         "time": round(time.time(), 3),
         "command": [sys.executable, *sys.orig_argv[1:]],

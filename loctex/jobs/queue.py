@@ -18,7 +18,8 @@ from pathlib import Path
 
 from loctex.jobs import checkpoint_files
 from loctex.jobs.command import ROOT, Command, with_option
-from loctex.jobs.run import Run
+from loctex.jobs.execution import portable, rebuilt
+from loctex.jobs.run import PLACE_WIDTH, Run
 from loctex.records.files import draft_of, is_locked, write_whole
 
 CHECKPOINT = re.compile(r"last|best|step-[0-9]{8,15}")
@@ -36,7 +37,7 @@ def unended(workspace: Path) -> list[Run]:
 
 def queue(workspace: Path) -> list[Run]:
     """The waiting runs, the next one first."""
-    waiting = [run for run in _having(workspace, "waiting") if run.waiting_file.is_file()]
+    waiting = [run for run in _having(workspace, "waiting") if run.is_waiting()]
     return sorted(waiting, key=_place)
 
 
@@ -75,22 +76,33 @@ def ahead(workspace: Path, run: Run) -> list[str]:
 
 
 def _place(run: Run) -> float:
-    with suppress(OSError, ValueError):  # it may start, or be cancelled, right now
-        place = float(run.waiting_file.read_text())
+    with suppress(OSError, ValueError, IndexError):  # it may start, or be cancelled, right now
+        place = float(run.waiting_file.read_text().split()[0])
         return place if math.isfinite(place) else 0.0
     return 0.0
 
 
 def read_command(run: Run) -> Command | None:
-    """What the run executes; None for a run that was not started as a job, or whose command.json
+    """What was asked of the run; None for one that was not started as a job, or whose command.json
     cannot be read: who lists runs goes on, and `command_of` says why."""
     with suppress(OSError, ValueError):
         return Command.from_json(run.command_file.read_bytes())
     return None
 
 
+def line(run: Run) -> str:
+    """What the run executes, as a shell reads it; "" where it was started by hand, and why not
+    where it is refused."""
+    if not os.path.lexists(run.command_file):
+        return ""
+    try:
+        return rebuilt(run, command_of(run)).line
+    except ValueError as error:
+        return f"It cannot be shown: {error}"
+
+
 def command_of(run: Run) -> Command:
-    """What the run executes. ValueError: it was started by hand, or command.json cannot be read."""
+    """What was asked of the run. ValueError: started by hand, or command.json cannot be read."""
     try:
         return Command.from_json(run.command_file.read_bytes())
     except FileNotFoundError:
@@ -115,8 +127,9 @@ def submit(workspace: Path, run: Run, command: Command, settings: str = "", toke
     now = time.time()
     draft = Run(draft_of(run.path))
     write_whole(draft.settings_file, settings)
-    write_whole(draft.command_file, replace(command, token=token, submitted=now).to_json())
-    write_whole(draft.waiting_file, repr(now))
+    complete = portable(run, replace(command, token=token, submitted=now))
+    write_whole(draft.command_file, complete.to_json())
+    draft.wait(now)
     try:
         os.rename(draft.path, run.path)
     except OSError:
@@ -150,8 +163,9 @@ def move(workspace: Path, run: Run, places: int) -> None:
         other_places[new - 1] if new > 0 else other_places[0] - 2 if other_places else _place(run)
     )
     after = other_places[new] if new < len(other_places) else before + 2
+    place = repr((before + after) / 2).ljust(PLACE_WIDTH)
     with open(run.waiting_file, "r+b") as file:  # never made anew: it may have started just now
-        file.write(repr((before + after) / 2).ljust(24).encode())
+        file.write(place.encode())
 
 
 def stop(workspace: Path, run: Run) -> None:
@@ -177,6 +191,7 @@ def resume(workspace: Path, run: Run, checkpoint: str = "last") -> None:
             f"run {run.name!r} has no checkpoint {checkpoint[:40]!r}; choose last, best or a step"
         )
     words = with_option(command_of(run).words, "--resume")
+    rebuilt(run, replace(command_of(run), words=words))  # before anything is cut back
     if (run.path / "last").exists() or checkpoint_files.folders(run.path):
         words += () if checkpoint == "last" else (checkpoint,)
     else:  # it ended before its first checkpoint: from the start
@@ -194,9 +209,11 @@ def extend(workspace: Path, run: Run, steps: int) -> None:
 
 
 def _again(workspace: Path, run: Run, words: tuple[str, ...]) -> None:
-    write_whole(run.command_file, replace(command_of(run), words=words).to_json())
+    command = replace(command_of(run), words=words)
+    rebuilt(run, command)  # says the way out now, where it cannot be executed
+    write_whole(run.command_file, command.to_json())
     run.forget_end()
-    write_whole(run.waiting_file, repr(time.time()))
+    run.wait(time.time())
     ensure_watcher(workspace)
 
 

@@ -16,14 +16,25 @@ kernel frees when their holder dies. Nothing here imports torch.
 import json
 import math
 import os
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from loctex.records.files import BusyError, holder, is_locked, locked, sweep, write_whole
+from loctex.records.files import (
+    BusyError,
+    draft_file,
+    holder,
+    is_locked,
+    locked,
+    sweep,
+    write_whole,
+)
 
 METRICS_TAIL = 8_000  # bytes at the end of metrics.jsonl that say how far a run is
+PLACE_WIDTH = 24  # characters of the place in the queue, which may be written over
+_HERE = platform.node() or "-"
 _LARGEST = 2**53  # of a step: beyond, a float is not exact
 
 
@@ -63,7 +74,7 @@ class Run:
 
     def _state_at_rest(self) -> str:
         if self.waiting_file.is_file():
-            return "waiting"
+            return "waiting" if self.is_waiting() else "stopped"
         is_stopped = self.stop_requested()
         if self.exit_code not in (None, 0):
             return "stopped" if is_stopped else "failed"
@@ -72,6 +83,28 @@ class Run:
         if is_stopped:
             return "stopped"
         return "failed" if self.has_started() else "new"
+
+    def wait(self, place: float) -> None:
+        """Put it into the queue, the lowest place first."""
+        with draft_file(self.waiting_file) as draft, open(draft, "wb") as file:
+            number = os.fstat(file.fileno()).st_ino
+            file.write(f"{place!r:<{PLACE_WIDTH}} {number} {_HERE} {self.path.parent}".encode())
+
+    def is_waiting(self) -> bool:
+        """Whether it waits in this queue.
+
+        The file holds its own number (inode), which a copy or a restored file does not have, and
+        its machine and folder, for file systems whose numbers change. What waited elsewhere, or was
+        put there by an older version, does not start by itself: somebody resumes it.
+        """
+        try:
+            with open(self.waiting_file, "rb") as file:
+                number = os.fstat(file.fileno()).st_ino
+                _, own_number, machine, folder = file.read(4096).decode().split(maxsplit=3)
+        except (OSError, ValueError):  # not there, started just now, or without all of these
+            return False
+        is_here = (machine, folder) == (_HERE, str(self.path.parent))
+        return own_number == str(number) or is_here
 
     def is_live(self) -> bool:
         """Whether a watcher or a trainer works on it now."""

@@ -9,16 +9,16 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
-from loctex.jobs import provenance
 from loctex.jobs import queue as jobs
-from loctex.jobs.command import Command
+from loctex.jobs.command import ROOT, Command
+from loctex.jobs.execution import rebuilt
 from loctex.jobs.run import Run
-from loctex.records.files import BusyError, holder, is_locked, locked, write_whole
+from loctex.records.files import BusyError, holder, is_locked, locked, worker, write_whole
 
 GRACE = 120.0  # seconds a run has to write its checkpoint before it is asked harder
 KILL_AFTER = 60.0  # seconds from SIGTERM to SIGKILL
@@ -48,7 +48,7 @@ def _work_off(workspace: Path, grace: float) -> None:
                 if run.waiting_file.is_file():
                     refused.add(run.name)
             mine = {name: job for name, job in mine.items() if not job.has_ended()}
-            _stop_unwatched(workspace, grace, unwatched)
+            _stop_unwatched(workspace, grace, unwatched, mine)
             time.sleep(TICK)
     finally:
         for job in mine.values():
@@ -83,9 +83,10 @@ class Job:
         self.process: subprocess.Popen | None = None
         self.code: int | None = 0
         self.escalation: StopEscalation | None = None
+        self.lock = -1  # the descriptor
         with ExitStack() as stack:
             try:
-                stack.enter_context(locked(run.job_lock))
+                self.lock = stack.enter_context(locked(run.job_lock))
                 run.waiting_file.unlink()
             except (BusyError, FileNotFoundError):  # cancelled, or started by hand
                 self.code = None
@@ -113,20 +114,22 @@ class Job:
             self._give_up(error, 127)  # as a shell says it
 
     def _start(self) -> None:
-        command = jobs.command_of(self.run)
+        execution = rebuilt(self.run, jobs.command_of(self.run))  # before it takes a GPU
         with open(self.run.log_file, "ab") as log:
-            log.write(f"$ {command.line}\n".encode())
+            log.write(f"$ {execution.line}\n".encode())
             log.flush()
-            provenance.check(command.snapshots)  # before it takes a GPU
             self.process = subprocess.Popen(
-                command.launched,
-                cwd=command.folder,
+                execution.launched,
+                cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
                 env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                # the job holds its lock too: where its watcher is killed, it is at work still
+                pass_fds=[self.lock],
             )
+        os.pwrite(self.lock, f"{os.getpid()} {self.process.pid}".encode(), 0)
 
     def _give_up(self, why: object, code: int) -> None:
         """It ended before it began: `why`, in its log and in the watcher's."""
@@ -164,19 +167,34 @@ class StopEscalation:
     def __init__(self, run: Run, grace: float, send: Callable[[int], None]) -> None:
         self.run, self.send = run, send
         self.left = [(grace, signal.SIGTERM), (grace + KILL_AFTER, signal.SIGKILL)]
+        self.begun: float | None = None  # of the monotonic clock: it stands still in a suspend
 
     def __call__(self) -> None:
-        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-            age = time.time() - self.run.stop_file.stat().st_mtime
-            if self.left and age > self.left[0][0]:
+        if not self.run.stop_requested():
+            return
+        if self.begun is None:
+            self.begun = time.monotonic()
+        age = time.monotonic() - self.begun
+        if self.left and age > self.left[0][0]:
+            # the steps lie KILL_AFTER apart, however late this one is
+            self.left = [(later - self.left[0][0] + age, number) for later, number in self.left]
+            with suppress(ProcessLookupError, PermissionError):
                 self.send(self.left.pop(0)[1])
 
 
-def _stop_unwatched(workspace: Path, grace: float, escalations: dict[str, StopEscalation]) -> None:
-    """Stop trainings nobody watches, where that is asked."""
+def _stop_unwatched(
+    workspace: Path, grace: float, escalations: dict[str, StopEscalation], own: Container[str]
+) -> None:
+    """Stop what nobody watches, where that is asked; `own` are the runs of this watcher."""
     for run in jobs.stopping(workspace):
-        pid = None if is_locked(run.job_lock) else holder(run.train_lock)
-        if pid and run.name not in escalations:
-            escalations[run.name] = StopEscalation(run, grace, partial(os.kill, pid))
+        if run.name in own:
+            continue
+        trainer = holder(run.train_lock) if is_locked(run.train_lock) else None
+        process = worker(run.job_lock)
+        send = partial(os.kill, trainer) if trainer else None
+        if send is None and process:  # a job without a lock of its own leads its group
+            send = partial(os.killpg, process)
+        if run.name not in escalations and send is not None:
+            escalations[run.name] = StopEscalation(run, grace, send)
         if run.name in escalations:
             escalations[run.name]()

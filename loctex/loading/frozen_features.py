@@ -90,9 +90,20 @@ class Extraction:
         """The numbers of the blocks that are not there."""
         num_blocks = -(-len(self.split) // BLOCK)
         done = self.done_file.read_bytes() if self.done_file.exists() else b""
-        is_whole = all(file.exists() for file in self.files)
-        marks = done.ljust(num_blocks, b"\0") if is_whole else bytes(num_blocks)
-        return [number for number in range(num_blocks) if not marks[number]]
+        marks = done.ljust(num_blocks, b"\0")
+        num_there = min(
+            self._num_images(*pair) for pair in zip(self.files, self.shapes, strict=True)
+        )
+        missing = []
+        for number in range(num_blocks):
+            if not marks[number] or self._rows(number).stop > num_there:  # marked, but torn since
+                missing.append(number)
+        return missing
+
+    def _num_images(self, file: Path, shape: tuple[int, int, int]) -> int:
+        """How many images' maps a file is long enough for."""
+        size = file.stat().st_size if file.exists() else 0
+        return size // (2 * int(np.prod(shape)))
 
     def run(self, progress: Callable[[int, int], None] | None = None) -> FeatureMaps:
         """Computes what is missing; progress(images there, images in all) after each block.

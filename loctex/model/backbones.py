@@ -1,10 +1,13 @@
 """Visual backbones: any timm model that returns feature maps, behind one interface."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
+
+from loctex.settings import backbone_options
 
 REFUSALS = (TypeError, AssertionError, IndexError, KeyError, AttributeError, ValueError)  # of timm
 
@@ -13,12 +16,18 @@ class Backbone(nn.Module):
     """The last feature maps of a timm model, finest first.
 
     name: a timm model. num_scales: 1 gives the last stage, 2 also the stage before it.
-    options: more arguments for `timm.create_model`. pretrained: load timm's weights.
+    options: more arguments for `timm.create_model`; ValueError where they do more than shape it.
+    weights: what it starts from, by timm's names; None starts it from random numbers.
     Parameters of a ResNet are named as torchvision's, below `stages.`.
     """
 
     def __init__(
-        self, *, name: str, num_scales: int, options: dict | None = None, pretrained: bool = False
+        self,
+        *,
+        name: str,
+        num_scales: int,
+        options: dict | None = None,
+        weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         if not timm.is_model(name):
@@ -27,12 +36,16 @@ class Backbone(nn.Module):
             )
             raise ValueError(f"model.backbone: timm has no model {name!r}; it has {close}")
         self.name, self.options = name, dict(options or {})
+        backbone_options.check(self.options)  # also those of a config.json
+        source: dict[str, Any] = {"pretrained": False}
+        if weights is not None:
+            source = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": weights}}
         try:
             self.stages = timm.create_model(
                 name,
-                pretrained=pretrained,
                 features_only=True,
                 out_indices=tuple(range(-num_scales, 0)),
+                **source,
                 **self.options,
             )
         except REFUSALS as error:

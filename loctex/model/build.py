@@ -11,7 +11,7 @@ from loctex.model.backbones import Backbone
 from loctex.model.config import LocTexConfig
 from loctex.model.losses import ATTENTION
 from loctex.model.model import LocTexModel
-from loctex.settings import Settings
+from loctex.settings import Settings, backbone_options
 
 
 def build(settings: Settings, vocab_size: int, pad_token_id: int) -> LocTexModel:
@@ -49,13 +49,12 @@ def pretrained_backbone(settings: Settings) -> Backbone:
     to name it."""
     model = settings.model
     file = pretrained.weights_file(model.backbone, model.weights)
-    overlay = {"state_dict": pretrained.load_weights(model.backbone, file)}
     try:
         return Backbone(
             name=model.backbone,
             num_scales=model.attention_scales,
-            options=model.backbone_options | {"pretrained_cfg_overlay": overlay},
-            pretrained=True,
+            options=model.backbone_options,
+            weights=pretrained.load_weights(model.backbone, file),
         )
     except RuntimeError as error:  # timm's, of sizes that the options changed
         raise ValueError(
@@ -141,6 +140,7 @@ def load(
                 f"{folder}: its localization is {config.localization!r}, which this version does "
                 "not know; open it with the version that trained it"
             )
+        backbone_options.check(config.backbone_options, f"{folder}/config.json: backbone_options")
         loaded: Any = LocTexModel.from_pretrained(
             folder, config=config, output_loading_info=True, local_files_only=True
         )

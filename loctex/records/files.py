@@ -1,11 +1,13 @@
 """Files that are there whole or not at all, and locks that die with their holder."""
 
+import errno
 import fcntl
 import itertools
 import os
 import re
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -41,12 +43,12 @@ def draft_file(path: Path) -> Iterator[Path]:
     draft = draft_of(path)
     try:
         yield draft
-        _sync(draft)
+        sync(draft)
         os.replace(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
 @contextmanager
@@ -66,24 +68,25 @@ def draft_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def sweep(folder: Path) -> None:
-    """Remove the drafts in a folder whose writers are gone."""
+def sweep(folder: Path, rested: float = RESTED) -> None:
+    """Remove the drafts in a folder whose writers are gone, `rested` seconds after their last
+    write."""
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for name in [entry.name for entry in entries if entry.name.endswith(".tmp")]:
             draft = _DRAFT.fullmatch(name)
-            if draft and _is_abandoned(folder / name, draft["host"], int(draft["pid"])):
+            if draft and _is_abandoned(folder / name, draft["host"], int(draft["pid"]), rested):
                 _remove(folder / name)
 
 
-def _is_abandoned(draft: Path, host: str, pid: int) -> bool:
+def _is_abandoned(draft: Path, host: str, pid: int, rested: float) -> bool:
     with suppress(OSError):
         age = time.time() - draft.lstat().st_mtime
         if host != _HOST:  # a folder that several machines share
             return age > ABANDONED
-        return age > RESTED and not _is_alive(pid)
+        return age >= rested and not _is_alive(pid)
     return False
 
 
@@ -105,12 +108,70 @@ def _remove(path: Path) -> None:
             path.unlink()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on disk when this returns."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # a network share syncs files, and may know nothing of the kind for a folder
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
     finally:
         os.close(descriptor)
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether a file can be made in this folder, or in one that would be made here; tried, for
+    neither modes nor mounts say it of every file system."""
+    while not folder.exists() and folder.parent != folder:
+        folder = folder.parent
+    draft = draft_of(folder / "trial")
+    try:
+        draft.touch(exist_ok=False)
+        draft.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def user_folder(name: str) -> Path:
+    """A folder of this user's cache (XDG_CACHE_HOME, else ~/.cache), else of the temporary files,
+    made if it is not there."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loctex"
+    if not is_writable(caches):
+        caches = Path(tempfile.gettempdir()) / f"loctex-{os.getuid()}"
+    folder = caches / name
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def cache_place(folder: Path, key: str) -> Path:
+    """`folder`, where what is computed is kept beside what it was computed from; the user's cache
+    under `key` where that place cannot be written, as on a read-only share."""
+    return folder if is_writable(folder) else user_folder(key)
+
+
+def write_result(path: Path, content: str | bytes) -> str:
+    """Writes a result that took long to compute, and says where it is, in a sentence.
+
+    Where `path` cannot be written it goes into the working folder, else into the user's cache,
+    under a name that was free.
+    """
+    path = Path(path)
+    try:
+        write_whole(path, content)
+        return f"written to {path}"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    name = "-".join(path.absolute().parts[-3:])
+    folder = Path.cwd() if is_writable(Path.cwd()) else user_folder("results")
+    numbers = itertools.count(2)
+    place = folder / name
+    while place.exists():
+        place = folder / f"{Path(name).stem}-{next(numbers)}{path.suffix}"
+    write_whole(place, content)
+    return f"{path} cannot be written ({reason}); the result is in {place}"
 
 
 @contextmanager
@@ -153,8 +214,11 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 @contextmanager
-def locked(path: Path, patience: float = _PATIENCE) -> Iterator[None]:
-    """Hold the lock file `path`; it then names our process. Neither exec nor fork passes it on.
+def locked(path: Path, patience: float = _PATIENCE) -> Iterator[int]:
+    """Hold the lock file `path`, by the descriptor that this gives; it then names our process.
+
+    Neither exec nor fork passes it on, but where the descriptor is passed on by name: then whoever
+    has it holds the lock until this block ends, or beyond it where this process is killed.
 
     patience: seconds to wait for another holder. Raises BusyError where it holds on longer.
     """
@@ -173,7 +237,7 @@ def locked(path: Path, patience: float = _PATIENCE) -> Iterator[None]:
                 time.sleep(0.005)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        yield
+        yield descriptor
     finally:
         if descriptor in _held:  # else we are a forked child, and it is closed
             _held.remove(descriptor)
@@ -198,7 +262,16 @@ def is_locked(path: Path) -> bool:
 
 def holder(path: Path) -> int | None:
     """The process id that the holder of this lock wrote into it; None before it did."""
-    with suppress(OSError, ValueError):
-        number = int(path.read_text())
+    return _process(path, 0)
+
+
+def worker(path: Path) -> int | None:
+    """The process that the holder of this lock passed it on to; None where there is none."""
+    return _process(path, 1)
+
+
+def _process(path: Path, place: int) -> int | None:
+    with suppress(OSError, ValueError, IndexError):
+        number = int(path.read_text().split()[place])
         return number if 0 < number < 2**31 else None  # a torn 0 or -1 would signal a whole group
     return None

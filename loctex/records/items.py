@@ -12,6 +12,8 @@ import pyarrow as pa
 from loctex.records.narrative import Narrative, Word
 
 _word = partial(tuple.__new__, Word)  # as Word._make, in half the time
+MOST_SIDE = 16_384  # pixels of a mask's side: 268 MB when it is unpacked
+LONGEST_MASK = 1 << 21  # characters of its runs
 ROWS_PER_GROUP = 64  # of a shard: what is fetched at once when it is streamed
 REGION = pa.struct(
     [
@@ -71,6 +73,7 @@ class Region:
         if self.rle is not None:
             from pycocotools import mask
 
+            _check_rle(self.rle["size"], self.rle["counts"])
             full = mask.decode(self.rle | {"counts": self.rle["counts"].encode()}).astype(bool)
             rows, columns = (y * full.shape[0]).astype(int), (x * full.shape[1]).astype(int)
             return full[np.ix_(rows, columns)]
@@ -91,6 +94,32 @@ class Item:
     image: bytes
     narratives: tuple[Narrative, ...]
     regions: tuple[tuple[Region, ...], ...]
+
+
+def _check_rle(size: Sequence[int], counts: str) -> None:
+    """ValueError where a mask's runs do not fill its size, which pycocotools trusts, or the size is
+    beyond any photograph's. The coding: 5 bits a character, runs from the third as differences
+    from the one before the last (rleFrString of cocoapi's maskApi.c)."""
+    if len(size) != 2 or not all(0 < side <= MOST_SIDE for side in size):
+        raise ValueError(f"a region's mask is of size {list(size)!r:.40}: freeze the data again")
+    runs: list[int] = []
+    value = shift = 0
+    if len(counts) > LONGEST_MASK:
+        raise ValueError(f"a region's mask has {len(counts):,} characters: freeze the data again")
+    for character in counts:
+        code = ord(character) - 48
+        value |= (code & 31) << shift
+        shift += 5
+        if code & 32 and shift < 60:
+            continue
+        run = value - (1 << shift) if code & 16 else value
+        runs.append(run + runs[-2] if len(runs) > 2 else run)
+        value = shift = 0
+    is_sound = shift == 0 and min(runs, default=0) >= 0
+    if not is_sound or sum(runs) != size[0] * size[1]:
+        raise ValueError(
+            f"a region's mask does not fill its {size[0]} x {size[1]} cells: freeze the data again"
+        )
 
 
 class Split(Sequence[Item], ABC):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import feather
 
-from loctex.records.files import draft_file, is_locked, locked, write_whole
+from loctex.records.files import draft_file, is_locked, locked, user_folder, write_whole
 from loctex.records.snapshot import Snapshot
 from loctex.scoring.atlas_table import ranks, scorer
 
@@ -47,7 +48,9 @@ class AtlasJob:
             key.update(content.encode())
         of_run = self.folder.parent.name == "checkpoints"
         self.run = self.folder.parents[1] if of_run else self.folder
-        self.path = self.run / "atlas" / key.hexdigest()
+        beside = self.run / "atlas" / key.hexdigest()
+        is_ours = (beside / "atlas.arrow").exists() or os.access(self.run, os.W_OK)
+        self.path = beside if is_ours else user_folder(f"atlas/{key.hexdigest()}")
         self.parts, self.table = self.path / "parts", self.path / "atlas.arrow"
         self.lock, self.stop_file = self.path / "lock", self.path / "stop"
         self.log = self.path / "log.txt"

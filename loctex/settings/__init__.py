@@ -13,6 +13,7 @@ from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import yaml
 
+from loctex.settings import backbone_options
 from loctex.settings.sections import DataSettings, LossSettings, ModelSettings, TrainSettings
 
 
@@ -91,6 +92,8 @@ def check(section: Any, path: str, value: Any) -> Any:
     value = convert(kind, path, value)
     if meta["choices"] and value not in meta["choices"]:
         raise ValueError(f"{path} must be one of {', '.join(meta['choices'])}, got {value!r}")
+    if name == "backbone_options":
+        backbone_options.check(value, path)
     low, high = meta["low"], meta["high"]
     if low is not None and not low <= value <= high:
         raise ValueError(f"{path} must lie in {low:g} .. {high:g}, got {value!r}")

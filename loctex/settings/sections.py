@@ -69,7 +69,9 @@ class ModelSettings:
     freeze: bool = setting(
         False, "Keep the backbone as it is: what it says of each image is computed once, and kept."
     )
-    backbone_options: dict[str, Any] = setting({}, "More arguments for timm, as JSON.")
+    backbone_options: dict[str, Any] = setting(
+        {}, "More arguments for timm, as JSON: those that shape a backbone."
+    )
     attention_scales: int = setting(
         1, "1: attention on the last stage; 2: also on the stage before it.", 1, 2
     )

@@ -7,14 +7,14 @@ to write and read that state: whoever but looks for a checkpoint does not wait f
 
 from __future__ import annotations
 
-import os
+import errno
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from loctex.jobs.checkpoint_files import _linked, folders, link, step_of
-from loctex.records.files import draft_folder
+from loctex.jobs.checkpoint_files import folders, link, linked, linked_folders, step_of
+from loctex.records.files import draft_folder, sync
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from loctex.model.momentum import MomentumEncoders
 
 STATE = "training.pt"
+NEARLY_FULL = 1 << 20  # bytes
 
 
 @dataclass
@@ -99,33 +100,56 @@ def save(
     """Writes the checkpoint of `step`, moves the links, and removes what none points to; those of
     every `keep_every` steps stay."""
     import torch
+    from safetensors import SafetensorError
 
     folder = run / "checkpoints" / f"step-{step:08d}"
     for leftover in folder.parent.glob("step-*.tmp"):  # of an older version that was killed
         shutil.rmtree(leftover, ignore_errors=True)
     with draft_folder(folder) as draft:
-        model.save_pretrained(draft)
-        tokenizer.save_pretrained(draft)
-        torch.save(state, draft / STATE)
-        for path in [*draft.iterdir(), draft]:
-            _sync(path)
+        try:
+            model.save_pretrained(draft)
+            tokenizer.save_pretrained(draft)
+            torch.save(state, draft / STATE)
+            for path in [*draft.iterdir(), draft]:
+                sync(path)
+        except (
+            OSError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:
+            if not _is_full(error, draft):
+                raise
+            raise ValueError(
+                f"the disk is full: the checkpoint of step {step:,} was not written into "
+                f"{folder.parent}, those before it stay; make room, then start again with --resume"
+            ) from error
         if folder.exists():  # the same step again, after a resume
             shutil.rmtree(folder)
-    before = _linked(run)
+    before = linked_folders(run)
     link(run, "last", folder)
-    if is_best or not (run / "best").exists():
+    if is_best or linked(run, "best") is None:
         link(run, "best", folder)
-    for checkpoint in before - _linked(run):  # only what a link left: where one was lost, all stay
+    for checkpoint in before - linked_folders(
+        run
+    ):  # only what a link left: where one was lost, all stay
         if keep_every <= 0 or step_of(checkpoint) % keep_every:
             shutil.rmtree(checkpoint)
     return folder
 
 
+def _is_full(error: Exception, draft: Path) -> bool:
+    """Whether the disk was full; torch says only that it could not write, so what is free now,
+    while the draft lies there, tells it."""
+    has_code = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    is_named = has_code or "No space left" in str(error)  # as safetensors says it
+    return is_named or shutil.disk_usage(draft).free < NEARLY_FULL
+
+
 def rewind(run: Path, folder: Path) -> None:
     """Makes a checkpoint the last one: what was learned after it is dropped."""
     link(run, "last", folder)
-    linked = [path for path in _linked(run) if path == (run / "best").resolve()]
-    if not linked or step_of(linked[0]) > step_of(folder):
+    best = linked(run, "best")
+    if best not in linked_folders(run) or best is None or step_of(best) > step_of(folder):
         link(run, "best", folder)
     for checkpoint in folders(run):
         if step_of(checkpoint) > step_of(folder):
@@ -146,11 +170,3 @@ def load_state(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{folder / STATE} is damaged ({error}); resume from another folder of {folder.parent}"
         ) from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

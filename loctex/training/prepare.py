@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from loctex.loading.mixture import Mixture
 from loctex.model import build
 from loctex.model.config import LocTexConfig
 from loctex.model.model import LocTexModel
-from loctex.records.files import write_whole
+from loctex.records.files import is_writable, write_whole
 from loctex.records.items import Split
 from loctex.records.snapshot import Snapshot
 from loctex.scoring.predictor import normalise
@@ -178,7 +177,7 @@ def frozen_features(
     of_validation = None
     for snapshot in snapshots:
         folder = snapshot.path / ".cache"
-        if not os.access(folder if folder.exists() else snapshot.path, os.W_OK):
+        if not is_writable(folder):
             folder = run.path / "features" / snapshot.hash[:16]
         train = snapshot.split("train")
         features.append(_extract(model, train, folder, snapshot.hash, run, has_progress))

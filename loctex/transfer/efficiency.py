@@ -26,7 +26,7 @@ import torch
 
 from loctex import cli, distributed
 from loctex.jobs import checkpoint_files
-from loctex.records.files import write_whole
+from loctex.records.files import cache_place, write_result, write_whole
 from loctex.transfer import chart, encoders, label_files, labels, linear
 from loctex.transfer.encoders import Encoder
 from loctex.transfer.labels import Labels, Task
@@ -250,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 *(encoders.from_name(name) for name in arguments.also),
             ],
             task,
-            arguments.run / "transfer" / "features",
+            cache_place(arguments.run / "transfer" / "features", "transfer-features"),
             "accuracy" if all(label_files.is_single(labels) for labels in sets) else "map",
             counts=arguments.counts,
             num_seeds=arguments.seeds,
@@ -263,11 +263,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = f"efficiency-{arguments.labels.resolve().stem}-{Path(arguments.checkpoint).name}"
     to = arguments.to or arguments.run / "transfer" / name / "result.json"
     result |= {"run": arguments.run.resolve().name, "checkpoint": folder.name}
-    write_whole(to.with_name("subsets.json"), json.dumps(result.pop("subsets"), indent=1))
-    write_whole(to.with_name("chart.svg"), chart.svg(result))
-    write_whole(to, json.dumps(result, indent=1))
     problems = Task(task.train, task.test, result["left_out"]).problems()
-    print("\n".join([table(result), *problems, f"written to {to}"]))
+    print("\n".join([table(result), *problems]), flush=True)
+    subsets = json.dumps(result.pop("subsets"), indent=1)
+    where = write_result(to, json.dumps(result, indent=1))
+    if to.is_file():
+        write_whole(to.with_name("subsets.json"), subsets)
+        write_whole(to.with_name("chart.svg"), chart.svg(result))
+    print(where)
 
 
 if __name__ == "__main__":

@@ -161,11 +161,9 @@ def from_timm(name: str) -> Encoder:
     if cfg is None:
         raise ValueError(f"timm knows no weights for {name}; name a run, or another model")
     path = pretrained.weights_file(name, file, f"timm:{name}=FILE")
-    overlay = {"state_dict": pretrained.load_weights(name, path)}
+    weights = pretrained.load_weights(name, path)
     try:
-        backbone = Backbone(
-            name=name, num_scales=1, options={"pretrained_cfg_overlay": overlay}, pretrained=True
-        )
+        backbone = Backbone(name=name, num_scales=1, weights=weights)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{path} holds no weights of {name}: {error}") from error
     size = cfg.input_size[-1]

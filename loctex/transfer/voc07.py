@@ -25,7 +25,7 @@ import torch
 
 from loctex import cli, distributed
 from loctex.jobs import checkpoint_files
-from loctex.records.files import write_whole
+from loctex.records.files import cache_place, write_result
 from loctex.transfer import encoders, labels, linear, voc
 from loctex.transfer.encoders import Encoder
 from loctex.transfer.labels import Task
@@ -187,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 *(encoders.from_name(name) for name in arguments.also),
             ],
             task,
-            arguments.run / "transfer" / "features",
+            cache_place(arguments.run / "transfer" / "features", "transfer-features"),
             protocols=arguments.protocols,
             skip_damaged=arguments.skip_damaged,
             device=device,
@@ -211,9 +211,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "difficult": arguments.difficult,
         "left_out": task.left_out,
     }
-    write_whole(to, json.dumps(result, indent=1))
-    print(table(rows, task))
-    print(f"written to {to}")
+    print(table(rows, task), flush=True)
+    print(write_result(to, json.dumps(result, indent=1)))
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def test_a_run_outlives_the_page_and_the_studio(page: Page, studio, context) -> 
     expect(page.locator(".run .chip")).to_have_text("running", timeout=PATIENCE)
     assert [run.name for run in jobs.all_runs(studio.root)] == ["tiny-1"], "two clicks, one job"
     run = Run(studio.root / "runs" / "tiny-1")
-    assert jobs.read_command(run).line == line
+    assert jobs.line(run) == line
     expect(page.locator(".chart h3").first).to_have_text("Loss", timeout=PATIENCE)
 
     studio.stop(signal.SIGKILL)
@@ -226,7 +226,7 @@ def waiting(root: Path, name: str, place: float) -> Run:
     run = logged(root, name, 0)
     words = (sys.executable, "-c", "pass", "--run", str(run.path))
     run.command_file.write_text(Command(words).to_json())
-    run.waiting_file.write_text(repr(place))
+    run.wait(place)
     return run
 
 

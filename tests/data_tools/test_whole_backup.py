@@ -44,7 +44,7 @@ def add_run(root: Path, name: str, state: str) -> Run:
         )
     )
     if state == "waiting":
-        run.waiting_file.write_text("1.0")
+        run.wait(1.0)
         return run
     for step in (2, 4):
         run.log(step, loss=1 / step)
@@ -85,6 +85,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text('{"code": 0}' if name.endswith("exit.json") else name)
+    manifest = {"hash": "x", "splits": {"train": {}}}
+    (root / "snapshots" / "one" / "snapshot.json").write_text(json.dumps(manifest))
     (root / "launchers.yaml").write_text("cluster: srun {command}\n")
     yield root
 

@@ -2,14 +2,17 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 TRAINER = """
 import os, sys, time
 from pathlib import Path
 from loctex.jobs.run import Run
-words = sys.argv[1:]
-run, steps = Run(words[words.index("--run") + 1]), int(words[words.index("--train.steps") + 1])
+words = sys.orig_argv
+run, steps = Run(words[words.index("--run") + 1]), 100000  # the default
+if "--train.steps" in words:
+    steps = int(words[words.index("--train.steps") + 1])
 with run.hold():
     start = int((run.path / "last").read_text()) if "--resume" in words else 0
     if words[-1].startswith("step-"):
@@ -25,6 +28,37 @@ with run.hold():
         time.sleep(0.01)
 run.finish({"step": steps})
 """
+
+
+# Of a job `python -m loctex.train --run .../NAME`, NAME.py beside this file is executed instead.
+SITE = """
+import importlib.abc, importlib.util, sys
+from pathlib import Path
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        words = sys.orig_argv
+        if name != "loctex.train" or "--run" not in words:
+            return None
+        script = Path(__file__).parent / (Path(words[words.index("--run") + 1]).name + ".py")
+        return importlib.util.spec_from_file_location(name, script) if script.is_file() else None
+
+sys.meta_path.insert(0, Finder())
+"""
+_HEAD = """
+import sys
+_words = sys.argv[1:]
+sys.argv = [sys.argv[0], _words[_words.index("--run") + 1], *{extra!r}]
+sys.argv += _words[_words.index("--resume") :] if "--resume" in _words else []
+"""
+
+
+def stand_in(folder: Path, name: str, script: str, *extra: str) -> None:
+    """The run of this name executes `script`, with its directory and `extra` as arguments, where
+    PYTHONPATH names `folder`; the product's own command line leads there."""
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(SITE)
+    (folder / f"{name}.py").write_text(_HEAD.replace("{extra!r}", repr(extra)) + script)
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:

@@ -50,7 +50,7 @@ def test_options_that_a_settings_file_names_stay_with_its_backbone(tmp_path):
     "name, options, num_scales, message",
     [
         ("vit_tiny_patch16_224", TINY.model.backbone_options, 1, "options belong to one backbone"),
-        ("resnet18", {"nonsense": 3}, 1, "unexpected keyword argument 'nonsense'"),
+        ("resnet18", {"nonsense": 3}, 1, "'nonsense' is none of the options"),
         ("resnet18", {"layers": "x"}, 1, "model.backbone_options .*timm cannot make resnet18"),
         ("resnet18", {}, 9, "fewer model.attention_scales than 9"),
         ("resnet81", {}, 1, "timm has no model 'resnet81'"),

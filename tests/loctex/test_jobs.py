@@ -14,14 +14,16 @@ import pytest
 
 from loctex.jobs import command, failures, watcher
 from loctex.jobs import queue as jobs
-from loctex.jobs.command import Command
+from loctex.jobs.command import Command, training
+from loctex.jobs.execution import Execution
 from loctex.jobs.run import Run
 from loctex.records.files import holder, is_locked
-from tests.loctex.stand_ins import wait_for
+from tests.loctex.stand_ins import stand_in, wait_for
 
 TRAINER = """
 import sys, time
 from pathlib import Path
+from loctex.jobs.execution import Execution
 from loctex.jobs.run import Run
 run, steps = Run(sys.argv[1]), int(sys.argv[2])
 with run.hold():
@@ -38,6 +40,7 @@ run.finish({"step": steps})
 """
 DEAF = """
 import signal, sys
+from loctex.jobs.execution import Execution
 from loctex.jobs.run import Run
 signal.signal(signal.SIGTERM, signal.SIG_IGN if "deaf" in sys.argv else signal.SIG_DFL)
 with Run(sys.argv[1]).hold():
@@ -48,13 +51,15 @@ with Run(sys.argv[1]).hold():
 
 def add(workspace: Path, name: str, script: str, *words: str, token: str = "", **more) -> Run:
     run = Run(workspace / "runs" / name)
-    command = Command((sys.executable, "-c", script, str(run.path), *words), **more)
-    return jobs.submit(workspace, run, command, token=token)
+    stand_in(workspace / "stand-ins", name, script, *words)
+    return jobs.submit(workspace, run, Command(training(run.path, [], "", {}), **more), token=token)
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Path]:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A run of this workspace is a stand-in script."""
     (tmp_path / "runs").mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "stand-ins"))
     yield tmp_path
     for run in jobs.all_runs(tmp_path):
         run.waiting_file.unlink(missing_ok=True)
@@ -98,7 +103,7 @@ def test_three_jobs_run_one_after_another_in_order(workspace: Path) -> None:
 def test_the_line_shown_is_the_line_run(workspace: Path) -> None:
     run = add(workspace, "it's a run", TRAINER, "3")
     wait_for(lambda: run.state == "done")
-    line = jobs.read_command(run).line
+    line = jobs.line(run)
     assert run.log_file.read_text().startswith(f"$ {line}\n")
     first = [row["loss"] for row in run.metrics()]
     subprocess.run(line, shell=True, check=True, cwd=jobs.ROOT, stdout=subprocess.DEVNULL)
@@ -136,7 +141,7 @@ def test_the_command_holds_only_what_was_changed(tmp_path: Path) -> None:
         "cpu",
     ]
     assert list(words[1:]) == expected
-    assert shlex.split(Command(words).line) == list(words)
+    assert shlex.split(Execution(words).line) == list(words)
 
 
 def test_two_clicks_make_one_job_and_a_taken_name_is_refused(workspace: Path) -> None:
@@ -235,12 +240,15 @@ def test_the_queue_moves_on_when_the_app_that_filled_it_is_killed(workspace: Pat
     app = (
         "import sys\nfrom pathlib import Path\nfrom loctex.jobs import queue as jobs\n"
         "from loctex.jobs.run import Run\n"
+        "from loctex.jobs.command import training\n"
         "for n in '12':\n r = Run(Path(sys.argv[1]) / 'runs' / n)\n"
-        " jobs.submit(Path(sys.argv[1]), r, jobs.Command((sys.executable, '-c', sys.argv[2], "
-        "str(r.path), '3')))\nprint('in', flush=True)\ninput()"
+        " jobs.submit(Path(sys.argv[1]), r, jobs.Command(training(r.path, [], '', {})))\n"
+        "print('in', flush=True)\ninput()"
     )
+    for name in "12":
+        stand_in(workspace / "stand-ins", name, TRAINER, "3")
     process = subprocess.Popen(
-        [sys.executable, "-c", app, str(workspace), TRAINER],
+        [sys.executable, "-c", app, str(workspace)],
         text=True,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -252,13 +260,16 @@ def test_the_queue_moves_on_when_the_app_that_filled_it_is_killed(workspace: Pat
     wait_for(lambda: [run.state for run in jobs.all_runs(workspace)] == ["done"] * 2)
 
 
-def test_a_program_that_is_not_there_fails_and_the_next_job_runs(workspace: Path) -> None:
+def test_words_that_are_no_job_fail_unexecuted_and_the_next_job_runs(workspace: Path) -> None:
     run = Run(workspace / "runs" / "one")
-    jobs.submit(workspace, run, Command(("no-such-program",)))
+    jobs.submit(workspace, run, Command(("touch", str(workspace / "executed"))))
     second = add(workspace, "second", TRAINER, "1")
     wait_for(lambda: second.state == "done")
-    assert (run.state, run.exit_code) == ("failed", 127)
-    assert "no-such-program" in failures.explain(run).what
+    assert (run.state, run.exit_code) == ("failed", 1)
+    assert "names no job of this program" in failures.explain(run).what
+    with pytest.raises(ValueError, match="names no job of this program"):
+        jobs.resume(workspace, run)
+    assert not (workspace / "executed").exists()
     with pytest.raises(ValueError, match="'second' is done"):
         jobs.resume(workspace, second)
 

@@ -67,7 +67,9 @@ def test_the_apps_resume_takes_a_run_without_links_for_what_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs, "ensure_watcher", lambda workspace: None)
-    run = jobs.submit(tmp_path, Run(tmp_path / "runs" / "one"), Command(("python", "-m", "x")))
+    run = jobs.submit(
+        tmp_path, Run(tmp_path / "runs" / "one"), Command(("python", "-m", "loctex.train"))
+    )
     jobs.stop(tmp_path, run)
     for step in (2, 4):
         run.log(step, loss=1.0)

@@ -13,20 +13,21 @@ import pytest
 
 from loctex.jobs import failures, watcher
 from loctex.jobs import queue as jobs
-from loctex.jobs.command import Command, with_option, wrap
+from loctex.jobs.command import Command, training, with_option
+from loctex.jobs.execution import Execution
+from loctex.jobs.launchers import wrap
 from loctex.jobs.run import Run
 from loctex.records.files import holder, is_locked
-from tests.loctex.stand_ins import TRAINER, wait_for
+from tests.loctex.stand_ins import TRAINER, stand_in, wait_for
 
 ENDLESS = "100000"
 
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Nothing is started but by `watching`; `python -m trainer` is the stand-in."""
+    """Nothing is started but by `watching`; a stand-in trains."""
     (tmp_path / "runs").mkdir()
-    (tmp_path / "trainer.py").write_text(TRAINER)
-    monkeypatch.setenv("PYTHONPATH", f"{jobs.ROOT}:{tmp_path}")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'stand-ins'}:{jobs.ROOT}")
     monkeypatch.setattr(jobs, "ensure_watcher", lambda workspace: None)
     yield tmp_path
     for run in jobs.all_runs(tmp_path):
@@ -42,8 +43,9 @@ def watching(workspace: Path) -> threading.Thread:
 
 def add(workspace: Path, name: str, steps: str = "3", **more) -> Run:
     run = Run(workspace / "runs" / name)
-    words = (sys.executable, "-m", "trainer", "--run", str(run.path), "--train.steps", steps)
-    return jobs.submit(workspace, run, Command(words, **more))
+    stand_in(workspace / "stand-ins", name, TRAINER)
+    words = training(run.path, more.get("snapshots", ()), "", {"train.steps": int(steps)})
+    return jobs.submit(workspace, run, Command(words, **more), f"train: {{steps: {steps}}}")
 
 
 def names(runs: list[Run]) -> list[str]:
@@ -91,14 +93,12 @@ def test_runs_on_different_gpus_go_side_by_side_the_others_wait(workspace: Path)
 
 def test_several_gpus_are_one_torchrun_on_them() -> None:
     words = ("python", "-m", "loctex.train", "--run", "r")
-    assert Command(words, devices=("GPU-1",)).line == "env CUDA_VISIBLE_DEVICES=GPU-1 " + " ".join(
-        words
-    )
-    assert Command(words, devices=("GPU-1", "GPU-2")).line == (
+    assert Execution(words, ("GPU-1",)).line == "env CUDA_VISIBLE_DEVICES=GPU-1 " + " ".join(words)
+    assert Execution(words, ("GPU-1", "GPU-2")).line == (
         "env CUDA_VISIBLE_DEVICES=GPU-1,GPU-2 python -m torch.distributed.run --standalone "
         "--nproc-per-node 2 -m -- loctex.train --run r"
     )
-    assert Command(words, devices=("cpu",)).line == " ".join(words)
+    assert Execution(words, ("cpu",)).line == " ".join(words)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_several_gpus_are_one_torchrun_on_them() -> None:
 )
 def test_a_launcher_wraps_the_command(template: str, expected: str) -> None:
     words = ("python", "-m", "loctex.train", "--run", "runs/my run")
-    command = Command(words, devices=("cluster",), launcher=template)
-    assert command.line == expected
+    assert Execution(words, ("cluster",), template).line == expected
+    command = Command(words, devices=("cluster",), launcher="cluster")
     again = Command.from_json(command.to_json())
     assert again == command
 
@@ -145,12 +145,11 @@ def test_a_launcher_runs_the_command_elsewhere_and_can_be_stopped(workspace: Pat
     launcher = workspace / "stand-in-ssh"
     launcher.write_text(
         f"#!/bin/sh\ncd {elsewhere}\nexec env -i PYTHONPATH=$PYTHONPATH HOST=$1 PATH=$PATH "
-        'setsid --wait sh -c "echo on $1 in $(pwd); $2"\n'
+        f'setsid --wait sh -c "echo on $1 in $(pwd); cd {jobs.ROOT}; $2"\n'
     )
     launcher.chmod(0o755)
-    run = add(
-        workspace, "it's far", ENDLESS, devices=("cluster",), launcher=f"{launcher} far '{{line}}'"
-    )
+    (workspace / "launchers.yaml").write_text(f"cluster: {launcher} far '{{line}}'")
+    run = add(workspace, "it's far", ENDLESS, devices=("cluster",), launcher="cluster")
     near = add(workspace, "near", ENDLESS, devices=("cpu",))
     watching(workspace)
     wait_for(lambda: run.metrics() and near.metrics())
@@ -165,7 +164,8 @@ def test_a_launcher_runs_the_command_elsewhere_and_can_be_stopped(workspace: Pat
 
 
 def test_the_program_that_a_launcher_needs_is_missing(workspace: Path) -> None:
-    run = add(workspace, "one", launcher="no-such-srun {command}")
+    (workspace / "launchers.yaml").write_text("srun: no-such-srun {command}")
+    run = add(workspace, "one", launcher="srun")
     watching(workspace).join(20)
     assert (run.state, run.exit_code) == ("failed", 127)
     assert "no-such-srun" in failures.explain(run).what
@@ -200,8 +200,7 @@ def test_a_job_whose_snapshot_is_not_what_it_was_fails_before_it_starts(
     watching(workspace).join(20)
     assert (run.state, run.exit_code, after.state) == ("failed", 1, "done")
     assert what in failures.explain(run).what
-    log = run.log_file.read_text().splitlines()
-    assert len(log) == 2 and log[0].startswith("$ env CUDA_VISIBLE_DEVICES=GPU-1"), "not executed"
+    assert len(run.log_file.read_text().splitlines()) == 1, "not executed"
 
 
 def test_going_on_is_one_explicit_act_with_more_steps(workspace: Path) -> None:

@@ -65,7 +65,7 @@ def test_a_run_creates_no_directory_until_its_first_write(tmp_path: Path) -> Non
 def test_the_state_follows_the_files(tmp_path: Path) -> None:
     run = Run(tmp_path / "first")
     run.path.mkdir()
-    run.waiting_file.write_text("1")
+    run.wait(1.0)
     assert run.state == "waiting"
     with run.hold():
         assert run.state == "running"

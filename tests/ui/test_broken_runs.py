@@ -25,7 +25,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = Run(tmp_path_factory.mktemp("template") / "run")
     run.path.mkdir()
     run.settings_file.write_text(settings.dump(presets.TINY))
-    run.command_file.write_text(Command(("true", "--preset", "tiny"), submitted=5.0).to_json())
+    run.command_file.write_text(
+        Command(("python", "-m", "loctex.train", "--preset", "tiny"), submitted=5.0).to_json()
+    )
     run.starts_file.touch()
     provenance.record(run, [])
     for step in range(1, 9):

@@ -47,7 +47,7 @@ def test_launchers_are_read_from_the_workspace(tmp_path):
         Launcher("slurm", 'sbatch --wait --wrap "{line}"', side_by_side=True),
     ]
     run = Run(tmp_path / "one")
-    assert devices.resolved(["GPU-1"], "box", known, run) == (("box",), "ssh gpu1 '{line}'")
+    assert devices.resolved(["GPU-1"], "box", known, run) == (("box",), "box")
     assert devices.resolved([], "slurm", known, run)[0] == ("slurm: one",)
     assert devices.resolved(["GPU-1", "GPU-2"], "", known, run) == (("GPU-1", "GPU-2"), "")
     with pytest.raises(ValueError, match="no longer in launchers.yaml"):

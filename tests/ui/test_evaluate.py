@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from loctex.export import formats as exporting
-from loctex.jobs.command import Command
+from loctex.jobs.command import Command, training
 from loctex.jobs.run import Run
 from loctex.jobs.watcher import Job
+from tests.loctex.stand_ins import stand_in
 from ui.evaluate import evaluation_view as view
 from ui.evaluate import questions
 from ui.evaluate import tab as evaluate
@@ -169,14 +170,16 @@ def test_progress_is_what_the_last_bar_says(tmp_path) -> None:
     assert view.progress(job) == (0.0, "Scoring")
 
 
-def test_a_stopped_evaluation_ends_at_once(workspace) -> None:
+def test_a_stopped_evaluation_ends_at_once(workspace, tmp_path, monkeypatch) -> None:
     """Its command does not look for a stop file, so it gets its SIGTERM without the usual grace."""
     root = questions.root(workspace)
     job = Run(root / "runs" / "mine-1")
-    waits = Command(("sleep", "60"), grace=0.0)
+    stand_in(tmp_path / "stand-ins", "mine-1", "import time; time.sleep(60)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "stand-ins"))
     job.path.mkdir(parents=True)
-    job.command_file.write_text(waits.to_json())
-    job.waiting_file.write_text("0")
+    job.command_file.write_text(Command(training(job.path, [], "", {}), grace=0.0).to_json())
+    job.settings_file.touch()
+    job.wait(0.0)
     work = Job(job, grace=1000.0)
     assert not work.has_ended()
     job.request_stop()

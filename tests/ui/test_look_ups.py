@@ -214,7 +214,9 @@ def test_a_checkpoint_to_resume_from_is_one_of_the_run(
 ) -> None:
     run = workspace.run("mine")
     run.result_file.unlink()
-    run.command_file.write_text(Command(("python", "--run", str(run.path))).to_json())
+    run.command_file.write_text(
+        Command(("python", "-m", "loctex.train", "--run", str(run.path))).to_json()
+    )
     run.request_stop()
     assert run.state == "stopped"
     for name in ("../../../victim", ".", "/etc", "step-4/../../x"):

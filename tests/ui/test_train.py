@@ -111,7 +111,7 @@ def test_a_start_freezes_and_writes_all_that_was_chosen(workspace, still):
     run = start(wanted, "click")
     assert (run.name, run.state) == ("one", "waiting")
     command = jobs.read_command(run)
-    assert wanted.lines().splitlines()[1] == command.line
+    assert wanted.lines().splitlines()[1] == jobs.line(run)
     assert command.words[-2:] == ("--train.steps", "3")
     written = settings.load(run.settings_file)
     frozen = workspace.snapshots_dir / "Demo-scenes-1"
@@ -123,7 +123,7 @@ def test_an_unchanged_collection_keeps_its_snapshot(workspace, still):
     start(plan(workspace), "1")
     run = start(plan(workspace, name="two"), "2")
     assert [path.name for path in workspace.snapshots()] == ["Demo-scenes-1"]
-    assert "Demo-scenes-1" in jobs.read_command(run).line
+    assert "Demo-scenes-1" in jobs.line(run)
 
 
 def test_the_preview_names_the_snapshot_that_the_run_uses(workspace, still):
@@ -133,7 +133,7 @@ def test_the_preview_names_the_snapshot_that_the_run_uses(workspace, still):
         ((_, previewed),) = wished.collections
         names.append(previewed.name)
         run = start(wished, f"token {number}")
-        assert f"{previewed.name} " in jobs.read_command(run).line
+        assert f"{previewed.name} " in jobs.line(run)
         assert "data_tools.snapshot" not in plan(workspace, name="after").lines()
         if number == 1:
             (one, *_) = workspace.store.narratives(workspace.store.collections()[0].id)
@@ -223,8 +223,8 @@ def test_a_start_remembers_what_the_snapshot_was_and_what_it_takes(workspace, st
     run = start(plan(workspace, takes=("GPU-1",)), "click")
     command = jobs.read_command(run)
     frozen = workspace.snapshots_dir / "Demo-scenes-1"
-    assert command.snapshots == {str(frozen): Snapshot.open(frozen).hash}
-    assert command.line.startswith("env CUDA_VISIBLE_DEVICES=GPU-1 ")
+    assert command.snapshots == {"snapshots/Demo-scenes-1": Snapshot.open(frozen).hash}
+    assert jobs.line(run).startswith("env CUDA_VISIBLE_DEVICES=GPU-1 ")
     cpu = start(plan(workspace, name="two", takes=("cpu",)), "another")
     assert jobs.read_command(cpu).words[-2:] == ("--train.device", "cpu")
     assert settings.load(cpu.settings_file).train.device == "cpu"

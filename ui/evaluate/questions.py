@@ -17,6 +17,7 @@ from typing import Any
 from loctex.jobs import queue as jobs
 from loctex.jobs.command import Command, short
 from loctex.jobs.run import Run
+from loctex.records.frozen import manifest
 from ui.workspace import Workspace
 
 LABELS, SPLIT = "labels", "split"  # the two kinds
@@ -138,7 +139,7 @@ def snapshot_splits(folder: str) -> list[str]:
     """The splits of a snapshot that have images."""
     if not folder:
         return []
-    splits = json.loads((Path(folder) / "snapshot.json").read_bytes())["splits"]
+    splits = manifest.read(Path(folder))["splits"]
     order = {"val": 0, "test": 1, "train": 2}
     return sorted(splits, key=lambda name: order.get(name, 3))
 

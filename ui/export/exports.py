@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gradio.utils import get_upload_folder
 
+from loctex.jobs.checkpoint_files import folder_at
 from loctex.jobs.command import Command, short
 from loctex.jobs.run import Run
 from loctex.records.files import draft_file
@@ -81,7 +82,9 @@ def command(workspace: Workspace, model: str, format: str) -> tuple[Run, Command
 def _has_own_layers(checkpoint: Path) -> bool:
     """Whether the backbone is built with options of its own; loctex.export refuses those too."""
     with suppress(FileNotFoundError):
-        return bool(json.loads((checkpoint / "config.json").read_bytes()).get("backbone_options"))
+        return bool(
+            json.loads((folder_at(checkpoint) / "config.json").read_bytes()).get("backbone_options")
+        )
     return False
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 
+from loctex.jobs.checkpoint_files import folder_at
 from ui.assets import static
 from ui.components import Comparison, Listing, Player, Saver
 from ui.guard.access import uploaded
@@ -351,7 +352,7 @@ def _offer(
         )
         for choices, old in ((trained, checkpoint), (places, source))
     ]
-    folders = {str(Path(folder).resolve()): folder for _, folder in reversed(trained)}
+    folders = {str(folder_at(folder).resolve()): folder for _, folder in reversed(trained)}
     still = [rival for rival in rivals or [] if rival in {value for _, value in trained}]
     some = still or list(reversed(folders.values()))[:2]
     again = (None, [0]) if is_new else (item, starts)

@@ -1,27 +1,16 @@
 """What a run can take: this machine's GPUs with who uses them, the processor, or a launcher."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
-import yaml
 
 from loctex.jobs import gpus
-from loctex.jobs.command import CPU, wrap
+from loctex.jobs.command import CPU
 from loctex.jobs.gpus import Gpu
+from loctex.jobs.launchers import Launcher, launchers
 from loctex.jobs.run import Run
 from loctex.records.files import holder
 
+__all__ = ["Launcher", "available", "launchers", "resolved"]
 HERE = ""  # no launcher
-
-
-@dataclass(frozen=True)
-class Launcher:
-    """A template of WORKSPACE/launchers.yaml; side_by_side: it has a queue of its own, as Slurm."""
-
-    name: str
-    command: str
-    side_by_side: bool = False
 
 
 def available(runs: Sequence[Run]) -> tuple[list[tuple[str, str]], list[str], str]:
@@ -54,42 +43,16 @@ def _gb(num_bytes: int) -> str:
     return f"{num_bytes / 1e9:.0f} GB"
 
 
-def launchers(root: Path) -> list[Launcher]:
-    """Those of the workspace, as whoever runs the studio wrote them; ValueError says what to mend.
-
-    The file holds NAME: COMMAND, or NAME: {command: COMMAND, side_by_side: true}.
-    """
-    file = root / "launchers.yaml"
-    try:
-        content = yaml.safe_load(file.read_text()) or {}
-    except FileNotFoundError:
-        return []
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file} is not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} must hold names and commands, NAME: srun {{command}}")
-    result = []
-    for name, entry in content.items():
-        values = {"command": entry} if isinstance(entry, str) else entry
-        try:
-            launcher = Launcher(str(name), **values)
-            wrap(launcher.command, ["python", "-m", "loctex.train", "--run", "run"])
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{file}, {name}: {error}") from error
-        result.append(launcher)
-    return result
-
-
 def resolved(
     picked: Sequence[str], launcher: str, offered: Sequence[Launcher], run: Run
 ) -> tuple[tuple[str, ...], str]:
-    """What a run takes, and the template it is started by. ValueError where it cannot be."""
+    """What a run takes, and the launcher it is started by. ValueError where it cannot be."""
     if launcher != HERE:
         by_name = {entry.name: entry for entry in offered}
         if launcher not in by_name:
             raise ValueError(f"launcher {launcher!r} is no longer in launchers.yaml; choose again")
         entry = by_name[launcher]
-        return (f"{launcher}: {run.name}" if entry.side_by_side else launcher,), entry.command
+        return (f"{launcher}: {run.name}" if entry.side_by_side else launcher,), launcher
     if CPU in picked and len(picked) > 1:
         raise ValueError("Choose GPUs or the processor, not both.")
     return tuple(picked), ""

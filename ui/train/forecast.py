@@ -1,6 +1,5 @@
 """Before a start: how much there is to learn from, how long it may take, and how much memory."""
 
-import json
 import statistics
 from collections.abc import Sequence
 from contextlib import suppress
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from loctex.jobs import provenance
 from loctex.jobs.run import Run
+from loctex.records.frozen import manifest
 from loctex.settings import Settings
 from ui import heavy
 from ui.train import run_facts
@@ -33,11 +33,11 @@ class Amount:
 def of_snapshot(folder: Path, split: str = "") -> Amount:
     """All splits of a snapshot, or one; nothing where the folder is none."""
     try:
-        splits = json.loads((folder / "snapshot.json").read_bytes())["splits"]
+        splits = manifest.read(folder)["splits"]
         counts = [count for name, count in splits.items() if split in ("", name)]
         keys = ("images", "narratives", "with_trace")
         return Amount(*(sum(count.get(key, 0) for count in counts) for key in keys))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError):
         return Amount(0, 0, 0)
 
 

@@ -4,6 +4,7 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from html import escape
 from typing import Any
 
@@ -11,7 +12,9 @@ import gradio as gr
 import yaml
 
 from loctex import settings
+from loctex.jobs import provenance
 from loctex.jobs import queue as jobs
+from loctex.jobs.execution import Execution
 from loctex.jobs.run import Run
 from loctex.settings import Settings
 from loctex.settings.presets import PRESETS
@@ -400,10 +403,13 @@ class NewRun:
         run_settings, command = run_facts.settings_of(run) or Settings(), jobs.read_command(run)
         arguments = dict(zip(command.words, command.words[1:], strict=False)) if command else {}
         preset = arguments.get("--preset", "tiny")
-        picked, folders = picked_from(self.workspace, run_settings.data.snapshots)
+        snapshots = run_settings.data.snapshots
+        with suppress(ValueError):  # of one that is gone the old place is shown
+            snapshots = tuple(provenance.relocated(run, snapshots))
+        picked, folders = picked_from(self.workspace, snapshots)
         stem = re.sub(r"-\d+$", "", name)
         new_name = next_name(self.workspace, stem)
-        takes = [*command.gpus] if command else []
+        takes = [*Execution(command.words, command.devices).gpus] if command else []
         updates = self.fresh(
             picked, preset, new_name, takes, devices.HERE, *form.values(run_settings)
         )

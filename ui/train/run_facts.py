@@ -234,9 +234,9 @@ def about(run: Run) -> str:
 def checkpoints(run: Run) -> list[tuple[str, str]]:
     """(label, name) of what a run can be resumed from, the last one first."""
     links = {
-        name: (run.path / name).resolve().name
-        for name in ("last", "best")
-        if (run.path / name).exists()
+        name: folder.name
+        for name in checkpoint_files.NAMES
+        if (folder := checkpoint_files.linked(run.path, name)) is not None
     }
     choices = [(f"the last one, {_step_of(links['last'])}", "last")] if "last" in links else []
     for folder in checkpoint_files.folders(run.path)[::-1]:

@@ -8,7 +8,6 @@ import gradio as gr
 from loctex.jobs import queue as jobs
 from loctex.jobs.run import Run
 from ui.components import Curves, FilmPlayer
-from ui.job_tab import line
 from ui.train import compare, run_facts
 from ui.train.new_run import COMMAND, QUIET, html
 from ui.workspace import Workspace
@@ -165,7 +164,7 @@ class RunPage:
         return {
             "status": run_facts.status(run, jobs.ahead(self.workspace.root, run)),
             "log": run_facts.log_text(run),
-            "command": line(command) or "It was started by hand.",
+            "command": jobs.line(run) or "It was started by hand.",
             "origin": run_facts.origin(run),
             "actions": (
                 run.name,

@@ -1,6 +1,5 @@
 """Starting a run: what there is to learn from, the plan, freezing it, the job."""
 
-import json
 import os
 import re
 import shlex
@@ -18,8 +17,12 @@ from data_tools.store.address import without_password
 from loctex import settings
 from loctex.jobs import provenance
 from loctex.jobs import queue as jobs
+from loctex.jobs.checkpoint_files import folder_at
 from loctex.jobs.command import CPU, Command, short, training
+from loctex.jobs.execution import Execution
+from loctex.jobs.launchers import template_of
 from loctex.jobs.run import Run
+from loctex.records.frozen import manifest
 from loctex.records.snapshot import Snapshot
 from loctex.settings import Settings
 from loctex.settings.presets import PRESETS
@@ -88,7 +91,9 @@ class Plan:
             if name not in self.unchanged
         ]
         command, _ = self.command([folder for _, folder in self.collections])
-        return "\n".join([*freezing, command.line])
+        template = template_of(self.workspace.root, self.launcher, ())
+        execution = Execution(command.words, self.takes, template)
+        return "\n".join([*freezing, execution.line])
 
     def amount(self) -> Amount:
         """What there is to train on: of a collection that is not frozen yet, all of it."""
@@ -140,7 +145,9 @@ def _counted(number: int, noun: str) -> str:
 
 def starts_from(workspace: Workspace) -> list[tuple[str, str]]:
     """(label, value of model.init) of what a run may start from; an earlier run says why."""
-    runs = [run for run in workspace.runs() if (run.path / "best" / "config.json").is_file()]
+    runs = [
+        run for run in workspace.runs() if (folder_at(run.path / "best") / "config.json").is_file()
+    ]
     return [
         ("Pre-trained backbone (timm)", "timm"),
         ("Nothing: random numbers", "random"),
@@ -219,9 +226,9 @@ def _folder(workspace: Workspace, collection: str) -> Path:
     latest = _latest(folder)
     if latest is None:
         return folder
-    manifest = json.loads((latest / "snapshot.json").read_bytes())
+    splits = manifest.read(latest)["splits"].values()
     totals = {
-        name: sum(split[name] for split in manifest["splits"].values())
+        name: sum(split.get(name, 0) for split in splits)
         for name in ("images", "narratives", "words")
     }
     store = workspace.store
@@ -261,8 +268,8 @@ def start(plan: Plan, token: str, progress: Callable[..., Any] = lambda *_, **__
             progress((done, total), desc=f"Freezing {name}", unit="steps")
 
         collection = [CollectionSource(plan.workspace.store, name)]
-        manifest = freeze(folder, collection, report, previous=_latest(folder))
-        same = _same_snapshot(plan.workspace, folder, manifest["hash"])
+        content = freeze(folder, collection, report, previous=_latest(folder))
+        same = _same_snapshot(plan.workspace, folder, content["hash"])
         if same:
             shutil.rmtree(folder)
         frozen.append(same or folder)

@@ -30,14 +30,14 @@ def checkpoints(workspace: Workspace) -> list[tuple[str, str]]:
     choices = []
     for run in workspace.runs():
         places = [(name, run.path / name) for name in ("best", "last")]
-        named = {os.path.realpath(place) for _, place in places}  # a link in a circle is no error
+        named = {os.path.realpath(checkpoint_files.folder_at(place)) for _, place in places}
         for folder in checkpoint_files.folders(run.path)[::-1]:
             if os.path.realpath(folder) not in named:
                 places.append((f"step {checkpoint_files.step_of(folder):,}", folder))
         choices += [
             (f"{run.name} · {name}", str(place))
             for name, place in places
-            if (place / "config.json").is_file()
+            if (checkpoint_files.folder_at(place) / "config.json").is_file()
         ]
     return choices
 
@@ -111,7 +111,7 @@ class Models:
 
 
 def _key(checkpoint: str) -> Key:
-    folder = Path(checkpoint).resolve()
+    folder = checkpoint_files.folder_at(checkpoint).resolve()
     try:
         return folder, (folder / "config.json").stat().st_mtime_ns
     except FileNotFoundError as error:

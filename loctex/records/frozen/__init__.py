@@ -1,0 +1,1 @@
+"""What a frozen snapshot is on disk."""
