@@ -1,9 +1,11 @@
 """The workspace, who may enter it, and the command that serves it."""
 
+import asyncio
 import os
 import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
