@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -77,6 +78,19 @@ def test_a_second_studio_ends_at_once_and_names_the_first(tmp_path):
     said = done.stderr.strip().splitlines()
     assert said[0].startswith(f"studio: workspace {tmp_path} is open in another studio")
     assert f"process {os.getpid()}" in said[0] and len(said) == 1
+
+
+def test_a_port_that_is_taken_says_which_option_names_another(tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        command = [sys.executable, "app.py", f"--workspace={tmp_path}", f"--port={port}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    (sentence,) = done.stderr.strip().splitlines()
+    assert done.returncode == 1
+    assert sentence.startswith(f"studio: port {port} of 127.0.0.1 cannot be had")
+    assert "--port" in sentence and "GRADIO" not in sentence
 
 
 # --- users
