@@ -35,6 +35,11 @@ def _is_of_kind(component: Block, value: Any) -> bool:
     if isinstance(component, gr.Checkbox):
         return isinstance(value, bool)
     if isinstance(component, gr.Dropdown | gr.Radio | gr.CheckboxGroup):
+        takes_several = isinstance(component, gr.CheckboxGroup) or getattr(
+            component, "multiselect", False
+        )
+        if isinstance(value, list) != bool(takes_several):
+            return False
         several = value if isinstance(value, list) else [value]
         return all(is_text(one) or is_number(one) or isinstance(one, bool) for one in several)
     if isinstance(component, HTML):

@@ -387,7 +387,9 @@ def _pick(items: list[PictureRef], event: gr.EventData) -> tuple[PictureRef, str
     return items[index], items[index].caption
 
 
-def _own(file: str) -> tuple[PictureRef, str]:
+def _own(file: str | None) -> tuple[PictureRef, str]:
+    if not isinstance(file, str):
+        raise ValueError("There is no picture here; choose one.")
     return PictureRef("", path=Path(file)), ""
 
 

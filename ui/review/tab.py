@@ -324,6 +324,8 @@ class ReviewTab:
             text: str,
             request: gr.Request,
         ) -> list[Any]:
+            if collection is None or narrative_id is None:
+                raise ValueError("There is no narrative to judge here; choose one.")
             if shown_id != narrative_id:  # the words on the page would become another's
                 problem = problem_html(
                     ValueError("Not judged: the page was on its way to this one.")
