@@ -67,7 +67,7 @@ class Page(gr.Blocks):
         try:
             inputs = shaped(event.inputs, inputs)
             return await super().process_api(event, inputs, *args, **kwargs)
-        except ValueError as error:  # what a person can mend, wherever it was found
+        except (ValueError, OSError) as error:  # what a person can mend, wherever it was met
             log.info("refused: event %s of %r: %s", event._id, name, error)
             raise gr.Error(str(error), print_exception=False) from error
 
