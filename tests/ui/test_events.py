@@ -143,6 +143,9 @@ def attack(page: Page, count: int, seed: int) -> Counter[str]:
         assert not new, f"{about}\n{new[-1][-3000:]}"
         assert end.split(" ")[0] in ("done", "sentence") or end in ("status 413", "status 422"), end
         assert end != "sentence None", about
+        is_below = users.ROLES.index(ROLES[name]) < users.ROLES.index(event.role)
+        if is_below and not set(event.kinds) <= {"load", "tick", "then"}:  # these are left silent
+            assert end.startswith("sentence Only"), f"{end}: {about}"
         ends[end.split(" ")[0]] += 1
     return ends
 
