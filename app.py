@@ -1,16 +1,22 @@
 """LocTex Studio: people point and talk, a model learns where words are, and people see it.
 
 python app.py [--workspace DIR] [--database URL] [--host H] [--port P] [--users FILE]
-              [--ssl-certfile FILE --ssl-keyfile FILE]
+              [--ssl-certfile FILE --ssl-keyfile FILE] [--allowed-host NAME]
+              [--trusted-proxy ADDRESS] [--root-path /studio] [--session-hours H]
 """
 
 import argparse
 import ipaddress
 import logging
 import os
+import re
 import sys
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ui.guard.server import Guards
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -25,6 +31,28 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--users", type=Path, help="file of logins, see `python -m ui.users --help`")
     add("--ssl-certfile", type=Path, help="certificate (PEM): serve https, as microphones demand")
     add("--ssl-keyfile", type=Path, help="its private key (PEM)")
+    add(
+        "--allowed-host",
+        action="append",
+        metavar="NAME",
+        help="a name that browsers open the studio by; with it, by no other; repeatable. Without "
+        "logins it is opened as localhost only",
+    )
+    add(
+        "--trusted-proxy",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="address or network of a proxy whose X-Forwarded-For, -Proto and -Host are believed; "
+        "repeatable",
+    )
+    add("--root-path", default="", help="where a proxy serves the studio, such as /studio")
+    add(
+        "--session-hours",
+        type=float,
+        default=168.0,
+        help="after which a login ends; default: %(default)g, a week",
+    )
     add("--whisper", type=Path, help="folder of a Whisper checkpoint that proposes spoken words")
     options = parser.parse_args(arguments)
     if (options.ssl_certfile is None) != (options.ssl_keyfile is None):
@@ -34,6 +62,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             f"--host {options.host} opens the studio to other machines and demands --users FILE; "
             "add people with `python -m ui.users FILE NAME`"
         )
+    if not options.session_hours > 0:
+        parser.error(f"--session-hours {options.session_hours:g}: must be more than 0")
+    if not re.fullmatch(r"(/[\w.~-]+)*", options.root_path) or "/." in options.root_path:
+        parser.error(f"--root-path {options.root_path}: must be a path such as /studio")
     return options
 
 
@@ -54,6 +86,11 @@ def stay_local() -> None:
         os.environ[name] = ",".join(dict.fromkeys([*hosts, "127.0.0.1", "localhost"]))
 
 
+def believe_no_proxy() -> None:
+    """The server believes what proxies on this machine say; only ui.guard.proxies shall judge."""
+    os.environ["FORWARDED_ALLOW_IPS"] = ""
+
+
 def keep_log(workspace: Path) -> None:
     """Logins and refusals, in the workspace: its last few megabytes."""
     from ui.guard.log_lines import OneLine  # needs no Gradio
@@ -71,11 +108,14 @@ def keep_log(workspace: Path) -> None:
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     stay_local()
+    believe_no_proxy()
     from ui import layout, users  # after the environment, which Gradio reads when imported
+    from ui.guard.server import GuardedApp
     from ui.workspace import Workspace, served
 
     try:
         login = users.login(options.users) if options.users is not None else None
+        guards = guards_of(options)
         with served(options.workspace):
             keep_log(options.workspace)
             workspace = Workspace(
@@ -83,8 +123,10 @@ def main(arguments: list[str] | None = None) -> None:
             )
             layout.build(workspace).launch(
                 **layout.LAUNCH,
+                _app=GuardedApp(guards),
                 server_name=options.host,
                 server_port=options.port,
+                root_path=options.root_path,
                 auth=login,
                 ssl_certfile=options.ssl_certfile,
                 ssl_keyfile=options.ssl_keyfile,
@@ -92,7 +134,31 @@ def main(arguments: list[str] | None = None) -> None:
                 allowed_paths=[str(workspace.images_dir)],
             )
     except (ValueError, OSError) as error:  # what a person can mend: folder, port, users, database
-        sys.exit(f"studio: {error}")
+        is_taken = str(error).startswith("Cannot find empty port")
+        sys.exit(f"studio: {taken_port(options) if is_taken else error}")
+
+
+def guards_of(options: argparse.Namespace) -> "Guards":
+    """Whom the studio serves, as the command line says. Raises ValueError."""
+    from ui.guard.borders import host_name
+    from ui.guard.proxies import proxy_network
+    from ui.guard.server import Guards
+
+    hosts = None
+    if options.allowed_host or options.users is None:
+        hosts = [host_name(host) for host in options.allowed_host or ()]
+        hosts += [] if options.host in ("0.0.0.0", "::") else [options.host]
+    proxies = [proxy_network(address) for address in options.trusted_proxy]
+    return Guards(options.users, options.session_hours, hosts, proxies)
+
+
+def taken_port(options: argparse.Namespace) -> str:
+    """What to do where nothing can be served at the address."""
+    port = "7860 to 7959" if options.port is None else str(options.port)
+    return (
+        f"port {port} of {options.host} cannot be had: another program serves there, or the "
+        "address is not this machine's; name a free one with --port, or another --host"
+    )
 
 
 if __name__ == "__main__":

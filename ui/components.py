@@ -63,7 +63,7 @@ class Player(gr.HTML):
         super().__init__(value, **defaults | kwargs)
 
     def preprocess(self, payload: str | None) -> Any:
-        return json.loads(payload) if payload else None
+        return _decoded(payload)
 
     def postprocess(self, value: Any) -> str | None:
         return None if value is None else json.dumps(value, separators=(",", ":"))
@@ -106,7 +106,7 @@ class _Json(gr.HTML):
     as an object."""
 
     def preprocess(self, payload: str | None) -> Any:
-        return json.loads(payload) if payload else None
+        return _decoded(payload)
 
     def postprocess(self, value: Any) -> str | None:
         return None if value is None else json.dumps(value, separators=(",", ":"))
@@ -175,3 +175,11 @@ class Listing(gr.HTML):
             apply_default_css=False,
             **{"css_template": static("listing.css")} | kwargs,
         )
+
+
+def _decoded(payload: str | None) -> Any:
+    """What a browser sent as JSON. Raises ValueError where it is none."""
+    try:
+        return json.loads(payload) if payload else None
+    except (ValueError, RecursionError) as error:
+        raise ValueError("The page sent something that cannot be read; reload it.") from error

@@ -18,6 +18,7 @@ from loctex.jobs.run import Run
 from ui.assets import static
 from ui.context import page_and_tab
 from ui.evaluate.questions import newest_first
+from ui.guard.payloads import field
 from ui.train.run_facts import log_text
 from ui.workspace import Workspace, look_up
 
@@ -277,4 +278,4 @@ class JobTab:
 
 
 def _picked(event: gr.EventData) -> tuple[str, dict]:
-    return event.run, {}
+    return field(event, "run", str), {}

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from starlette.middleware import Middleware
 
 from ui.annotate import tab as annotate
 from ui.assets import static
@@ -14,9 +13,6 @@ from ui.data import tab as data
 from ui.evaluate import tab as evaluate
 from ui.export import tab as export
 from ui.guard.access import Page
-from ui.guard.limits import LimitedBodies
-from ui.guard.logins import SlowLogins
-from ui.guard.uploads import LimitedUploads
 from ui.inspect import tab as inspect
 from ui.review import mine, team
 from ui.review import tab as review
@@ -51,13 +47,6 @@ LAUNCH: dict[str, Any] = {
     "run_history": False,
     "ssr_mode": False,
     "max_file_size": "200mb",
-    "app_kwargs": {
-        "middleware": [
-            Middleware(LimitedBodies),
-            Middleware(SlowLogins),
-            Middleware(LimitedUploads),
-        ]
-    },
 }
 
 BRAND = "<b>LocTex</b> Studio"

@@ -4,16 +4,20 @@ python -m ui.users FILE NAME [--role annotator|reviewer|admin]
 """
 
 import argparse
+import asyncio
 import getpass
 import logging
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import argon2
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from loctex.records.files import write_whole
 from ui.guard import logins
+from ui.guard.turns import Turns
 
 log = logging.getLogger("studio")
 ROLES = ("annotator", "reviewer", "admin")  # each may also do what those before it may
@@ -34,6 +38,31 @@ def read(path: Path) -> dict[str, tuple[str, str]]:
     return users
 
 
+class UnreadableUsersError(ValueError):
+    """The users file of a running studio is gone or broken, as while somebody edits it."""
+
+
+def current(path: Path) -> dict[str, tuple[str, str]]:
+    """`read` for a running studio, which asks at each request: anew where the file has changed.
+
+    Raises UnreadableUsersError, a sentence for whoever asks; what is wrong stands in the log.
+    """
+    try:
+        status = path.stat()
+        return _read_once(path, status.st_ino, status.st_mtime_ns, status.st_size)
+    except (OSError, ValueError) as error:
+        log.error("the users file cannot be read: %s", error)
+        raise UnreadableUsersError(
+            "The list of logins cannot be read just now, so nobody is let in. Try again in a "
+            "moment; the person who runs this studio finds the reason in its log."
+        ) from error
+
+
+@lru_cache(maxsize=4)
+def _read_once(path: Path, *version: int) -> dict[str, tuple[str, str]]:
+    return read(path)
+
+
 def add(path: Path, name: str, role: str, password: str) -> None:
     """Add a person, or change the one of that name."""
     if not name or name.split() != [name] or name.startswith("#"):
@@ -50,25 +79,32 @@ def add(path: Path, name: str, role: str, password: str) -> None:
 
 def role_of(path: Path, name: str | None) -> str | None:
     """The role of a person; None for somebody unknown."""
-    return read(path).get(name or "", (None, ""))[0]
+    return current(path).get(name or "", (None, ""))[0]
 
 
-def login(path: Path) -> Callable[[str, str], bool]:
-    """The question that Gradio asks: is this the person's password? The file is read each time."""
+def login(path: Path) -> Callable[[str, str], Any]:
+    """The question that Gradio awaits: is this the person's password? Asked one at a time, in a
+    thread: a hash takes a tenth of a second of two cores, in which the page goes on."""
     read(path)  # refuse a bad file at the start, not at the first login
-    hasher = argon2.PasswordHasher()
+    hasher, turns = argon2.PasswordHasher(), Turns()
     nobody = hasher.hash("")  # an unknown name takes as long as a wrong password
 
-    def is_right(name: str, password: str) -> bool:
-        _, hashed = read(path).get(name, ("", nobody))
+    def verify(hashed: str, password: str) -> bool:
         try:
-            if hasher.verify(hashed, password) and hashed != nobody:
-                log.info("%r logged in from %s", name[:60], logins.address.get())
-                return True
+            return hasher.verify(hashed, password) and hashed != nobody
         except (VerificationError, InvalidHashError):
-            pass
-        log.warning("wrong password for %r from %s", name[:60], logins.address.get())
-        return False
+            return False
+
+    async def is_right(name: str, password: str) -> bool:
+        client = logins.address.get()
+        async with turns.turn(client):
+            _, hashed = current(path).get(name, ("", nobody))
+            is_own = await asyncio.to_thread(verify, hashed, password)
+        if is_own:
+            log.info("%r logged in from %s", name[:60], client)
+        else:
+            log.warning("wrong password for %r from %s", name[:60], client)
+        return is_own
 
     return is_right
 

@@ -256,6 +256,14 @@ class Store:
         """Open this very image for the annotator; False where it is in other hands, or gone."""
         return self._database.write(lambda c: assignment.claim(c, image_row_id, annotator_id))
 
+    def admits(self, image_row_id: int, annotator_id: int) -> bool:
+        """Whether a take of this image by the annotator may be stored; False where enough others
+        describe it and they never opened it, or it is gone."""
+        with self._database.reading() as connection:
+            if assignment.was_handed(connection, image_row_id, annotator_id):
+                return True
+        return self._database.write(lambda c: assignment.admit(c, image_row_id, annotator_id))
+
     def previous_image(
         self, collection_id: int, annotator_id: int, *, before: int
     ) -> ImageRow | None:

@@ -74,6 +74,31 @@ def claim(connection: Connection, image_row_id: int, annotator_id: int) -> bool:
     return True
 
 
+def was_handed(connection: Connection, image_row_id: int, annotator_id: int) -> bool:
+    """Whether this person opened the image here, perhaps long ago, or described it."""
+    c, n = db.claims.c, db.narratives.c
+    has_claim = exists().where(c.image_row_id == db.images.c.id, c.annotator_id == annotator_id)
+    has_told = exists().where(n.image_row_id == db.images.c.id, n.annotator_id == annotator_id)
+    handed = select(or_(has_claim, has_told, _has_draft(annotator_id))).select_from(db.images)
+    return bool(connection.scalar(handed.where(db.images.c.id == image_row_id)))
+
+
+def admit(connection: Connection, image_row_id: int, annotator_id: int) -> bool:
+    """Whether a take of this image may be stored: it was handed to this person, or there is a place
+    for one more, which is theirs now. Who skipped an image holds no place by that."""
+    row = connection.execute(
+        select(db.images).where(db.images.c.id == image_row_id).with_for_update(**_LOCK)
+    ).first()
+    if row is None:
+        return False
+    if was_handed(connection, image_row_id, annotator_id):
+        return True
+    if not _is_free(connection, image_row_id, annotator_id):
+        return False
+    _take(connection, row, annotator_id)
+    return True
+
+
 def hold_draft(connection: Connection, image_row_id: int, annotator_id: int) -> None:
     """An unsent take keeps its image for a day."""
     _hold(connection, image_row_id, annotator_id, time.time() + HOLD_DRAFT)
@@ -168,6 +193,6 @@ def _num_claims(annotator_id: int) -> Any:
     return query.correlate(db.images).scalar_subquery()
 
 
-def _has_draft(annotator_id: int) -> object:
+def _has_draft(annotator_id: int) -> Any:
     d = db.drafts.c
     return exists().where(d.image_row_id == db.images.c.id, d.annotator_id == annotator_id)

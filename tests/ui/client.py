@@ -16,7 +16,8 @@ import app, json, sys; app.stay_local()
 from ui import layout
 from ui.workspace import Workspace
 page = layout.build(Workspace(sys.argv[1]))
-events = [[e._id, getattr(e.fn, "__qualname__", ""), len(e.inputs), [kind for _, kind in e.targets]]
+events = [[e._id, getattr(e.fn, "__qualname__", ""), len(e.inputs), [kind for _, kind in e.targets],
+           page._roles.get(e._id, "annotator")]
           for e in page.fns.values()]
 print(json.dumps([events, [tab.visible for tab, _ in page.tabs]]))
 """  # in a process of its own: Gradio leaves an event loop open
@@ -30,6 +31,7 @@ class Event:
     name: str
     num_inputs: int
     kinds: list[str]
+    role: str = "annotator"  # the least that its tab is for
 
 
 def built(root: Path) -> tuple[list[Event], list[bool]]:

@@ -1,6 +1,7 @@
 """What is said before a start: counts, memory, and time from earlier runs."""
 
 import json
+import time
 
 import pytest
 
@@ -9,6 +10,7 @@ from loctex.jobs import provenance
 from loctex.jobs.run import Run
 from loctex.settings import with_values
 from loctex.settings.presets import PRESETS
+from ui import heavy
 from ui.train import forecast
 from ui.train.forecast import Amount, amounts, say
 
@@ -55,6 +57,30 @@ def test_a_run_of_another_model_gives_a_guess_by_its_arithmetic(tmp_path):
     pace = forecast.pace(wider, [run], False)
     assert not pace.is_same and 300 / 4.5 < pace.pairs_per_second < 300 / 2
     assert "a rough guess from before" in say(Amount(9, 9, 9), wider, [run], 0)
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def test_what_would_take_minutes_ends_in_a_sentence_and_the_next_is_counted():
+    assert heavy.bounded(len, "abc") == 3  # torch is imported by now
+    began = time.monotonic()
+    with pytest.raises(RuntimeError, match="more than 1 seconds to count; make the model smaller"):
+        heavy.bounded(spin, seconds=1)
+    assert time.monotonic() - began < 8
+    assert heavy.bounded(len, "abcd") == 4
+
+
+def test_a_backbone_of_a_million_layers_is_not_forecast_for_hours(monkeypatch):
+    options = {"layers": [100_000, 100_000, 100_000, 100_000]}
+    absurd = with_values(PRESETS["r50"], {"model": {"backbone_options": options}})
+    monkeypatch.setattr(heavy.bounded, "__kwdefaults__", {"seconds": 3.0})
+    began = time.monotonic()
+    with pytest.raises(RuntimeError, match="make the model smaller"):
+        say(Amount(9, 9, 9), absurd, [], 0)
+    assert time.monotonic() - began < 40
 
 
 def test_without_an_earlier_run_the_time_is_not_made_up(tmp_path):

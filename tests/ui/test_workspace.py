@@ -1,9 +1,12 @@
 """The workspace, who may enter it, and the command that serves it."""
 
+import asyncio
 import os
 import resource
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -77,26 +80,44 @@ def test_a_second_studio_ends_at_once_and_names_the_first(tmp_path):
     assert f"process {os.getpid()}" in said[0] and len(said) == 1
 
 
+def test_a_port_that_is_taken_says_which_option_names_another(tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        command = [sys.executable, "app.py", f"--workspace={tmp_path}", f"--port={port}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    (sentence,) = done.stderr.strip().splitlines()
+    assert done.returncode == 1
+    assert sentence.startswith(f"studio: port {port} of 127.0.0.1 cannot be had")
+    assert "--port" in sentence and "GRADIO" not in sentence
+
+
 # --- users
+
+
+def is_right(file: Path, name: str, password: str) -> bool:
+    """What Gradio is answered; in a thread: browser tests leave a loop running in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, users.login(file)(name, password)).result()
 
 
 def test_a_password_opens_and_another_does_not(tmp_path):
     file = tmp_path / "users"
     users.add(file, "ann", "annotator", "correct horse")
     users.add(file, "eve", "admin", "battery staple")
-    is_right = users.login(file)
-    assert is_right("ann", "correct horse") and is_right("eve", "battery staple")
-    assert not is_right("ann", "battery staple") and not is_right("ann", "")
-    assert not is_right("nobody", "") and not is_right("", "")
+    assert is_right(file, "ann", "correct horse") and is_right(file, "eve", "battery staple")
+    assert not is_right(file, "ann", "battery staple") and not is_right(file, "ann", "")
+    assert not is_right(file, "nobody", "") and not is_right(file, "", "")
     assert "correct horse" not in file.read_text() and file.stat().st_mode & 0o077 == 0
 
 
 def test_a_changed_password_takes_effect_at_once(tmp_path):
     file = tmp_path / "users"
     users.add(file, "ann", "annotator", "correct horse")
-    is_right = users.login(file)
+    assert is_right(file, "ann", "correct horse")
     users.add(file, "ann", "admin", "new password")
-    assert not is_right("ann", "correct horse") and is_right("ann", "new password")
+    assert not is_right(file, "ann", "correct horse") and is_right(file, "ann", "new password")
     assert users.read(file)["ann"][0] == "admin"
 
 

@@ -17,9 +17,11 @@ import gradio as gr
 
 from data_tools.store import Collection, ImageRow, StoreError
 from ui.annotate import listening
+from ui.annotate.asking import decoded, demand_question
 from ui.annotate.takes import Message, checked, own_voice, take, unsent
 from ui.components import Recorder
 from ui.data.exchange import DEMO, add_demo_part, counted
+from ui.guard.payloads import MOST_CHARACTERS, demand_length
 from ui.workspace import Workspace
 
 log = logging.getLogger("studio")
@@ -74,7 +76,7 @@ def open_task(workspace: Workspace, annotator: str, ask: Message) -> Message:
 
 def choose(workspace: Workspace, annotator: str, ask: Message) -> Message:
     """The next image of the collection that was chosen."""
-    store, collection = workspace.store, int(ask["collection"])
+    store, collection = workspace.store, ask["collection"]
     image = store.next_image(collection, store.annotator(annotator))
     return task(workspace, annotator, collection, image)
 
@@ -84,10 +86,12 @@ def save(workspace: Workspace, annotator: str, ask: Message) -> Message:
     store, me = workspace.store, workspace.store.annotator(annotator)
     take_id, piece = ask["take_id"], ask.get("voice")
     record = json.dumps(ask["record"], allow_nan=False)
-    store.save_draft(take_id, me, int(ask["image"]), record)
+    if not store.has_take(take_id):
+        demand_place(workspace, me, ask["image"])
+    store.save_draft(take_id, me, ask["image"], record)
     if piece is None or store.has_take(take_id):
         return {"saved": True}
-    at, sound = int(piece.get("at", 0)), base64.b64decode(piece.get("pcm", ""), validate=True)
+    at, sound = piece.get("at") or 0, base64.b64decode(piece.get("pcm") or "", validate=True)
     return {"saved": True, "heard": workspace.voices.append(take_id, at, sound)}
 
 
@@ -98,16 +102,17 @@ def submit(workspace: Workspace, annotator: str, ask: Message) -> Message:
     "heard" for the voice from that sample on.
     """
     store, me = workspace.store, workspace.store.annotator(annotator)
-    collection, image = int(ask["collection"]), asked_image(workspace, ask)
-    take_id, num_samples = ask["take_id"], int(ask.get("num_samples") or 0)
+    collection, image = ask["collection"], asked_image(workspace, ask)
+    take_id, num_samples = ask["take_id"], ask.get("num_samples") or 0
     was_done = False
     if not store.has_take(take_id):
         was_done = store.is_done(image.id, me)
         drafts = {draft.take_id: draft.body for draft in store.drafts(me)}
-        record = ask["record"] or json.loads(drafts.get(take_id, "null"))
+        record = ask.get("record") or json.loads(drafts.get(take_id, "null"))
         if record is None:
             return {"isMissing": True}
         narrative = checked(record, image, me)
+        demand_place(workspace, me, image.id)
         if take_id not in drafts:  # StoreError where it is another's
             store.save_draft(take_id, me, image.id, json.dumps(record, allow_nan=False))
         if (heard := workspace.voices.heard(take_id) if num_samples else 0) < num_samples:
@@ -121,10 +126,20 @@ def submit(workspace: Workspace, annotator: str, ask: Message) -> Message:
     return task(workspace, annotator, collection, after)
 
 
+def demand_place(workspace: Workspace, annotator_id: int, image_row_id: int) -> None:
+    """ValueError where so many others describe the image that there is no place, and this person
+    never opened it. Whoever opened it may finish, however long it takes them."""
+    if not workspace.store.admits(image_row_id, annotator_id):
+        raise ValueError(
+            "Enough others describe this image, or it is gone. Press Skip for the next one."
+        )
+
+
 def align(workspace: Workspace, annotator: str, ask: Message) -> Message:
     """When each word of the caption was said in the voice of the take."""
     voice = own_voice(workspace, annotator, ask["take_id"])
-    return {"words": listening.word_times(str(ask["caption"]), voice)}
+    demand_length(ask["caption"], MOST_CHARACTERS, "The caption")
+    return {"words": listening.word_times(ask["caption"], voice)}
 
 
 def propose(workspace: Workspace, annotator: str, ask: Message) -> Message:
@@ -137,16 +152,17 @@ def propose(workspace: Workspace, annotator: str, ask: Message) -> Message:
 
 def voice(workspace: Workspace, annotator: str, ask: Message) -> Message:
     """The voice of a take that another browser began, from a sample on."""
-    samples = own_voice(workspace, annotator, ask["take_id"])[int(ask["at"]) :][:PIECE]
+    samples = own_voice(workspace, annotator, ask["take_id"])[ask["at"] :][:PIECE]
     return {"pcm": base64.b64encode(samples.tobytes()).decode()}
 
 
 def ask_for(workspace: Workspace, annotator: str, ask: Message) -> Message:
     """What a collection asks, and whether it keeps voices: an admin sets it."""
     workspace.demand("admin", annotator)
-    collection, question = int(ask["collection"]), str(ask["question"])[:500]
+    collection = find_collection(workspace, ask["collection"]).id
+    question = ask["question"][:500]
     workspace.store.set_recording(
-        collection, question=question, keeps_voice=bool(ask["keeps_voice"])
+        collection, question=question, keeps_voice=bool(ask.get("keeps_voice"))
     )
     return task(workspace, annotator, collection, find_image(workspace, collection, ask["image"]))
 
@@ -154,16 +170,16 @@ def ask_for(workspace: Workspace, annotator: str, ask: Message) -> Message:
 def skip(workspace: Workspace, annotator: str, ask: Message) -> Message:
     """Leave an image out, for a reason, and go on to the next."""
     store, me = workspace.store, workspace.store.annotator(annotator)
-    collection, image = int(ask["collection"]), asked_image(workspace, ask)
+    collection, image = ask["collection"], asked_image(workspace, ask)
     was_done = store.is_done(image.id, me)
-    store.skip(image.id, me, str(ask.get("reason", ""))[:200])
+    store.skip(image.id, me, (ask.get("reason") or "")[:200])
     after = next_after(workspace, collection, me, image, was_done=was_done)
     return task(workspace, annotator, collection, after)
 
 
 def previous(workspace: Workspace, annotator: str, ask: Message) -> Message:
     """The last image before this one that this annotator is done with."""
-    collection, image = int(ask["collection"]), asked_image(workspace, ask)
+    collection, image = ask["collection"], asked_image(workspace, ask)
     me = workspace.store.annotator(annotator)
     before = workspace.store.previous_image(collection, me, before=image.id)
     if before is None:
@@ -173,13 +189,13 @@ def previous(workspace: Workspace, annotator: str, ask: Message) -> Message:
 
 def again(workspace: Workspace, annotator: str, ask: Message) -> Message:
     """From the first image on that this annotator is done with."""
-    collection, me = int(ask["collection"]), workspace.store.annotator(annotator)
+    collection, me = ask["collection"], workspace.store.annotator(annotator)
     return task(workspace, annotator, collection, workspace.store.next_done(collection, me))
 
 
 def following(workspace: Workspace, annotator: str, ask: Message) -> Message:
     """The next image after this one, done or not; nothing is skipped by looking."""
-    store, collection = workspace.store, int(ask["collection"])
+    store, collection = workspace.store, ask["collection"]
     me, image = store.annotator(annotator), asked_image(workspace, ask)
     after = image_after(workspace, collection, me, image)
     if after is None:
@@ -192,7 +208,7 @@ def following(workspace: Workspace, annotator: str, ask: Message) -> Message:
 
 def unskip(workspace: Workspace, annotator: str, ask: Message) -> Message:
     """What this annotator skipped comes again."""
-    store, collection = workspace.store, int(ask["collection"])
+    store, collection = workspace.store, ask["collection"]
     me = store.annotator(annotator)
     store.unskip(collection, me)
     return task(workspace, annotator, collection, store.next_image(collection, me))
@@ -243,22 +259,27 @@ ACTIONS: dict[str, Callable[[Workspace, str, Message], Message]] = {
 
 def answer(workspace: Workspace, annotator: str, question: str) -> str:
     """The answer to a question of the recorder, both JSON; what a person can mend is said there."""
-    ask = json.loads(question)
+    ask = decoded(question)
+    serial, action = (ask.get("serial"), ask.get("action")) if isinstance(ask, dict) else (None, "")
     try:
-        if ask["action"] not in ACTIONS:
-            raise ValueError(f"there is no question {ask['action']!r}")
-        reply = ACTIONS[ask["action"]](workspace, annotator, ask)
+        demand_question(ask)
+        if action not in ACTIONS:
+            raise ValueError(f"there is no question {str(action)[:60]!r}")
+        reply = ACTIONS[action](workspace, annotator, ask)
     except (ValueError, OSError) as error:
-        log.info("refused: %r asked to %.20r: %s", annotator, ask["action"], error)
+        log.info("refused: %r asked to %.20r: %s", annotator, str(action), error)
         reply = {"problem": str(error)}
-    return json.dumps({"serial": ask["serial"], **reply})
+    return json.dumps({"serial": serial, **reply})
 
 
 # --- what the answers hold
 
 
 def find_collection(workspace: Workspace, collection: int) -> Collection:
-    return next(c for c in workspace.store.collections() if c.id == collection)
+    for existing in workspace.store.collections():
+        if existing.id == collection:
+            return existing
+    raise StoreError("This collection was deleted; reload the page.")
 
 
 def untraced_caption(workspace: Workspace, collection: int, image: ImageRow) -> str:
@@ -334,7 +355,7 @@ def find_image(workspace: Workspace, collection: int, image_row_id: int | None) 
 
 
 def asked_image(workspace: Workspace, ask: Message) -> ImageRow:
-    image = find_image(workspace, int(ask["collection"]), int(ask["image"]))
+    image = find_image(workspace, ask["collection"], ask["image"])
     if image is None:
         raise StoreError("This image was taken out of the collection; open another one.")
     return image

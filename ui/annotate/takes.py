@@ -8,6 +8,7 @@ import numpy as np
 
 from data_tools.store import Draft, ImageRow
 from loctex.records.narrative import Narrative
+from ui.guard.payloads import MOST_CHARACTERS, demand_length
 from ui.workspace import Workspace
 
 Message = dict[str, Any]
@@ -21,13 +22,15 @@ def checked(record: Message, image: ImageRow, annotator_id: int) -> Narrative:
     that it was drawn on another image."""
     if not isinstance(record, dict):
         raise ValueError("This take is not a narrative.")
-    drawn_on = (record.get("studio") or {}).get("image")  # a draft from before does not say
+    recorder = record.get("studio") or {}  # a draft from before says nothing here
+    drawn_on = recorder.get("image") if isinstance(recorder, dict) else None
     if drawn_on is not None and drawn_on != image.id:
         raise ValueError(
             "This take was drawn on another picture. Reload the page: it is offered there again."
         )
     if not str(record.get("caption", "")).strip():
         raise ValueError("This take has no words. Type what you pointed at, then submit.")
+    demand_length(str(record["caption"]), MOST_CHARACTERS, "The caption")
     if not record.get("traces"):
         raise ValueError(
             "This take has no trace. Continue, and move the pointer over the image while you "
@@ -50,7 +53,7 @@ def unsent(workspace: Workspace, annotator: str, ask: Message) -> list[Message]:
     stored_ids = {draft["take_id"] for draft in takes}
     only_there = [
         {"take_id": draft["take_id"], "image": draft["image"]}
-        for draft in ask.get("drafts", [])
+        for draft in ask.get("drafts") or ()
         if draft["annotator"] == annotator and draft["take_id"] not in stored_ids
     ]
     return sorted(takes, key=lambda draft: -draft["saved"]) + [
@@ -59,7 +62,9 @@ def unsent(workspace: Workspace, annotator: str, ask: Message) -> list[Message]:
 
 
 def take(workspace: Workspace, draft: Draft) -> Message:
-    is_voiced = "studio" in (record := json.loads(draft.body)) and record["studio"].get("isVoiced")
+    record = json.loads(draft.body)
+    recorder = record.get("studio")
+    is_voiced = isinstance(recorder, dict) and recorder.get("isVoiced")
     return {
         "take_id": draft.take_id,
         "image": draft.image_row_id,

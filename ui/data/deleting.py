@@ -17,6 +17,7 @@ from ui.components import Listing
 from ui.data.exchange import Outcome, counted, demand, find
 from ui.data.listing import outcome_html, problem_html
 from ui.guard.access import name_of
+from ui.guard.payloads import field
 from ui.workspace import Workspace
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -230,7 +231,7 @@ class TrashPage:
         ]
 
     def _restore(self, request: gr.Request, event: gr.EventData) -> str:
-        return restored(self.workspace, int(event.id), request)
+        return restored(self.workspace, field(event, "id", int), request)
 
     def _save(self, collection_id: int | None, days: float | None, request: gr.Request) -> str:
         try:

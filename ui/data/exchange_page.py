@@ -136,8 +136,8 @@ class ExchangePage:
     def _demo(self) -> Iterator[Outcome]:
         return exchange.add_demo(self.workspace)
 
-    def _drop(self, collection: int | None, files: list[str]) -> Iterator[Outcome]:
-        paths = [Path(file) for file in files]
+    def _drop(self, collection: int | None, files: list[str] | None) -> Iterator[Outcome]:
+        paths = [Path(file) for file in files or ()]
         return exchange.add_images(self.workspace, self._find(collection).id, paths)
 
     def _folder(self, collection: int | None, folder: str) -> Iterator[Outcome]:

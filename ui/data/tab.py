@@ -17,6 +17,7 @@ from ui.data.deleting import DeletingRow, TrashPage, UndoButton
 from ui.data.exchange import choose, demand, find
 from ui.data.exchange_page import ExchangePage
 from ui.data.listing import WELCOME, collection_cards, narrative_rows, problem_html
+from ui.guard.payloads import field
 from ui.viewing.payload import payload
 from ui.workspace import Workspace
 
@@ -247,7 +248,7 @@ class DataTab:
         event: gr.EventData,
     ) -> list[Any]:
         return [
-            *self._move(event.id, [0], None, EVERYTHING),
+            *self._move(field(event, "id", int), [0], None, EVERYTHING),
             *[""] * 5,
             None,
             gr.Button(visible=False),
@@ -261,7 +262,7 @@ class DataTab:
         row_filter: NarrativeFilter,
         event: gr.EventData,
     ) -> list[Any]:
-        return self._move(collection, starts, event.id, row_filter)
+        return self._move(collection, starts, field(event, "id", int), row_filter)
 
     def _filter(
         self,

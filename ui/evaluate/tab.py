@@ -183,8 +183,8 @@ class EvaluateTab(JobTab):
             return name
         return str(self.workspace.run(Path(name).name).path)
 
-    def _splits(self, snapshot: str) -> Any:
-        folder = self.workspace.snapshot(Path(snapshot).name)
+    def _splits(self, snapshot: str | None) -> Any:
+        folder = self.workspace.snapshot(Path(str(snapshot)).name)
         splits = questions.snapshot_splits(str(folder))
         return gr.update(choices=splits, value=splits[0] if splits else None)
 

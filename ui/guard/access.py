@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
+from ui.guard.payloads import shaped
 from ui.workspace import Workspace
 
 _SILENT = {"load", "tick", "then"}  # nobody clicked: no message, nothing shown
@@ -63,7 +64,12 @@ class Page(gr.Blocks):
                 raise gr.Error(str(error), print_exception=False) from error
             event = copy.copy(event)
             event.fn = _nothing
-        return await super().process_api(event, inputs, *args, **kwargs)
+        try:
+            inputs = shaped(event.inputs, inputs)
+            return await super().process_api(event, inputs, *args, **kwargs)
+        except (ValueError, OSError) as error:  # what a person can mend, wherever it was met
+            log.info("refused: event %s of %r: %s", event._id, name, error)
+            raise gr.Error(str(error), print_exception=False) from error
 
 
 def uploaded(file: Any) -> Path:

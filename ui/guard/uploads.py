@@ -10,6 +10,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from ui.guard.limits import refuse
+from ui.users import UnreadableUsersError
 
 QUOTA = {"reviewer": 1 * 2**30, "admin": 50 * 2**30}  # bytes in an hour, by role
 HOUR = 3600.0  # seconds
@@ -48,8 +49,12 @@ class LimitedUploads:
             and scope["method"] == "POST"
             and scope["path"].rstrip("/").endswith("/upload")
         )
-        if is_upload and (why := self._problem(scope)):
-            return await refuse(send, scope, 403, why)
+        try:
+            problem = self._problem(scope) if is_upload else ""
+        except UnreadableUsersError as error:
+            return await refuse(send, scope, 503, str(error))
+        if problem:
+            return await refuse(send, scope, 403, problem)
         await self.app(scope, receive, send)
 
     def _problem(self, scope: dict) -> str:

@@ -7,7 +7,7 @@ wrote is escaped.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html import escape
 from typing import Any
 
@@ -40,6 +40,8 @@ def applied(selection: WordFilter, act: str) -> WordFilter:
         row, column = value.split(",")
         return selection.toggled("cell", (int(row), int(column)))
     if name == "drop":
+        if value not in asdict(selection):
+            return selection
         nothing: Any = "" if value == "text" else None
         return replace(selection, **{value: nothing})
     if name in ("hit", "lbm"):

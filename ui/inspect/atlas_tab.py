@@ -12,6 +12,7 @@ from loctex.scoring.atlas_job import AtlasJob
 from ui.assets import static
 from ui.components import Listing
 from ui.data.listing import problem_html
+from ui.guard.payloads import field
 from ui.inspect import annotate_next
 from ui.inspect.atlas_page import applied, atlas_html, progress_html
 from ui.inspect.nearest import listed
@@ -145,9 +146,9 @@ class AtlasView:
         making(self.workspace, checkpoint, source).stop()
 
     def _click(self, selection: WordFilter, start: int, event: gr.EventData) -> tuple:
-        act = str(event.id)
+        act = _clicked(event)
         if act.startswith("page:"):
-            return selection, max(0, int(act[5:])), gr.skip()
+            return selection, max(0, _number(act[5:])), gr.skip()
         if act.startswith("open:"):
             return selection, start, gr.skip()
         now = applied(selection, act)
@@ -155,11 +156,11 @@ class AtlasView:
 
     def opened(self, source: str, checkpoint: str, event: gr.EventData) -> Any:
         """The picture and sentence that was clicked; None for any other click."""
-        act = str(event.id)
+        act = _clicked(event)
         scored = self._survey(checkpoint, source)[1]
         if not act.startswith("open:") or scored is None:
             return None
-        return listed(scored, source, int(act[5:]))
+        return listed(scored, source, _number(act[5:]))
 
     def _queue(
         self,
@@ -203,6 +204,21 @@ class AtlasView:
             return _queued(*annotate_next.queue_rows(self.workspace, "Least certain", best))
         except (ValueError, FileNotFoundError) as error:
             return problem_html(error)
+
+
+def _clicked(event: gr.EventData) -> str:
+    """The data-id of what was clicked; numbers alone come as such."""
+    try:
+        return field(event, "id", str)
+    except ValueError:
+        return str(field(event, "id", int))
+
+
+def _number(text: str) -> int:
+    """The number in a data-id. Raises ValueError."""
+    if not text.isdecimal() or len(text) > 15:
+        raise ValueError("This is not in the list any more; reload the page.")
+    return int(text)
 
 
 def _queued(name: str, count: int) -> str:

@@ -39,8 +39,10 @@ def images(survey: Survey, text: np.ndarray) -> list[tuple[int, float]]:
 
 
 def listed(survey: Survey, source: str, row: int) -> PictureRef:
-    """The picture and narrative of an atlas's row."""
+    """The picture and narrative of an atlas's row. Raises ValueError where it has no such row."""
     atlas = survey.atlas
+    if not 0 <= row < len(atlas.caption):
+        raise ValueError("This is not in the list any more; reload the page.")
     return PictureRef(
         atlas.caption[row].as_py(), source, int(atlas.row[row]), int(atlas.number[row])
     )

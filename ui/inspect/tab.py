@@ -16,6 +16,7 @@ from loctex.jobs.checkpoint_files import folder_at
 from ui.assets import static
 from ui.components import Comparison, Listing, Player, Saver
 from ui.guard.access import uploaded
+from ui.guard.payloads import field
 from ui.html import empty
 from ui.inspect import nearest
 from ui.inspect.atlas_tab import AtlasView
@@ -288,9 +289,10 @@ class InspectPage:
     ) -> tuple:
         """A near sentence asked of this picture, or a near picture opened with its own."""
         scored = survey(making(self.workspace, checkpoint, source))
-        assert scored is not None  # the list that was clicked comes from it
-        act, row = str(event.id).split(" ")
-        near = nearest.listed(scored, source, int(row))
+        act, _, row = field(event, "id", str).partition(" ")
+        if scored is None or not row.isdecimal():
+            raise ValueError("This list is gone; reload the page.")
+        near = nearest.listed(scored, source, int(row[:18]))
         return (item, near.caption) if act == "say" else (near, near.caption)
 
     def _figure(
@@ -379,17 +381,22 @@ def _first(
     return items[0], items[0].caption
 
 
-def _pick(items: list[PictureRef], event: gr.SelectData) -> tuple[PictureRef, str]:
-    return items[event.index], items[event.index].caption
+def _pick(items: list[PictureRef], event: gr.EventData) -> tuple[PictureRef, str]:
+    index = field(event, "index", int)
+    if not 0 <= index < len(items or ()):
+        raise ValueError("This picture is not in the list any more; choose another one.")
+    return items[index], items[index].caption
 
 
-def _own(file: str) -> tuple[PictureRef, str]:
+def _own(file: str | None) -> tuple[PictureRef, str]:
+    if not isinstance(file, str):
+        raise ValueError("There is no picture here; choose one.")
     return PictureRef("", path=Path(file)), ""
 
 
 def _dropped(event: gr.EventData) -> tuple[PictureRef, str]:
     """A file let fall on the player; its path comes from the browser, so it is checked."""
     try:
-        return _own(str(uploaded(event.path)))
+        return _own(str(uploaded(field(event, "path", str))))
     except ValueError as error:
         raise gr.Error(str(error), print_exception=False) from error

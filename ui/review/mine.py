@@ -14,6 +14,7 @@ from ui.components import Listing, Player
 from ui.context import page_and_tab
 from ui.data.listing import problem_html, thumbnail
 from ui.guard.access import name_of
+from ui.guard.payloads import MOST_CHARACTERS, demand_length, field
 from ui.html import empty
 from ui.review.tab import show, trail_html
 from ui.workspace import Workspace
@@ -32,6 +33,7 @@ NOTHING = empty(
 def mend(workspace: Workspace, name: str, narrative_id: int, caption: str) -> str:
     """Other words for one's own narrative; ValueError: it is another's."""
     store = workspace.store
+    demand_length(caption, MOST_CHARACTERS, "The caption")
     mended = reworded(own_narrative(workspace, name, narrative_id), caption)
     store.reviews.edit(narrative_id, store.annotator(name), mended)
     return "Your words are saved; the narrative is reviewed anew."
@@ -185,7 +187,7 @@ class MineTab:
     def _pick(
         self, ends: list[int | None], _: int | None, request: gr.Request, event: gr.EventData
     ) -> list[Any]:
-        return self._show(ends, event.id, request)
+        return self._show(ends, field(event, "id", int), request)
 
     def _turn(self, ends: list[int | None], _: int | None, request: gr.Request) -> list[Any]:
         me = self.workspace.store.annotator(name_of(request))

@@ -22,10 +22,12 @@ from ui.components import Listing, Player
 from ui.context import page_and_tab
 from ui.data.listing import problem_html, thumbnail
 from ui.guard.access import name_of
+from ui.guard.payloads import MOST_CHARACTERS, demand_length, field
 from ui.html import empty
 from ui.viewing.payload import payload
 from ui.workspace import Workspace
 
+MOST_REASON = 1_000  # characters
 PAGE = 8  # narratives listed at a time
 LABELS = {"unreviewed": "To review", "accepted": "Accepted", "rejected": "Rejected"}
 NOTHING = {
@@ -59,7 +61,9 @@ def show(workspace: Workspace, narrative: Narrative, row: NarrativeRow) -> dict[
 def accept(workspace: Workspace, reviewer: str, narrative_id: int, caption: str) -> str:
     """Accept, with other words where the caption was changed; what was done, in words."""
     store = workspace.store
+    demand_length(caption, MOST_CHARACTERS, "The caption")
     me, was = store.annotator(reviewer), store.narrative(narrative_id)
+    demand_other(workspace, me, was)
     if " ".join(caption.split()) == " ".join(was.caption.split()):
         store.reviews.accept(narrative_id, me)
         return "Accepted."
@@ -67,8 +71,20 @@ def accept(workspace: Workspace, reviewer: str, narrative_id: int, caption: str)
     return "Accepted with your words; what it said before is kept in its trail."
 
 
+def demand_other(workspace: Workspace, reviewer_id: int, narrative: Narrative) -> None:
+    """ValueError where a person would judge what they told themselves; alone, one may."""
+    if workspace.users is not None and narrative.annotator_id == reviewer_id:
+        raise ValueError(
+            "This is your own narrative: another reviewer judges it. Mend or delete it in Mine."
+        )
+
+
 def reject(workspace: Workspace, reviewer: str, narrative_id: int, reason: str) -> str:
-    workspace.store.reviews.reject(narrative_id, workspace.store.annotator(reviewer), reason)
+    store = workspace.store
+    demand_length(reason, MOST_REASON, "The reason")
+    me = store.annotator(reviewer)
+    demand_other(workspace, me, store.narrative(narrative_id))
+    store.reviews.reject(narrative_id, me, reason)
     return "Rejected. Its image goes to somebody else, and the annotator reads why."
 
 
@@ -286,7 +302,7 @@ class ReviewTab:
         _: int | None,
         event: gr.EventData,
     ) -> list[Any]:
-        return self._show(collection, status, starts, event.id)
+        return self._show(collection, status, starts, field(event, "id", int))
 
     def _turn(self, collection: int, status: str, starts: list[int], _: int | None) -> list[Any]:
         queue = self.workspace.store.reviews.queue
@@ -308,6 +324,8 @@ class ReviewTab:
             text: str,
             request: gr.Request,
         ) -> list[Any]:
+            if collection is None or narrative_id is None:
+                raise ValueError("There is no narrative to judge here; choose one.")
             if shown_id != narrative_id:  # the words on the page would become another's
                 problem = problem_html(
                     ValueError("Not judged: the page was on its way to this one.")

@@ -52,7 +52,6 @@ class Pace:
 
 def pace(run_settings: Settings, runs: Sequence[Run], has_gpu: bool) -> Pace | None:
     """From the newest run on the same kind of device; of another model's, by its arithmetic."""
-    estimate = heavy.module("training.estimate")
     similar = None
     for run in runs:
         settings, speed = run_facts.settings_of(run), _speed(run)
@@ -65,9 +64,18 @@ def pace(run_settings: Settings, runs: Sequence[Run], has_gpu: bool) -> Pace | N
             return Pace(run.name, speed, True)
         if similar is None:
             with suppress(ValueError, RuntimeError):  # of a backbone that this timm does not know
-                cost = estimate.count(settings).flops
-                similar = Pace(run.name, speed * cost / estimate.count(run_settings).flops, False)
+                cost = heavy.bounded(_flops, settings)
+                share = cost / heavy.bounded(_flops, run_settings)
+                similar = Pace(run.name, speed * share, False)
     return similar
+
+
+def _flops(settings: Settings) -> float:
+    return heavy.module("training.estimate").count(settings).flops
+
+
+def _memory(settings: Settings, num_processes: int, device: str) -> float:
+    return heavy.module("training.estimate").memory(settings, num_processes, device)
 
 
 def _cost(settings: Settings) -> tuple:
@@ -99,10 +107,9 @@ def say(
     is_elsewhere: bool = False,
 ) -> str:
     """What a start of this would be, in one or two sentences."""
-    estimate = heavy.module("training.estimate")
     sentences = [amounts(amount, run_settings)]
     num_processes, device = max(1, num_gpus), "cuda" if num_gpus else "cpu"
-    needed = estimate.memory(run_settings, num_processes, device) / 1e9
+    needed = heavy.bounded(_memory, run_settings, num_processes, device) / 1e9
     where = "on each GPU" if num_gpus > 1 else "on the GPU" if num_gpus else "of memory"
     sentences.append(f"About {needed:.1f} GB {where} at most, counted for the longest captions.")
     earlier = None if is_elsewhere else pace(run_settings, runs, bool(num_gpus))

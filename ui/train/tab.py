@@ -10,6 +10,7 @@ from loctex.jobs import queue as jobs
 from loctex.jobs.run import Run
 from ui.components import Curves, RunTable
 from ui.context import page_and_tab
+from ui.guard.payloads import field
 from ui.train import compare, run_facts
 from ui.train import film_frames as film
 from ui.train.curves import History, chart
@@ -176,7 +177,8 @@ class TrainTab:
         return [run.name, {}, problem(""), secrets.token_hex(8)]
 
     def _star(self, request: gr.Request, event: gr.EventData) -> None:
-        self.run.doing(lambda run: compare.remark(run, star=bool(event.star)))(request, event.run)
+        is_starred, run_name = field(event, "star", bool), field(event, "run", str)
+        self.run.doing(lambda run: compare.remark(run, star=is_starred))(request, run_name)
 
     def _open(self) -> dict[Any, Any]:
         """The `outputs` of a fresh page, in one event: a run at work is seen at once."""
@@ -226,11 +228,11 @@ class TrainTab:
 
 
 def _picked_run(event: gr.EventData) -> tuple[str, dict]:
-    return event.run, {}
+    return field(event, "run", str), {}
 
 
 def _picked_names(event: gr.EventData) -> list[str]:
-    return [str(name) for name in event.runs][: compare.MOST]
+    return [str(name) for name in field(event, "runs", list)[: compare.MOST]]
 
 
 def build(workspace: Workspace) -> TrainTab:

@@ -214,10 +214,10 @@ def uncertainty(image: np.ndarray, texts: np.ndarray, scale: float = 20.0) -> fl
 # --- where atlases are
 
 
-def making(workspace: Workspace, checkpoint: str, source: str) -> AtlasJob:
+def making(workspace: Workspace, checkpoint: str | None, source: str | None) -> AtlasJob:
     """Of pictures "snapshot/NAME/SPLIT". ValueError for a collection, which has
     no splits, and where there is no such checkpoint, snapshot or split."""
-    kind, _, path = source.partition("/")
+    kind, _, path = str(source).partition("/")
     if kind != "snapshot":
         raise ValueError(
             "The Atlas scores a snapshot. Choose one under Pictures; Train freezes a collection "
