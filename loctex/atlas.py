@@ -28,11 +28,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--run", type=Path, required=True, help="a run, or a save_pretrained folder"
     )
+
     parser.add_argument("--data", type=Path, required=True, help="a snapshot")
     parser.add_argument("--split", default="val", help="train, val or test [val]")
     parser.add_argument("--checkpoint", default="best", help="best, last, or a folder [best]")
     cli.add_device_option(parser)
+
     arguments = parser.parse_args(argv)
+
     folder = Path(arguments.checkpoint)
     try:
         if not (folder / "config.json").is_file():  # else the lock is taken before torch is there
@@ -43,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f"another process makes it ({error})")
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
+
     print(f"{'written to' if is_done else 'stopped; it goes on in'} {making.path}")
 
 

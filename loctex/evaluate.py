@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--run", type=Path, required=True, help="a run, or a save_pretrained folder"
     )
+
     parser.add_argument("--data", type=Path, required=True, help="a snapshot")
     parser.add_argument("--split", default="val", help="train, val or test [val]")
     parser.add_argument("--checkpoint", default="best", help="best, last, or a folder [best]")
@@ -43,9 +44,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="K",
         help=f"candidates that a matching head orders anew; 0: none [{RERANK}]",
     )
+
     parser.add_argument("--to", type=Path, help="where to write result.json")
     cli.add_device_option(parser)
+
     arguments = parser.parse_args(argv)
+
     try:
         device = distributed.choose_device(arguments.device)
         folder = checkpoint_files.find(arguments.run, arguments.checkpoint)
@@ -57,8 +61,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
+
     name = f"{arguments.data.resolve().name}-{arguments.split}-{Path(arguments.checkpoint).name}"
     to = arguments.to or arguments.run / "evaluations" / name / "result.json"
+
     result = {
         "metrics": scores.metrics,
         "intervals": scores.intervals,
@@ -71,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "split": arguments.split,
         "words": by_word(scores.words),
     }
+
     print(table(scores), flush=True)
     print(write_result(to, json.dumps(result, indent=1)))
 

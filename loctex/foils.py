@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
     parser.add_argument("--run", type=Path, required=True, help="a run, or a saved model")
     parser.add_argument("--checkpoint", default="best", help="best, last, or a folder [best]")
     parser.add_argument("--data", type=Path, required=True, help="a snapshot")
@@ -42,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--foils", type=Path, required=True, help="a file of false captions")
     parser.add_argument("--to", type=Path, help="where to write the scores as JSON")
     cli.add_device_option(parser)
+
     arguments = parser.parse_args(argv)
+
     try:
         device = distributed.choose_device(arguments.device)
         folder = checkpoint_files.find(arguments.run, arguments.checkpoint)
@@ -51,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         values = score(model, tokenizer, split, read(arguments.foils))
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
+
     for name, value in sorted(values.items()):
         print(f"{name:32s} {value:8.3f}", flush=True)
     if arguments.to:

@@ -43,14 +43,17 @@ class AtlasJob:
         """folder: of save_pretrained, so with config.json. Raises as Snapshot.open does."""
         self.folder, self.split = Path(folder).resolve(), split
         self.snapshot = Snapshot.open(snapshot)
+
         key = hashlib.blake2b(digest_size=8)
         for content in (_weights(self.folder), self.snapshot.hash, split):
             key.update(content.encode())
+
         of_run = self.folder.parent.name == "checkpoints"
         self.run = self.folder.parents[1] if of_run else self.folder
         beside = self.run / "atlas" / key.hexdigest()
         is_ours = (beside / "atlas.arrow").exists() or os.access(self.run, os.W_OK)
         self.path = beside if is_ours else user_folder(f"atlas/{key.hexdigest()}")
+
         self.parts, self.table = self.path / "parts", self.path / "atlas.arrow"
         self.lock, self.stop_file = self.path / "lock", self.path / "stop"
         self.log = self.path / "log.txt"
@@ -65,18 +68,23 @@ class AtlasJob:
         total = self.total
         if self.table.exists():
             return AtlasProgress("done", total, total)
+
         times = sorted(file.stat().st_mtime for file in self.parts.glob("*.arrow"))
         done = min(total, len(times) * IMAGES_A_PART)
+
         if not is_locked(self.lock):
             problem = self.last_line() if self.lock.exists() else ""
             state = "stopped" if self.stop_file.exists() or (times and not problem) else "new"
             return AtlasProgress("failed" if problem else state, done, total, None, problem)
+
         begun = self.lock.stat().st_mtime
         recent = [time for time in times if time >= begun]
+
         seconds_left = None
         if recent:
             pace = (recent[-1] - begun) / (len(recent) * IMAGES_A_PART)
             seconds_left = max(0.0, (total - done) * pace)
+
         return AtlasProgress("running", done, total, seconds_left)
 
     def last_line(self) -> str:
@@ -90,8 +98,10 @@ class AtlasJob:
         """Make it in a process of its own, which outlives this one. Nothing where one is at it."""
         if self.table.exists() or is_locked(self.lock):
             return
+
         self.path.mkdir(parents=True, exist_ok=True)
         self.stop_file.unlink(missing_ok=True)
+
         command = [
             sys.executable,
             "-m",
@@ -101,6 +111,7 @@ class AtlasJob:
             f"--data={self.snapshot.path.resolve()}",
             f"--split={self.split}",
         ]
+
         with open(self.log, "wb") as log:
             process = subprocess.Popen(
                 command,
@@ -110,6 +121,7 @@ class AtlasJob:
                 stderr=log,
                 start_new_session=True,
             )
+
         threading.Thread(target=process.wait, daemon=True).start()  # leaves no zombie
 
     def wait_for_start(self, seconds: float = 20.0) -> None:
@@ -130,18 +142,22 @@ class AtlasJob:
             self.stop_file.unlink(missing_ok=True)
             if self.table.exists():
                 return True
+
             split = self.snapshot.split(self.split)
             files = {
                 self.parts / f"{images.start:08d}.arrow": images for images in _parts(len(split))
             }
+
             missing = [file for file in files if not file.exists()]
             if missing:  # only now a model is loaded
                 score = scorer(self.folder, device)
+
             for file in missing:
                 if self.stop_file.exists():
                     return False
                 write_table(file, score(split, files[file]))
                 print(f"{files[file].stop:,} of {len(split):,} images", flush=True)
+
             self._join(files)
             return True
 

@@ -174,14 +174,17 @@ class Atlas:
         self.row, self.number = (table[name].to_numpy() for name in ("row", "number"))
         self.caption = table["caption"].combine_chunks()
         self.table = table
+
         self.numbers = {
             name: table[name].to_numpy()
             for name in (*NUMBERS, "rank")
             if name in table.column_names
         }
+
         self.image_rows, first_rows = np.unique(self.row, return_index=True)
         self.images = _matrix(table["image"])[first_rows]
         self.texts = _matrix(table["text"])
+
         marks = table["marks"].combine_chunks()
         counts = marks.value_lengths().to_numpy()
         flat = marks.flatten()

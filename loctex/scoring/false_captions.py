@@ -51,28 +51,35 @@ def score(
     ValueError where the split has none of the images.
     """
     model.eval()
+
     number_of = {}
     for number in range(len(split)):
         item = split[number]
         number_of[item.dataset_id, item.image_id] = number
+
     rows = [row for row in rows if (row["dataset_id"], row["image_id"]) in number_of]
     if not rows:
         raise ValueError(f"split {split.name!r} has none of the images that the foils are of")
+
     columns: dict[str, list[np.ndarray]] = defaultdict(list)
     numbers = np.array([number_of[row["dataset_id"], row["image_id"]] for row in rows])
     other_images = np.roll(numbers, len(rows) // 2)
+
     for first in range(0, len(rows), BATCH):
         rows_now = slice(first, first + BATCH)
         items = [[split[n] for n in some[rows_now]] for some in (numbers, other_images)]
         for name, value in _answers(model, tokenizer, items[0], items[1], rows[rows_now]).items():
             columns[name].append(value)
+
     kinds = np.array([row["kind"] for row in rows])
     scores = {name: np.concatenate(chunks, axis=1) for name, chunks in columns.items()}
+
     values: dict[str, float] = {}
     for kind in np.unique(kinds):
         true, false = scores["cosine"][:, kinds == kind]
         values[f"{kind}_count"] = len(true)
         values[f"{kind}_choice_contrastive"] = _choice(true, false)
+
         if "match" in scores:
             true, false = scores["match"][:, kinds == kind]
             values[f"{kind}_choice_matching"] = _choice(true, false)
@@ -80,6 +87,7 @@ def score(
             logits = scores["match"] + float(model.scale) * scores["cosine"]
             values[f"{kind}_choice_both"] = _choice(*logits[:, kinds == kind])
             values[f"{kind}_accuracy"] = float(((true > 0).mean() + (false <= 0).mean()) / 2)
+
         if "word" in scores:
             for name, values_of_word in zip(WORDS, scores["word"][:, kinds == kind], strict=True):
                 if not np.isnan(values_of_word).all():
@@ -93,27 +101,34 @@ def _answers(
     """(2, B) cosines, and log-odds of a match, of the true captions and the false ones; blind: with
     the images of `other_items`. word: (5, B), see `_words`."""
     size, device = model.config.image_size, model.device
+
     image_features = []
     for some in (items, other_items):
         pixels = np.stack([square(simplejpeg.decode_jpeg(item.image), size) for item in some])
         images = normalise(torch.from_numpy(pixels).to(device), model.config)
         image_features.append(model.encode_image(images))
+
     answers: dict[str, list[torch.Tensor]] = defaultdict(list)
+
     doubts = []
+
     for name in ("caption", "foil"):
         texts = [row[name] for row in rows]
         tokens, offsets = tokenization.encode(tokenizer, texts, model.config.max_tokens)
         text = model.encode_text(torch.from_numpy(tokens).to(device))
         answers["cosine"].append((image_features[0].embedding * text.embedding).sum(-1))
+
         if model.config.has_changed_words:
             doubt = model.doubt(image_features[0], text).float().cpu().numpy()
             doubts.append(zip(doubt, offsets, strict=True))
         if model.config.has_matching:
             for kind, image in zip(("match", "blind"), image_features, strict=True):
                 answers[kind].append(model.match(image, text))
+
     score_arrays = {
         name: torch.stack(values).float().cpu().numpy() for name, values in answers.items()
     }
+
     if doubts:
         sets = model.config.exclusive_words
         scores = [
@@ -129,15 +144,18 @@ def _words(row: dict[str, str], true: Tokens, changed: Tokens, sets: str) -> tup
     captions = [list(WORD.finditer(row[name])) for name in ("caption", "foil")]
     if len(captions[0]) != len(captions[1]):
         return (np.nan,) * len(WORDS)
+
     can_be_asked = np.array([is_asked(word.group(), sets) for word in captions[1]], dtype=bool)
     pairs = zip(*captions, strict=True)
     differs = np.array([a.group().lower() != b.group().lower() for a, b in pairs])[can_be_asked]
     if not differs.any():
         return (np.nan,) * len(WORDS)
+
     of_true, of_false = (
         (overlaps([word.span() for word in caption], offsets) * doubts).max(axis=1)[can_be_asked]
         for caption, (doubts, offsets) in zip(captions, (true, changed), strict=True)
     )
+
     named = (of_false[differs], of_false[~differs], of_true)
     return (
         float(differs[of_false.argmax()]),

@@ -36,11 +36,14 @@ def mask_cells(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     pixels = [np.flatnonzero(mask.any(axis=1 - axis)) for axis in (0, 1)]
     if not len(pixels[0]):
         return np.zeros(grid, bool)
+
     (top, bottom), (left, right) = ((p[0], p[-1] + 1) for p in pixels)
     y = np.arange(top, bottom) / mask.shape[0]
     x = np.arange(left, right) / mask.shape[1]
+
     across = _gaps(x, x + 1 / mask.shape[1], grid[1]) ** 2  # (w, X)
     down = _gaps(y, y + 1 / mask.shape[0], grid[0]) ** 2  # (h, Y)
+
     inside = mask[top:bottom, left:right]
     nearest = np.where(inside[:, None], across, np.inf).min(axis=2)  # (Y, w): within each row
     return (down[:, :, None] + nearest).min(axis=1) <= HALF_CELL**2
@@ -175,11 +178,13 @@ def lbm(prediction: np.ndarray, truth: np.ndarray, window: int = 0) -> float:
     Source: Meng et al., CVPR 2021, as written down in METHOD 3: each row of the shorter trace takes
     one box of the longer, in a window around its own time, `window` rows wide to each side.
     """
+
     prediction, truth = np.asarray(prediction, float), np.asarray(truth, float)
     truth = truth[~np.isnan(truth).any(axis=1)]
     short, long = (prediction, truth) if len(prediction) <= len(truth) else (truth, prediction)
     if not len(short):
         return float("nan")
+
     costs, span = [], SEGMENT * len(long)  # in units of 1 / len(short): integers, so exact
     for s in range(-(-len(short) // SEGMENT)):
         rows = short[SEGMENT * s : SEGMENT * (s + 1)]

@@ -72,6 +72,7 @@ class Predictor:
         image, text, offsets, utterances, spans = self._read(caption, recorded)
         maps = word_maps(token_maps(self.model, image, text)[0], offsets, spans)
         middle = np.array([(word.start + word.end) / 2 for word in utterances])
+
         return Attention(
             caption=caption,
             words=utterances,
@@ -101,19 +102,24 @@ class Predictor:
         Grad-CAM between 0 and 1, by which the image is dimmed (METHOD 2). Raises as `attend` does.
         """
         image, text, offsets, _, spans = self._read(caption, recorded)
+
         layer_maps = {}
         if self.model.config.localized:
             scales = zip(image.grids, self.model.attend(image, text), strict=True)
             for (h, w), maps in reversed(list(scales)):
                 layer_maps[f"attention {h}x{w}"] = maps.unflatten(-1, (h, w))
+
         contrastive = self.model.attend_contrastive(image, text)
         layer_maps["contrastive"] = contrastive.unflatten(-1, image.grids[-1])
+
         if self.model.config.has_matching:
             layer_maps["grad-cam"] = self.model.grad_cam(image, text).unflatten(-1, image.grids[-1])
+
         result = {
             name: word_maps(maps[0].float().cpu().numpy(), offsets, spans)
             for name, maps in layer_maps.items()
         }
+
         if "grad-cam" in result:
             maps = torch.from_numpy(result["grad-cam"]).flatten(1)
             mass = maps.sum(1, keepdim=True)
@@ -156,8 +162,10 @@ class Predictor:
             raise ValueError("no image yet; call set_image first")
         if not caption.strip():
             raise ValueError("the caption is empty; type what to look for in the image")
+
         utterances = words.estimate(caption) if recorded is None else tuple(recorded)
         spans = words.spans(caption, utterances)
+
         if self._caption is None or self._caption[0] != caption:
             tokens, offsets = tokenization.encode(
                 self.tokenizer, [caption], self.model.config.max_tokens

@@ -52,10 +52,13 @@ class Reranker:
         ranks = [(-similarity).argsort(axis).argsort(axis) for axis in (1, 0)]
         is_candidate = [rank < top for rank in ranks]
         pairs = np.argwhere(is_candidate[0] | is_candidate[1])
+
         alone = np.zeros_like(similarity, dtype=np.float64)
         alone[tuple(pairs.T)] = self.match(torch.from_numpy(pairs))
         summed = alone + float(self.model.scale) * similarity
+
         values: dict[str, float] = {}
+
         for ending, matched in (("reranked", summed), ("reranked_alone", alone)):
             above = matched - matched.min() + 2  # any cosine is below
             for direction, is_chosen in zip(
@@ -75,6 +78,7 @@ class Reranker:
         cells, hidden, is_token = map(torch.cat, (self.cells, self.hidden, self.is_token))
         fusion, device = self.model.fusion_encoder(), self.model.device
         answers: list[Tensor] = []
+
         order = is_token.sum(1)[pairs[:, 1]].argsort()  # captions of similar length together
         for pairs_now in pairs[order].split(PAIRS):
             image, text = pairs_now.T
@@ -83,6 +87,7 @@ class Reranker:
             hidden_rows, token_rows, cell_rows = (row.to(device) for row in rows)
             log_odds = fusion.match(hidden_rows, token_rows, cell_rows, self.grid)
             answers.append(log_odds.float().cpu())
+
         result = torch.empty(len(pairs))
         result[order] = torch.cat(answers)
         return result.numpy()

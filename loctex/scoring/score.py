@@ -56,13 +56,13 @@ def score(
     """All measures over the first `limit` images of a split; the model keeps its mode.
 
     features: what a frozen backbone says of the split's images, where that was kept.
-
     rerank: candidates that the matching head orders anew, where the model has one; 0: none.
     has_intervals: say also how sure the measures are, but those of the re-ranking.
     """
     was_training = model.training
     model.eval()
     count = min(len(split), limit or len(split))
+
     embeddings: dict[str, list[np.ndarray]] = defaultdict(list)
     columns: dict[str, list[np.ndarray]] = defaultdict(list)
     images: dict[str, list[np.ndarray]] = defaultdict(list)  # of each of the columns' scores
@@ -70,6 +70,7 @@ def score(
     image_of: list[int] = []
     captions: list[str] = []
     reranker = Reranker(model) if model.config.has_matching and rerank else None
+
     starts = range(0, count, BATCH)
     for start in tqdm(starts, unit="batch", disable=not has_progress):
         items = [split[i] for i in range(start, min(start + BATCH, count))]
@@ -77,24 +78,30 @@ def score(
         for number, item in enumerate(items, start):
             numbers += [number] * len(item.narratives)
             captions += [narrative.caption for narrative in item.narratives]
+
         image_of += numbers
         maps = features.maps(range(start, start + len(items))) if features else None
         pairs = encode(model, tokenizer, items, embeddings, reranker, maps)
         for number, pair in zip(numbers, pairs, strict=True):
             score_words(pair, model.config.word_margin, columns, rows)
             note_image(number, columns, images)
+
     model.train(was_training)
     if not image_of:
         raise ValueError(f"split {split.name!r} has no narrative to score")
+
     similarity = np.concatenate(embeddings["image"]) @ np.concatenate(embeddings["text"]).T
     joined = {name: np.concatenate(chunks) for name, chunks in columns.items()}
     joined = {name: scores for name, scores in joined.items() if not np.isnan(scores).all()}
+
     values = {name: float(np.nanmean(scores)) for name, scores in joined.items()}
     values |= metrics.retrieval(similarity, np.array(image_of), captions)
     if reranker:
         values |= reranker.retrieval(similarity, np.array(image_of), rerank, captions)
+
     num_words = sum("pointing_trace" in row for row in rows)
     result = Scores(values, count, len(image_of), num_words, rows)
+
     if has_intervals:
         owners = {name: np.concatenate(images[name]) for name in joined}
         ranks = metrics.retrieval_ranks(similarity, np.array(image_of), captions)
@@ -103,6 +110,7 @@ def score(
                 joined[f"{direction}_r{k}"] = (rank <= k).astype(float)
                 owners[f"{direction}_r{k}"] = rank_images
         result.intervals = metrics.intervals(joined, owners, count)
+
     return result
 
 
@@ -134,19 +142,23 @@ def encode(
         image = model.encode_image(normalise(images, model.config))
     else:
         image = model.encode_maps([part.to(model.device).float() for part in features])
+
     embeddings["image"].append(image.embedding.float().cpu().numpy())
     if reranker:
         reranker.add(image=image)
+
     pairs = [(i, k) for i, item in enumerate(items) for k in range(len(item.narratives))]
     for first in range(0, len(pairs), BATCH):
         pairs_now = pairs[first : first + BATCH]
         narratives = [items[i].narratives[k] for i, k in pairs_now]
         captions = [narrative.caption for narrative in narratives]
         tokens, offsets = tokenization.encode(tokenizer, captions, model.config.max_tokens)
+
         text = model.encode_text(torch.from_numpy(tokens).to(model.device))
         embeddings["text"].append(text.embedding.float().cpu().numpy())
         if reranker:
             reranker.add(text=text)
+
         image_part = image.select([i for i, _ in pairs_now])
         maps = {"": token_maps(model, image_part, text)}
         if model.config.localized:
@@ -157,11 +169,13 @@ def encode(
                 )
             contrastive = model.attend_contrastive(image_part, text).float().cpu().numpy()
             maps["_contrastive"] = contrastive.reshape(maps[""].shape)
+
         if model.config.has_matching:
             gradcam = model.grad_cam(image_part, text).float().cpu().numpy()
             maps["_gradcam"] = gradcam.reshape(maps[""].shape)
+
         for row, (i, k) in enumerate(pairs_now):
-            maps_of_pair = {name: pairs_now[row] for name, pairs_now in maps.items()}
+            maps_of_pair = {name: of_batch[row] for name, of_batch in maps.items()}
             yield Pair(
                 narratives[row],
                 items[i].regions[k],
@@ -184,12 +198,14 @@ def table(scores: Scores, num_words: int = 20) -> str:
         f"{scores.num_images} images, {scores.num_narratives} narratives, "
         f"{scores.num_words} words with a trace"
     ]
+
     for name, value in sorted(scores.metrics.items()):
         line = f"{name:32s} {value:8.3f}"
         if name in scores.intervals:
             low, high = scores.intervals[name]
             line += f"  [{low:.3f}, {high:.3f}]"
         lines.append(line)
+
     rows = {w: row for w, row in by_word(scores.words).items() if word_class(w) != "other"}
     if rows:
         lines.append(f"{'':20s}{'words':>7s}{'at the trace':>14s}{'regions':>9s}{'in it':>7s}")
@@ -198,4 +214,5 @@ def table(scores: Scores, num_words: int = 20) -> str:
             f"{word:20.20s}{row.get('count', 0):7d}{row.get('pointing_trace', math.nan):14.3f}"
             f"{row.get('num_regions', 0):9d}{row.get('pointing_region', math.nan):7.3f}"
         )
+
     return "\n".join(lines).replace("nan", "  -")

@@ -42,12 +42,15 @@ def score_words(pair: Pair, margin: float, columns: Columns, rows: list[dict]) -
             for name, token_maps in pair.maps.items()
             if token_maps.shape[1:] == grid
         }
+
         tag = "" if grid == last_grid else "_{}x{}".format(*grid)
+
         word_rows = []
         if pair.narrative.strokes:
             word_rows += score_trace(pair, maps, tag, margin, columns)
         if pair.regions:
             word_rows += score_regions(pair, maps, tag, columns)
+
         rows += word_rows if grid == last_grid else []
 
 
@@ -56,21 +59,27 @@ def score_trace(
 ) -> list[dict]:
     """The measures against the recorded trace; a row for each grounded word."""
     narrative, grid = pair.narrative, next(iter(maps.values())).shape[1:]
+
     spans = words.spans(narrative.caption, narrative.words)
     windows = words.windows(narrative.words, margin)
     target = trace.rasterize(narrative.strokes, windows, grid)
     truth = trace.boxes(narrative.strokes, windows)
+
     has_tokens = words.overlaps(spans, pair.offsets).any(axis=1)
     grounded = has_tokens & target.any(axis=(1, 2))
     cells = metrics.trace_cells(target[grounded])
+
     columns[f"pointing_trace{tag}_chance"].append(metrics.pointing_chance(cells))
     columns[f"pointing_trace{tag}_center"].append(metrics.pointing_center(cells))
+
     middle = metrics.middle_gaussian(cells.shape)
     columns[f"auc{tag}_center"].append(metrics.auc(middle, cells))
     columns[f"iou{tag}_center"].append(metrics.best_iou(middle, cells))
+
     for window in (0, 1):
         cost = metrics.lbm_center(len(spans), truth, window)
         columns[f"lbm_{window}{tag}_center"].append(np.array([cost]))
+
     for name, token_maps in maps.items():
         token_maps = word_maps(token_maps, pair.offsets, spans)
         boxes = trace.word_boxes(token_maps, pair.word_box)
@@ -81,8 +90,10 @@ def score_trace(
         for window in (0, 1):
             cost = metrics.lbm(boxes, truth, window)
             columns[f"lbm_{window}{name}"].append(np.array([cost]))
+
     hits = columns[f"pointing_trace{next(iter(maps))}"][-1]
     centers = columns[f"pointing_trace{tag}_center"][-1]
+
     return [
         _row(
             narrative.words[i].text,
@@ -100,21 +111,28 @@ def score_regions(
 ) -> list[dict]:
     """The measures against known masks and boxes; a row for each region that has tokens."""
     grid = next(iter(maps.values())).shape[1:]
+
     spans = [(region.start, region.end) for region in pair.regions]
     near, cover = zip(*(_in_cells(region, grid) for region in pair.regions), strict=True)
     near, cover = np.stack(near), np.stack(cover)
+
     has_tokens = words.overlaps(spans, pair.offsets).any(axis=1) & near.any(axis=(1, 2))
     near, cover = near[has_tokens], cover[has_tokens]
+
     columns[f"pointing_region{tag}_chance"].append(metrics.pointing_chance(near))
     columns[f"pointing_region{tag}_center"].append(metrics.pointing_center(near))
+
     middle = metrics.middle_gaussian(cover.shape)
     columns[f"energy{tag}_center"].append(metrics.energy(middle, cover))
+
     for name, token_maps in maps.items():
         token_maps = word_maps(token_maps, pair.offsets, spans)[has_tokens]
         columns[f"pointing_region{name}"].append(metrics.pointing(token_maps, near))
         columns[f"energy{name}"].append(metrics.energy(token_maps, cover))
+
     hits = columns[f"pointing_region{next(iter(maps))}"][-1]
     centers = columns[f"pointing_region{tag}_center"][-1]
+
     return [
         _row(
             pair.narrative.caption[slice(*spans[i])],
@@ -151,6 +169,7 @@ def by_word(rows: Sequence[dict], least: int = 5) -> dict[str, dict[str, float]]
     for row in rows:
         measure = "pointing_trace" if "pointing_trace" in row else "pointing_region"
         hits[row["word"].lower().strip(".,;:!?")][measure].append(row[measure])
+
     counted = {"pointing_trace": "count", "pointing_region": "num_regions"}
     scores: dict[str, dict[str, float]] = {}
     for word, measures in sorted(hits.items(), key=lambda pair: -sum(map(len, pair[1].values()))):

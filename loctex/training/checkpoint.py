@@ -53,12 +53,15 @@ class TrainingState:
     ) -> Path:
         """Writes the checkpoint of `step`, with the best score so far."""
         state = {"step": step, "best": best, "optimizer": self.optimizer.state_dict()}
+
         saved = self.model
         if self.averaged is not None:
             saved = cast("LocTexModel", self.averaged.module)
             state["model"] = self.model.state_dict()
+
         if self.momentum is not None:
             state["momentum"] = self.momentum.state_dict()
+
         return save(
             run,
             step,
@@ -79,11 +82,13 @@ class TrainingState:
                 f"{folder}: the optimizer's state does not fit these settings ({error}); resume "
                 f"with the run's own, or start a new run with --model.init {folder}"
             ) from error
+
         if self.averaged is not None and "model" in state:
             self.averaged.module.load_state_dict(self.model.state_dict())
             self.model.load_state_dict(state["model"])
         if self.momentum is not None and "momentum" in state:
             self.momentum.load_state_dict(state["momentum"])
+
         return state["step"], state["best"]
 
 

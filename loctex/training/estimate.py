@@ -127,10 +127,12 @@ def what_fits(settings: Settings) -> str:
     share = settings.train.batch_size // ranks
     at_once = math.ceil(share / settings.train.accumulate)
     fits = at_once // 2
+
     if torch.cuda.is_available():
         free, _ = torch.cuda.mem_get_info()
         room = free + torch.cuda.memory_reserved() + PROGRAM["cuda"]
         fits = largest_batch(settings, room, device="cuda")
+
     fits = max(2, min(fits, at_once - 1))
     return (
         f"{at_once} pairs at once do not fit, about {fits} would. Set train.accumulate "

@@ -56,11 +56,13 @@ class Film:
         grid = model.grids()[-1]
         self.run, self.tokenizer = run, tokenizer
         self.pictures = choose(split, grid, model.config.word_margin, num_pictures)
+
         frames = [frame for frame in run.film()[1] if frame["step"] <= step]
         head = {"pictures": [_shown(picture) for picture in self.pictures], "grid": grid}
         lines = [json.dumps(line, separators=(",", ":")) + "\n" for line in (head, *frames)]
         if self.pictures:
             write_whole(run.film_file, "".join(lines))
+
         self.last = frames[-1]["step"] if frames else -1
         if not frames:
             self.shoot(model, step)
@@ -69,6 +71,7 @@ class Film:
         """A frame, unless this step has one."""
         if not self.pictures or step <= self.last:
             return
+
         was_training, maps, hits = model.training, [], []
         predictor = Predictor(model, self.tokenizer)
         for picture in self.pictures:
@@ -77,7 +80,9 @@ class Film:
             word_maps = word_maps[list(picture.chosen)]
             maps.append(_bytes(word_maps))
             hits.append((metrics.pointing(word_maps, picture.cells) > 0.5).tolist())
+
         model.train(was_training)
+
         line = json.dumps({"step": step, "maps": maps, "hits": hits}, separators=(",", ":"))
         with open(self.run.film_file, "ab") as file:
             file.write(line.encode() + b"\n")
@@ -90,6 +95,7 @@ def choose(split: Split, grid: tuple[int, int], margin: float, count: int) -> li
     for number in range(min(len(split), SEARCHED)):
         if len(pictures) == count:
             break
+
         item = split[number]
         for narrative in item.narratives:
             target = trace.rasterize(
@@ -101,6 +107,7 @@ def choose(split: Split, grid: tuple[int, int], margin: float, count: int) -> li
                 cells = metrics.trace_cells(target)
                 pictures.append(FilmPicture(item, narrative, numbers, cells, target))
                 break
+
     return pictures
 
 
@@ -117,8 +124,10 @@ def _shown(picture: FilmPicture) -> dict:
     size = round(image.shape[1] * scale), round(image.shape[0] * scale)
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     _, jpeg = cv2.imencode(".jpg", small[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 85))
+
     narrative = picture.narrative
     spans = words.spans(narrative.caption, narrative.words)
+
     return {
         "image": base64.b64encode(bytes(jpeg)).decode(),
         "width": size[0],

@@ -103,6 +103,7 @@ class Training:
         """Takes the steps that are left, or those until it is asked to stop."""
         steps = self.settings.train.steps
         gc.freeze()  # else the collector walks through all of torch each time words were read
+
         with closing(self.source()) as source:
             progress = tqdm(
                 range(self.done + 1, steps + 1),
@@ -112,6 +113,7 @@ class Training:
                 mininterval=1.0,
                 disable=not self.is_first,
             )
+
             for number in progress:
                 with self.meter.waiting():
                     batch = next(source).to(self.device)
@@ -120,6 +122,7 @@ class Training:
                 self.done = number
                 if is_stopped:
                     break
+
         if self.board:
             self.board.close()
         distributed.stop()
@@ -128,6 +131,7 @@ class Training:
     def source(self) -> Generator[Batch]:
         """This process's parts of the batches of the steps to come."""
         loss, data = self.settings.loss, self.settings.data
+
         collate = Collate(
             tokenizer=self.tokenizer,
             settings=data,
@@ -139,6 +143,7 @@ class Training:
             exchange=prepare.exchange(self.settings, self.mixture),
             features=prepare.by_key(self.features, self.mixture) if self.features else None,
         )
+
         return batches(
             self.mixture,
             collate,
@@ -154,6 +159,7 @@ class Training:
         options = self.settings.train
         optimizers.set_learning_rates(self.optimizer, options, number)
         self.optimizer.zero_grad(set_to_none=True)
+
         losses = step.backward(
             self.trained,
             batch,
@@ -162,8 +168,10 @@ class Training:
             momentum=self.momentum,
             softness=self.settings.loss.distillation * min(1.0, self.epoch(number)),
         )
+
         norm = optimizers.update(self.model, self.optimizer, options.clip)
         self.meter.add(losses, norm, len(batch.key), number)
+
         if self.averaged:
             self.averaged.update_parameters(self.model)
         if self.momentum:
@@ -173,11 +181,13 @@ class Training:
         """Logs, scores, films and keeps what is due after this step; whether to stop now."""
         options = self.settings.train
         is_last, is_stopped = number == options.steps, False
+
         if is_last or number == 1 or is_turn(number, options.log_every):
             values = self.meter.read() | {"epoch": self.epoch(number)}
             write(self.run, number, values | rates(self.model, self.optimizer), self.board)
             self.check_finite()
             is_stopped = should_stop(self.run, self.received, self.device)
+
         is_scored = self.validation is not None and (
             is_last or is_turn(number, options.evaluate_every)
         )
@@ -185,6 +195,7 @@ class Training:
         is_kept |= is_turn(number, options.checkpoint_every) or is_turn(number, options.keep_every)
         if is_kept:
             self.check_finite()
+
         score = self.score(number) if is_scored else -math.inf
         if self.film and (is_last or is_turn(number, options.film_every)):
             self.film.shoot(self.saved_model, number)

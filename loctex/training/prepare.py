@@ -47,6 +47,7 @@ def open_snapshots(names: Sequence[str]) -> tuple[list[Snapshot], list[float]]:
         raise ValueError(
             "name at least one snapshot with --data FOLDER (data_tools.snapshot makes one)"
         )
+
     snapshots, weights = [], []
     for name in names:
         folder, equals, weight = name.rpartition("=")
@@ -54,11 +55,14 @@ def open_snapshots(names: Sequence[str]) -> tuple[list[Snapshot], list[float]]:
             weights.append(float(weight) if equals else 1.0)
         except ValueError as error:
             raise ValueError(f"--data {name}: the weight {weight!r} is not a number") from error
+
         if not 0 < weights[-1] < 1e6:
             raise ValueError(f"--data {name}: the weight must be above 0")
+
         snapshots.append(Snapshot.open(folder if equals else name))
         if "train" not in snapshots[-1].splits:
             raise ValueError(f"{name} has no train split, only {', '.join(snapshots[-1].splits)}")
+
     return snapshots, weights
 
 
@@ -66,17 +70,20 @@ def check_sizes(batch_size: int, num_images: int) -> int:
     """The batch size, cut to the data and divisible by the processes; ValueError if too small."""
     ranks = distributed.num_ranks()
     size = min(batch_size, num_images) // ranks * ranks
+
     if size < 2:
         raise ValueError(
             f"{num_images} training image(s) for {ranks} process(es): matching images with "
             "captions needs at least two in a batch; record more, or raise train.batch_size"
         )
+
     if size < min(batch_size, num_images):
         log.warning(
             "batch size %d is cut to %d, a multiple of %d processes", batch_size, size, ranks
         )
     elif size < batch_size:
         log.warning("batch size %d is cut to the %d training images there are", batch_size, size)
+
     return size
 
 
@@ -89,13 +96,16 @@ def start_model(
         captions = (caption for split in mixture.splits for caption in split.captions())
         words = tokenization.train(captions, settings.model.vocabulary, settings.data.max_tokens)
         return build.build(settings, len(words), words.pad_token_id), words
+
     folder = resumed or checkpoint_files.find(init)
     model = build.load(folder, build.overrides(settings))
+
     if settings.data.max_tokens > model.config.max_tokens:
         raise ValueError(
             f"data.max_tokens is {settings.data.max_tokens}, but {folder} was made for captions of "
             f"{model.config.max_tokens}; set --data.max_tokens {model.config.max_tokens} or less"
         )
+
     return build.with_fusion(model, settings), tokenization.load(folder)
 
 
@@ -108,6 +118,7 @@ def take_shape(settings: Settings, typed: set[str]) -> Settings:
     folder = checkpoint_files.find(settings.model.init)
     config = LocTexConfig.from_pretrained(folder)
     shape = {}
+
     for name in SHAPE:
         value, asked_for = getattr(config, name), getattr(settings.model, name)
         if value != asked_for and f"model.{name}" in typed:
@@ -179,10 +190,12 @@ def frozen_features(
         folder = snapshot.path / ".cache"
         if not is_writable(folder):
             folder = run.path / "features" / snapshot.hash[:16]
+
         train = snapshot.split("train")
         features.append(_extract(model, train, folder, snapshot.hash, run, has_progress))
         if validation is not None and "val" in snapshot.splits and of_validation is None:
             of_validation = _extract(model, validation, folder, snapshot.hash, run, has_progress)
+
     run.features_file.unlink(missing_ok=True)
     return features, of_validation
 

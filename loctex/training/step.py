@@ -46,6 +46,7 @@ def backward(
     """
     counts = totals(batch)
     chunks = batch.split(settings.train.accumulate)
+
     candidates = None
     if momentum:
         slow = [
@@ -54,16 +55,19 @@ def backward(
         slow_image = torch.cat([image for image, _ in slow])
         slow_text = torch.cat([text for _, text in slow])
         candidates = momentum.candidates(slow_image, slow_text, batch.keys)
+
     context = BatchContext(batch.keys, counts, candidates, softness)
     if len(chunks) == 1:
         contrastive, sums = at_once(model, batch, settings, seed, context)
     else:
         contrastive, sums = in_chunks(model, chunks, settings, seed, context)
+
     terms = {"loss_contrastive": contrastive.detach()}
     loss = settings.loss.contrastive_weight * contrastive.detach()
     for name, value in sums.items():
         terms[f"loss_{name}"] = distributed.total(value) / counts[COUNTED[name]].clamp_min(1)
         loss = loss + getattr(settings.loss, f"{name}_weight") * terms[f"loss_{name}"]
+
     if "localization" in sums:
         terms["grounded"] = counts["grounded"].float()
     return {"loss": loss, **terms}
@@ -121,13 +125,15 @@ def in_chunks(
     bare = unwrap(model)
     with torch.no_grad(), frozen_statistics(bare):
         outputs = [forward(bare, chunk, settings, (*seed, i)) for i, chunk in enumerate(chunks)]
+
     image = torch.cat([output.image for output in outputs]).requires_grad_()
     text = torch.cat([output.text for output in outputs]).requires_grad_()
     contrastive = match(image, text, bare, settings, context)
     (settings.loss.contrastive_weight * contrastive).backward()  # also to the temperature
-    assert (
-        image.grad is not None and text.grad is not None
-    )  # the loss of the whole has reached them
+
+    # The loss of the whole has reached the embeddings; now each chunk carries its share back.
+    assert image.grad is not None and text.grad is not None
+
     sizes = [len(chunk.key) for chunk in chunks]
     summed: dict[str, Tensor] = {}
     with mean_statistics(bare) as turn:
@@ -144,6 +150,7 @@ def in_chunks(
                 carried = carried + (output.text * text_gradient).sum()
                 carried = carried + 0 * bare.scale  # DistributedDataParallel waits for each one
                 (carried + total(sums, settings, context)).backward()
+
             for name, value in sums.items():
                 summed[name] = summed.get(name, 0.0) + value.detach()
     return contrastive, summed
@@ -168,6 +175,7 @@ def forward(model: nn.Module, batch: Batch, settings: Settings, seed: tuple[int,
         tokens = batch.hidden
     elif settings.loss.masked_words_weight > 0:
         guessing = batch.hidden
+
     device, config = batch.image.device, unwrap(model).config
     with autocast(device, settings.train.precision):
         if batch.maps is not None:
