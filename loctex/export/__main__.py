@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
     parser.add_argument("--run", type=Path, required=True, help="a run, or a saved model's folder")
     parser.add_argument("--checkpoint", default="best", help="best, last, or a folder [best]")
     parser.add_argument("--to", type=Path, required=True, help="the folder to write; new or empty")
@@ -33,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--push", metavar="OWNER/NAME", help="also upload it to this private hub repository"
     )
+
     arguments = parser.parse_args(argv)
+
     try:
         differences = export(arguments.run, arguments.to, arguments.format, arguments.checkpoint)
         for name, value in differences.items():

@@ -165,10 +165,12 @@ def _made_with(run: Path) -> Iterator[str]:
     if not starts:
         yield "Unknown: the run did not record it."
         return
+
     code, machine = starts[-1]["code"], starts[-1]["environment"]
     commit = f", commit {code['commit']}" if "commit" in code else ""
     commit += " with changes" if code.get("is_changed") else ""
     devices = ", ".join(machine["gpus"]) or f"{machine.get('processors', 1)} processor cores"
+
     yield f"LocTex Studio, code {code['hash'][:16]}{commit}; started {_times(len(starts))}."
     yield (
         f"\nPython {machine['python']} on {devices}, {_counted(machine['processes'], 'process')}; "
@@ -196,10 +198,12 @@ def _scores(run: Path) -> Iterator[str]:
         content = _read(file)  # asked for in the studio
         if content.get("run") == run.resolve().name:
             rows += _rows(file.parent.name, content)
+
     rows = [(where, values) for where, values in rows if values]
     if not rows:
         yield "None was measured."
         return
+
     yield "| where | measure | value |\n|---|---|---|"
     for where, values in rows:
         for measure, value in sorted(values.items()):

@@ -47,8 +47,10 @@ def export(run: Path, to: Path, format: str, checkpoint_name: str = "best") -> d
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ValueError(f"{to} is not empty; name a new folder")
+
     checkpoint_folder = checkpoint_files.find(run, checkpoint_name)
     model, words = build.load(checkpoint_folder).eval(), tokenization.load(checkpoint_folder)
+
     with draft_folder(to) as draft:
         FORMATS[format].write(model, words, draft)
         differences = compare(model, draft, FORMATS[format].read)
@@ -69,6 +71,7 @@ def compare(model: LocTexModel, folder: Path, read_back: Callable) -> dict[str, 
             size = max(np.abs(expected[name]).max(), 1e-30)
             difference = float(np.abs(value - expected[name]).max() / size)
             worst[name] = max(worst.get(name, 0.0), difference)
+
     wrong = {name: value for name, value in worst.items() if not value <= TOLERANCE}
     if wrong:
         raise ValueError(f"the reloaded export differs by more than {TOLERANCE:g}: {wrong}")
@@ -83,11 +86,13 @@ def check_keys(
         sorted(set(expected_keys) - set(own_keys)),
         sorted(set(own_keys) - set(expected_keys)),
     )
+
     shapes = [
         name
         for name in expected_keys
         if name in own_keys and own_keys[name].shape != expected_keys[name].shape
     ]
+
     for kind, names in (("lacks", missing), ("has unknown", extra), ("has reshaped", shapes)):
         if names:
             some = ", ".join(names[:3])
@@ -100,16 +105,19 @@ def torchvision_twin(model: LocTexModel) -> nn.Module:
     model_names = torchvision.models.list_models(torchvision.models)
     if name not in model_names:
         raise ValueError(f"torchvision has no {name}; export to timm or huggingface instead")
+
     twin = torchvision.models.get_model(name, weights=None)
     if not isinstance(twin, torchvision.models.ResNet):
         raise ValueError(
             f"timm's {name} has other parameters than torchvision's; export to timm instead"
         )
+
     if model.config.backbone_options:
         raise ValueError(
             f"this {name} has layers of its own (model.backbone_options), which torchvision's has "
             "not; export to timm or huggingface instead"
         )
+
     twin.fc = nn.Identity()
     check_keys(stages(model), twin.state_dict(), f"torchvision's {name}")
     return twin.eval()

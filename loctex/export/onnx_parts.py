@@ -101,15 +101,18 @@ def outputs(model: LocTexModel, images: Tensor, tokens: Tensor) -> dict[str, np.
 def write(model: LocTexModel, folder: Path) -> None:
     """image.onnx, text.onnx and attention.onnx; ValueError where a package is missing."""
     _require()
+
     images, tokens = examples(model, 2, min(8, model.config.max_tokens))
     with torch.no_grad():
         vectors = ImagePart(model)(images)[-1], TextPart(model)(tokens)[-1]
+
     batch, length = Dim("batch"), Dim("length", max=model.config.max_tokens)
     modules = {
         "image": (ImagePart(model), (images,), ({0: batch},)),
         "text": (TextPart(model), (tokens,), ({0: batch, 1: length},)),
         "attention": (AttentionPart(model), vectors, ({0: batch}, {0: Dim.DYNAMIC, 1: length})),
     }
+
     num_bytes = sum(value.numel() * value.element_size() for value in model.parameters())
     for name, (module, inputs, shapes) in modules.items():
         torch.onnx.export(

@@ -61,8 +61,10 @@ def draw(
     """
     width, height = np.array(sizes, dtype=np.float64).T
     boxes = _crops(random[:, :40].reshape(-1, TRIES, 4), settings.min_scale, width / height)
+
     around = 2 * random[:, 40:44] - 1
     brightness, contrast, saturation = 1 + settings.color * around[:, :3].T
+
     draws = zip(
         map(tuple, boxes.tolist()),
         (random[:, 44] < settings.flip).tolist(),
@@ -71,6 +73,7 @@ def draw(
         _distortions(random[:, 45], settings),
         strict=True,
     )
+
     return [Augmentation(*row) for row in draws]
 
 
@@ -163,6 +166,7 @@ def apply_to_pixels(
     """
     center, deviation, weights = _constants(images.device, tuple(mean), tuple(std))
     pixels = images.float() / 255  # (B, H, W, 3)
+
     if colors is not None and contrasts is not None:
         gray = torch.einsum("c,bcd,bhwd->b", weights, colors, pixels)
         gray = gray / (pixels.shape[1] * pixels.shape[2])
@@ -170,10 +174,13 @@ def apply_to_pixels(
         offset = ((1 - contrasts) * gray)[:, None, None]
         pixels = torch.bmm(pixels.flatten(1, 2), matrix.transpose(1, 2)) + offset
         pixels = pixels.clamp_(0, 1).view(images.shape)
+
     if distorted is not None:
         pixels = distortions.apply_tones(pixels, distorted)
+
     pixels = (pixels - center) / deviation
     if distorted is not None:
         pixels = distortions.apply_map(pixels, distorted)
+
     pixels = torch.where(flips[:, None, None, None], pixels.flip(2), pixels)
     return pixels.permute(0, 3, 1, 2)

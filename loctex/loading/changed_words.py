@@ -70,22 +70,27 @@ class WordSwaps:
         places = [place for place in _places(caption) if self._others(place)]
         if not places:
             return Changed(caption, [], [], [])
+
         target = places[random.integers(len(places))]
         substitutes = self._others(target)
         word = substitutes[random.integers(len(substitutes))]
+
         text, end = "", 0
         new: list[Span] = []
         unchanged: list[Span] = []
         true: list[Span] = []
+
         for place in _places(caption):
             span_start, span_end = place.span
             text += caption[end:span_start]
             is_changed, begin = _says_the_same(place, target), len(text)
             text += word if is_changed else caption[span_start:span_end]
             end = span_end
+
             if is_changed or not self.excludes or place.word in self.excludes:
                 (new if is_changed else unchanged).append((begin, len(text)))
                 true.append(place.span)
+
         return Changed(text + caption[end:], new, unchanged, true)
 
     def _others(self, place: _Place) -> list[str]:

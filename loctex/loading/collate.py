@@ -84,16 +84,19 @@ class Batch:
         edges = np.linspace(0, len(self.key), min(count, len(self.key)) + 1).astype(int).tolist()
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         present = {name: value for name, value in values.items() if value is not None}
+
         chunks = []
         for a, b in pairwise(edges):
             rows = {}
             for name, value in present.items():
                 if name not in ("maps", "coarser"):
                     rows[name] = value[a:b]
+
             rows["coarser"] = [target[a:b] for target in self.coarser]
             if self.maps is not None:
                 rows["maps"] = [scale[a:b] for scale in self.maps]
             chunks.append(replace(self, **rows))
+
         return chunks
 
 
@@ -132,8 +135,10 @@ class Collate:
         self.tokenizer = tokenizer
         self.encoder = CaptionEncoder(tokenizer, settings.max_tokens)
         self.settings = settings
+
         self.grids = [grid, *(other for other in coarser_grids if other != grid)]
         self.is_pinned = is_pinned
+
         self.numbers_words = numbers_words or hides_words or settings.skip_stop_words
         self.hides_words = hides_words
         self.exchange = exchange
@@ -208,33 +213,25 @@ class Collate:
     ) -> None:
         """The changed captions, as (B, T) tokens at (B, T, 2) characters, and what changed."""
         batch.changed = torch.from_numpy(tokens)
-        sides = (
-            (offsets, [foil.new for foil in foils]),
-            (offsets, [foil.kept for foil in foils]),
-            (batch.offsets.numpy(), [foil.true for foil in foils]),
-        )
-        batch.new_word, batch.kept_word, batch.true_word = (
-            torch.from_numpy(
-                np.stack(
-                    [
-                        words.overlaps(row, spans).any(axis=1)
-                        for row, spans in zip(places, span_lists, strict=True)
-                    ]
-                )
-            )
-            for places, span_lists in sides
-        )
+
+        truth_places = batch.offsets.numpy()
+        batch.new_word = _are_in(offsets, [foil.new for foil in foils])
+        batch.kept_word = _are_in(offsets, [foil.kept for foil in foils])
+        batch.true_word = _are_in(truth_places, [foil.true for foil in foils])
 
     def add_words(self, batch: Batch, captions: Sequence[str], seeds: Sequence[int]) -> None:
         """Which word each token belongs to, and which words are hidden."""
         offsets, skips = batch.offsets.numpy(), self.settings.skip_stop_words
         pairs = list(zip(captions, offsets, strict=True))
         batch.word = torch.from_numpy(np.stack([words.numbers(*pair, skips) for pair in pairs]))
+
         if skips:
             for target in batch.targets:
                 target[batch.word < 0] = 0
+
         if not self.hides_words:
             return
+
         special, vocabulary = self.tokenizer.all_special_ids, len(self.tokenizer)
         ordinary_tokens = np.setdiff1d(np.arange(vocabulary), special)
         rows = [
@@ -248,10 +245,12 @@ class Collate:
             )
             for row, pair, seed in zip(batch.tokens.numpy(), pairs, seeds, strict=True)
         ]
+
         batch.hidden = torch.from_numpy(np.stack([hidden for hidden, _ in rows]))
         batch.hidden_at = torch.zeros(len(rows), max(len(p) for _, p in rows), dtype=torch.int64)
         for row, (_, places) in zip(batch.hidden_at, rows, strict=True):
             row[: len(places)] = torch.from_numpy(places)
+
         if self.settings.mask_captions:
             for target in batch.targets:
                 target[batch.hidden != batch.tokens] = 0
@@ -265,14 +264,26 @@ class Collate:
             n.words if utterance_spans else ()
             for n, utterance_spans in zip(narratives, spans, strict=True)
         ]
+
         lengths = np.array([len(utterance_spans) for utterance_spans in spans])
         is_word = np.arange(lengths.max()) < lengths[:, None]  # (B, W)
         places, seconds = np.zeros((*is_word.shape, 2), np.int64), np.zeros((*is_word.shape, 2))
+
         flat = chain.from_iterable(chain.from_iterable(spans))
         places[is_word] = np.fromiter(flat, np.int64).reshape(-1, 2)
         seconds[is_word] = words.all_windows(narrated, self.settings.word_margin)
         windows = words.token_windows(offsets, places, seconds)
+
         strokes = [narrative.strokes for narrative in narratives]
         affines = np.stack([augment.affine(example.augmentation) for example in examples])
         maps = trace.rasterize_grids(strokes, list(windows), self.grids, affines)
         return [torch.from_numpy(np.stack(of_grid)) for of_grid in maps]
+
+
+def _are_in(offsets: np.ndarray, spans: Sequence[list[words.Span]]) -> Tensor:
+    """(B, T) bool: the tokens at (B, T, 2) characters that overlap their caption's spans."""
+    rows = [
+        words.overlaps(row, row_spans).any(axis=1)
+        for row, row_spans in zip(offsets, spans, strict=True)
+    ]
+    return torch.from_numpy(np.stack(rows))

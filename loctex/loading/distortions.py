@@ -42,6 +42,7 @@ def draw(random: np.random.Generator, count: int, strength: float) -> Distortion
     """`count` operations, each at a random degree up to `strength` of the largest; None of none."""
     if count == 0:
         return None
+
     matrix, tones = np.eye(3), {}
     for name in random.choice(OPERATIONS, count):
         degree = random.uniform(-strength, strength)
@@ -53,6 +54,7 @@ def draw(random: np.random.Generator, count: int, strength: float) -> Distortion
             tones["sharpness"] = degree
         else:
             matrix = _about_center(name, degree) @ matrix
+
     return Distortion(matrix[:2], **tones)
 
 
@@ -68,6 +70,7 @@ def _about_center(name: str, degree: float) -> np.ndarray:
         )
     else:
         change["xy".index(name[-1]), 2] = SHIFT * degree
+
     center = np.eye(3)
     center[:2, 2] = 0.5
     return center @ change @ np.linalg.inv(center)

@@ -130,7 +130,9 @@ class Extraction:
     def _compute(self, missing: list[int], progress: Callable[[int, int], None] | None) -> None:
         about = {"images": len(self.split), "bytes": self.num_bytes, "key": self.key}
         write_whole(self.path / f"{self.split.name}.json", json.dumps(about))
+
         num_done = len(self.split) - sum(len(self._rows(number)) for number in missing)
+
         try:
             for number, images in self._decoded(missing):
                 self._write(number, self.encode(images))
@@ -201,8 +203,10 @@ def crop(maps: Tensor, boxes: Tensor, flips: Tensor) -> Tensor:
     x = (torch.arange(width, device=maps.device) + 0.5) / width
     y = (torch.arange(height, device=maps.device) + 0.5) / height
     x = torch.where(flips[:, None], 1 - x, x)  # (B, w)
+
     columns = boxes[:, 0:1] + x * (boxes[:, 2:3] - boxes[:, 0:1])
     rows = boxes[:, 1:2] + y * (boxes[:, 3:4] - boxes[:, 1:2])
+
     grid = torch.stack(
         (
             (2 * columns - 1)[:, None, :].expand(batch, height, width),

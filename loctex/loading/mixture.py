@@ -59,8 +59,11 @@ class Mixture:
                     turns.append(split.order(random))
                 else:
                     turns.append(random.permutation(len(split)))
+
             places.append(np.concatenate(turns)[:count])
+
         numbers = random.permutation(np.repeat(np.arange(len(places)), [len(p) for p in places]))
+
         rows = np.empty((len(numbers), 2), np.int64)
         for number, images in enumerate(places):
             rows[numbers == number, 1] = images
@@ -86,6 +89,7 @@ class Mixture:
                 windows = words.windows(narrative.words, margin)
                 boxes = trace.boxes(narrative.strokes, windows)
                 sizes.append(boxes[:, 2:] - boxes[:, :2])
+
         joined = np.concatenate(sizes)
         joined = joined[~np.isnan(joined[:, 0])]
         return np.median(joined, axis=0).tolist() if len(joined) else None
@@ -114,18 +118,22 @@ class Mixture:
         """
         offsets = self.offsets()
         places = places.tolist()
+
         items = [self.splits[split][row] for split, row in places]
         augmentations = augment.draw(
             random, settings, [(item.width, item.height) for item in items]
         )
+
         chances, seeds = random[:, -2].tolist(), (random[:, -1] * 2**32).astype(np.int64).tolist()
         narratives = [
             item.narratives[int(chance * len(item.narratives))]
             for item, chance in zip(items, chances, strict=True)
         ]
+
         for number, (what, narrative) in enumerate(zip(augmentations, narratives, strict=True)):
             if what.is_flipped and not words.can_mirror(narrative.caption):
                 augmentations[number] = replace(what, is_flipped=False)
+
         keys = [offsets[split] + row for split, row in places]
         images = [item.image for item in items]
         return list(map(Example, images, narratives, keys, augmentations, seeds))

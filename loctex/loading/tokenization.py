@@ -32,6 +32,7 @@ def train(captions: Iterable[str], size: int, max_tokens: int) -> PreTrainedToke
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
+
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         min_frequency=2,
@@ -39,10 +40,12 @@ def train(captions: Iterable[str], size: int, max_tokens: int) -> PreTrainedToke
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
+
     tokenizer.train_from_iterator(captions, trainer)
     numbers = tokenizer.get_vocab()
     start, end = ((SPECIAL[name], numbers[SPECIAL[name]]) for name in ("bos_token", "eos_token"))
     tokenizer.post_processor = processors.RobertaProcessing(end, start)  # trims offsets
+
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_max_length=max_tokens, padding_side="right", **SPECIAL
     )

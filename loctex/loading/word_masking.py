@@ -25,13 +25,16 @@ def hide_words(
     """
     numbers = np.unique(words[words >= 0])
     count = min(len(numbers), max(1, round(share * len(numbers))))
+
     hidden, places = tokens.copy(), np.zeros(len(tokens), dtype=bool)
     for word in random.choice(numbers, count, replace=False) if count else ():
         place = words == word
         places |= place
+
         fate = random.random()
         if fate < MASKED:
             hidden[place] = mask
         elif fate < MASKED + REPLACED:
             hidden[place] = random.choice(vocabulary, place.sum())
+
     return hidden, np.flatnonzero(places)

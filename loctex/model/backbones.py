@@ -35,11 +35,14 @@ class Backbone(nn.Module):
                 ", ".join(timm.list_models(f"*{name}*")[:5]) or "resnet50, vit_small_patch16_224"
             )
             raise ValueError(f"model.backbone: timm has no model {name!r}; it has {close}")
+
         self.name, self.options = name, dict(options or {})
         backbone_options.check(self.options)  # also those of a config.json
+
         source: dict[str, Any] = {"pretrained": False}
         if weights is not None:
             source = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": weights}}
+
         try:
             self.stages = timm.create_model(
                 name,
@@ -59,6 +62,7 @@ class Backbone(nn.Module):
                 f"model.backbone: {sentence}; name another, or fewer model.attention_scales than "
                 f"{num_scales}"
             ) from error
+
         stages: Any = self.stages  # timm's models say no more of themselves than nn.Module
         self.channels: list[int] = stages.feature_info.channels()
         self.strides: list[int] = stages.feature_info.reduction()
@@ -76,6 +80,7 @@ def grids(backbone: Backbone, image_size: int) -> list[tuple[int, int]]:
     """Height and width of each feature map for a square image, measured on an empty one."""
     was_training = backbone.training
     backbone.eval()
+
     try:
         with torch.no_grad():
             parameter = next(backbone.parameters())
@@ -86,5 +91,6 @@ def grids(backbone: Backbone, image_size: int) -> list[tuple[int, int]]:
             'size it was made for, or make it for yours with model.backbone_options {"img_size": '
             f"{image_size}}}, a multiple of its patches"
         ) from error
+
     backbone.train(was_training)
     return [tuple(features.shape[-2:]) for features in maps]

@@ -35,12 +35,15 @@ def build(settings: Settings, vocab_size: int, pad_token_id: int) -> LocTexModel
         **overrides(settings),
         **fusion_settings(settings),
     )
+
     result = LocTexModel(config)
     if result.fusion is not None and model.fusion_init == "text":
         result.fusion.start_from(result.text_encoder)
+
     if model.init == "timm":
         backbone = pretrained_backbone(settings)
         result.backbone.load_state_dict(backbone.state_dict())
+
     return result
 
 
@@ -49,6 +52,7 @@ def pretrained_backbone(settings: Settings) -> Backbone:
     to name it."""
     model = settings.model
     file = pretrained.weights_file(model.backbone, model.weights)
+
     try:
         return Backbone(
             name=model.backbone,
@@ -86,6 +90,7 @@ def fusion_settings(settings: Settings) -> dict[str, Any]:
     is_needed = any(
         (loss.matching_weight, loss.masked_words_weight, loss.fusion_localization_weight)
     )
+
     return {
         "fusion_layers": model.fusion_layers if is_needed else 0,
         "fusion_width": model.fusion_width,
@@ -133,6 +138,7 @@ def load(
             f"{folder} holds no saved model (config.json is missing); name a run that has written "
             "a checkpoint, or a folder of save_pretrained"
         )
+
     try:
         config = LocTexConfig.from_pretrained(folder, **(changes or {}))
         if config.localization not in ATTENTION:
@@ -156,6 +162,7 @@ def load(
             f"{folder}: the weights do not fit its config.json; it was made by another version of "
             "the studio, or changed by hand. Open it with the version that trained it"
         ) from error
+
     wrong = {k: sorted(map(str, v)) for k, v in loading.items() if v}
     if wrong:
         raise ValueError(f"{folder}: the weights do not fit its config.json: {wrong!r:.300}")

@@ -53,6 +53,7 @@ class CrossAttention(nn.Module):
             projected.unflatten(-1, (heads, -1)).transpose(1, 2)
             for projected in (self.query(hidden), self.key(cells), self.value(cells))
         )
+
         weights, rate = None, self.dropout.p if self.training else 0.0
         if is_inspected or self.config._attn_implementation == "eager":
             scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
@@ -60,6 +61,7 @@ class CrossAttention(nn.Module):
             mixed = F.dropout(weights, rate).to(value.dtype) @ value
         else:
             mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=rate)
+
         mixed = self.output(mixed.transpose(1, 2).flatten(2))
         return self.norm(hidden + self.dropout(mixed)), weights if is_inspected else None
 
@@ -102,9 +104,11 @@ class FusionEncoder(nn.Module):
         has_changed_words: bool = False,
     ) -> None:
         super().__init__()
+
         width = config.hidden_size
         self.config = config
         self.inspected = gradcam_layer - 1
+
         self.cell = nn.Linear(channels, width, bias=False)
         self.token = nn.Identity() if text_width == width else nn.Linear(text_width, width)
         self.layers = nn.ModuleList(FusionLayer(config) for _ in range(config.num_hidden_layers))
@@ -172,6 +176,7 @@ class FusionEncoder(nn.Module):
                 "model.fusion_init text needs a fusion encoder as wide as the text encoder "
                 f"({text_encoder.config.hidden_size}), not {self.config.hidden_size}"
             )
+
         pairs = zip(own[-len(theirs) :], theirs[-len(own) :], strict=True)
         for layer, source in pairs:
             for name in ("attention", "intermediate", "output"):

@@ -181,14 +181,17 @@ def token_maps(
     """(B, T, N) maps by `mask_source`, and (B, T) the words that have one."""
     assert batch.word is not None  # the collate numbers words where there are soft masks
     source = settings.loss.mask_source
+
     if source == "gradcam":
         assert positive.weights is not None
         score = bare.fusion_encoder().judge(positive.start)[:, 1]
         return grad_cam(score, positive.weights), batch.word
+
     if source == "attention":
         form = losses.ATTENTION[settings.loss.localization]
         scale = bare.attention_heads()[-1].scale.detach()
         return form(output.cosine[-1].detach(), scale), batch.word
+
     target = losses.at_grid(batch.targets, output.cosine[-1].shape[-1])
     return target, batch.word.masked_fill(target.sum(-1) == 0, -1)
 

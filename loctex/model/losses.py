@@ -83,10 +83,12 @@ def info_nce(
     own = torch.arange(len(logits), device=logits.device)
     if target is None and focal == 0:
         return F.cross_entropy(logits, own)
+
     log_p = F.log_softmax(logits, dim=-1)
     if target is None:
         log_p = log_p[own, own]
         return (-((-torch.expm1(log_p)) ** focal) * log_p).mean()
+
     if excluded is not None:
         log_p = log_p.masked_fill(excluded, 0.0)  # where the target is 0; not 0 x infinity
     return -(target * (-torch.expm1(log_p)) ** focal * log_p).sum(-1).mean()

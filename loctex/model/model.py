@@ -66,13 +66,16 @@ class LocTexModel(PreTrainedModel):
         self.text_encoder = BertModel(
             config.bert(config.text_width, config.text_layers), add_pooling_layer=False
         )
+
         self.image_projection = nn.Linear(self.backbone.channels[-1], config.embedding)
         self.text_projection = nn.Linear(config.text_width, config.embedding)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(config.start_temperature)))
+
         self.attention = nn.ModuleList(
             AttentionMap(channels=channels, width=config.text_width, size=config.attention)
             for channels in self.backbone.channels
         )
+
         self.fusion = None
         if config.fusion_layers:
             self.fusion = FusionEncoder(
@@ -84,6 +87,7 @@ class LocTexModel(PreTrainedModel):
                 has_masked_words=config.has_masked_words,
                 has_changed_words=config.has_changed_words,
             )
+
         self.hold_still()
         self.clamp_scales()
         self.post_init()
@@ -165,6 +169,7 @@ class LocTexModel(PreTrainedModel):
         hidden, mask = self.read(tokens, lengths), tokens != self.config.pad_token_id
         weight = mask.to(hidden.dtype)[..., None]
         pooled = (hidden * weight).sum(1) / weight.sum(1)
+
         return TextFeatures(
             embedding=F.normalize(self.text_projection(pooled), dim=-1),
             tokens=[direction(head.token(hidden)) for head in self.attention_heads()],
@@ -209,6 +214,7 @@ class LocTexModel(PreTrainedModel):
         image = self.encode_image(images) if maps is None else self.encode_maps(maps)
         text = self.encode_text(tokens, lengths)
         output = Output(image=image.embedding, text=text.embedding, cosine=cosines(image, text))
+
         if self.fusion is not None:
             output.last, output.hidden = image.last, text.hidden
             output.guessing = text.hidden if guessing is None else self.read(guessing, lengths)

@@ -53,6 +53,7 @@ class MomentumEncoders:
         keys: (b, 2) of this process's pairs, as `Batch.keys`.
         """
         image, text, keys = (distributed.gather(tensor) for tensor in (image, text, keys))
+
         filled = slice(0, self.num_filled)
         queue_keys = torch.stack((self.keys, self.caption_keys), dim=1)
         joined = Candidates(
@@ -60,14 +61,17 @@ class MomentumEncoders:
             text=torch.cat((text, self.text[filled])),
             keys=torch.cat((keys, queue_keys[filled])),
         )
+
         size = len(self.keys)
         if size == 0:
             return joined
+
         rows = (self.place + torch.arange(len(keys), device=keys.device)) % size
         self.image[rows], self.text[rows] = image[-size:], text[-size:]
         self.keys[rows], self.caption_keys[rows] = keys[-size:].T
         self.place = (self.place + len(keys)) % size
         self.num_filled = min(size, self.num_filled + len(keys))
+
         return joined
 
     @torch.no_grad()

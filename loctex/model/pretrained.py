@@ -155,9 +155,11 @@ def _read(file: Path) -> dict[str, Tensor]:
         raise ValueError(f"{file} cannot be read as weights ({error})") from error
     except Exception as error:  # weights_only refuses a pickle of anything else by its own kinds
         raise ValueError(f"{file} holds more than tensors and is not loaded ({error})") from error
+
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
+
     tensors = {name: part for name, part in content.items() if isinstance(part, Tensor)}
     if not tensors:
         raise ValueError(f"{file} holds no tensors by name")

@@ -52,6 +52,7 @@ def soft_mask(maps: Tensor, kind: str = "soft") -> Tensor:
     low, high = maps.amin(-1, keepdim=True), maps.amax(-1, keepdim=True)
     spread = high - low
     mask = torch.where(spread > 0, (maps - low) / spread.clamp_min(1e-30), 0.0)
+
     if kind == "hard":
         return (mask > HARD).float()
     if kind == "random":

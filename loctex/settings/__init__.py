@@ -41,6 +41,7 @@ def with_values(settings: Settings, values: Mapping[str, Mapping[str, Any]]) -> 
         section = sections[name]
         checked = {key: check(section, f"{name}.{key}", value) for key, value in changes.items()}
         sections[name] = replace(section, **checked)
+
     result = Settings(**sections)
     check_together(result)
     return result
@@ -56,6 +57,7 @@ def check_together(settings: Settings) -> None:
         )
     if model.freeze and settings.data.distort:
         raise ValueError("model.freeze computes features once: data.distort must be 0")
+
     if 0 < loss.focal < 1:
         raise ValueError(f"loss.focal must be 0, or 1 and more, got {loss.focal:g}")
     if model.gradcam_layer >= model.fusion_layers:
@@ -63,6 +65,7 @@ def check_together(settings: Settings) -> None:
             f"model.gradcam_layer is {model.gradcam_layer}, but must lie below the last of the "
             f"{model.fusion_layers} fusion layers; set model.fusion_layers higher, or 0 here"
         )
+
     if loss.soft_mask_weight > 0 and loss.matching_weight == 0:
         raise ValueError("loss.soft_mask_weight needs loss.matching_weight above 0: its head")
     if loss.masked_words_weight > 0 and settings.data.mask_words == 0:
@@ -71,6 +74,7 @@ def check_together(settings: Settings) -> None:
         raise ValueError(
             "loss.changed_word_weight needs loss.changed_captions, and loss.matching_weight above 0"
         )
+
     is_attended = loss.soft_mask_weight > 0 and loss.mask_source == "attention"
     if is_attended and loss.localization_weight == 0:
         raise ValueError(
@@ -87,13 +91,16 @@ def check(section: Any, path: str, value: Any) -> Any:
         raise ValueError(
             f"unknown setting {path!r}; the known ones are {', '.join(sorted(known_fields))}"
         )
+
     kind = get_type_hints(type(section))[name]
     meta = known_fields[name].metadata
     value = convert(kind, path, value)
+
     if meta["choices"] and value not in meta["choices"]:
         raise ValueError(f"{path} must be one of {', '.join(meta['choices'])}, got {value!r}")
     if name == "backbone_options":
         backbone_options.check(value, path)
+
     low, high = meta["low"], meta["high"]
     if low is not None and not low <= value <= high:
         raise ValueError(f"{path} must lie in {low:g} .. {high:g}, got {value!r}")
@@ -105,16 +112,19 @@ def convert(kind: Any, path: str, value: Any) -> Any:
     if get_origin(kind) is tuple:
         items = [value] if isinstance(value, str) else list(value)
         return tuple(convert(get_args(kind)[0], path, item) for item in items)
+
     if kind is str and isinstance(value, (str, Path)):
         return str(value)
     try:
         parsed = yaml.safe_load(value) if isinstance(value, str) else value
     except yaml.YAMLError as error:
         raise ValueError(f"{path} cannot be read: {value!r}") from error
+
     if kind in (int, float) and isinstance(parsed, (str, int, float)) and parsed is not True:
         with suppress(ValueError, OverflowError):  # YAML reads "1e3" as text
             if float(parsed) == kind(float(parsed)):
                 return kind(float(parsed))
+
     if isinstance(parsed, get_origin(kind) or kind):
         return parsed
     expected = "a JSON object" if get_origin(kind) is dict else kind.__name__
@@ -171,10 +181,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         for item in fields(kind):
             if item.name == "snapshots":  # `--data`
                 continue
+
             meta = item.metadata
             default = item.default
             if default is MISSING:
                 default = cast(Callable[[], Any], item.default_factory)()
+
             limits = f" ({meta['low']:g} .. {meta['high']:g})" if meta["low"] is not None else ""
             group.add_argument(
                 f"--{section.name}.{item.name}",
