@@ -4,7 +4,7 @@ What the run does not say (moved snapshots, no evaluation) is said to be unknown
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,6 +48,7 @@ def write(
     name = run.resolve().name
     head = {"library_name": LIBRARIES[format], "tags": ["loctex", "localized-narratives"]}
     kind = "LocTex" if config.localized else "contrastive only: no trace was trained on"
+
     sections = {
         "Use": _use(format, config),
         "Check": _check(differences),
@@ -60,6 +61,7 @@ def write(
         "Settings": "\n".join(_settings(run, checkpoint)),
         "Made with": "\n".join(_made_with(run)),
     }
+
     text = "".join(f"\n## {title}\n\n{body}\n" for title, body in sections.items())
     return (
         f"---\n{_front(head)}---\n\n# {name}\n\n"
@@ -76,6 +78,7 @@ def _use(format: str, config: LocTexConfig) -> str:
     name, size = config.backbone, config.image_size
     pairs = config.backbone_options.items()
     options = "".join(f",\n                          {key}={value!r}" for key, value in pairs)
+
     lines = {
         "torchvision": [
             f"model = torchvision.models.{name}()",
@@ -102,17 +105,24 @@ def _use(format: str, config: LocTexConfig) -> str:
         ],
         "detectron2": [
             "MODEL.WEIGHTS = 'model.pkl'",
-            "MODEL.PIXEL_MEAN = [123.675, 116.280, 103.530]",
-            "MODEL.PIXEL_STD = [58.395, 57.120, 57.375]",
+            f"MODEL.PIXEL_MEAN = [{_three(config.pixel_mean, 255)}]",
+            f"MODEL.PIXEL_STD = [{_three(config.pixel_std, 255)}]",
             "MODEL.RESNETS.STRIDE_IN_1X1 = False",
             "INPUT.FORMAT = 'RGB'",
         ],
     }[format]
+
     code = "\n".join(lines)
     return (
-        f"```python\n{code}\n```\n\nPixels: RGB / 255, less the mean (.485, .456, .406), divided "
-        f"by (.229, .224, .225). It was trained on squares of {size} pixels."
+        f"```python\n{code}\n```\n\n"
+        f"Pixels: RGB / 255, less the mean ({_three(config.pixel_mean)}), divided by "
+        f"({_three(config.pixel_std)}). It was trained on squares of {size} pixels."
     )
+
+
+def _three(values: Sequence[float], factor: int = 1) -> str:
+    """Numbers of red, green and blue, as a person writes them."""
+    return ", ".join(f"{factor * value:.3f}" for value in values)
 
 
 def _check(differences: Mapping[str, float]) -> str:
@@ -130,6 +140,7 @@ def _data(run: Path) -> Iterator[str]:
     recorded = {
         k: v for start in provenance.starts(Run(run)) for k, v in start["snapshots"].items()
     }
+
     for entry in names:
         folder = provenance.without_weight(entry)
         name, recorded_hash = Path(folder).name, recorded.get(folder)
@@ -143,14 +154,17 @@ def _data(run: Path) -> Iterator[str]:
             )
             yield f"- `{name}`: no longer where it was, so its sources are unknown{was}"
             continue
+
         if recorded_hash not in (None, manifest["hash"]):
             yield f"- `{name}`: was trained on with hash {recorded_hash}, and was changed since"
             continue
+
         counts = manifest["splits"].get("train", {})
         yield (
             f"- `{name}`, snapshot {manifest['hash']}: {counts.get('images', 0):,} images "
             f"and {counts.get('narratives', 0):,} narratives to train on"
         )
+
         for source, count in manifest.get("sources", {}).items():
             license = terms.of(source) or count.get("license") or UNKNOWN
             people = len(count.get("annotators", ()))

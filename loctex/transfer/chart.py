@@ -20,6 +20,7 @@ def svg(result: dict) -> str:
     top = max(m + s for row in rows for m, s in zip(row["mean"], row["std"], strict=True))
     ticks = _ticks(top)
     measure = {"accuracy": "Accuracy", "map": "Mean AP"}[result["measure"]]
+
     elements = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{measure} by number of labels"><style>{STYLE}</style>',
@@ -30,6 +31,7 @@ def svg(result: dict) -> str:
         *(_count(count, counts) for count in counts),
         f'<text x="{WIDTH / 2}" y="{HEIGHT - 8}" text-anchor="middle">labels</text>',
     ]
+
     x = LEFT
     for row, color in zip(rows, COLORS * len(rows), strict=False):
         elements.append(_curve(row, counts, ticks[-1], color))
@@ -38,6 +40,7 @@ def svg(result: dict) -> str:
             f'<text x="{x + 19}" y="34">{escape(row["name"])}</text>'
         )
         x += 34 + round(6.4 * len(row["name"]))
+
     return "\n".join([*elements, "</svg>\n"])
 
 

@@ -61,6 +61,7 @@ def evaluate(
 ) -> dict[str, float]:
     """box_ap, mask_ap, ... on all images of `val`, shared among the processes."""
     model.eval()
+
     mine = val.photos[distributed.rank() :: distributed.num_ranks()]
     detections = []
     for photo in tqdm(mine, unit="image", desc="scoring", disable=distributed.rank() > 0):
@@ -68,27 +69,32 @@ def evaluate(
         with autocast(arguments, device):
             answer = model([image])[0]
         detections += precision.detections(val, photo, answer)
+
     if dist.is_initialized():
         gathered: list = [None] * distributed.num_ranks()
         dist.all_gather_object(gathered, detections)
         detections = [row for rows in gathered for row in rows]
+
     return precision.score(val, detections)
 
 
 def table(result: dict) -> str:
     """The row as people read it, in percent."""
     row = result["rows"][0]
+
     lines = [
         f"{row['name']}: {result['num_train']} images to train on ({result['share']:.0%}), "
         f"{result['num_test']} to test on, {result['steps']} steps of {result['batch']}",
         f"{'':5}"
         + "".join(f"{name:>8}" for name in ("AP", "AP50", "AP75", "small", "medium", "large")),
     ]
+
     for kind in ("box", "mask"):
         values = [row.get(f"{kind}_{name}") for name in precision.NAMES]
         if None not in values:
             cells = ("       -" if value < 0 else f"{100 * value:8.2f}" for value in values)
             lines.append(f"{kind:5}" + "".join(cells))
+
     left_out = [f"{what}: {why}" for what, why in result["left_out"].items()]
     return "\n".join([*lines, *([f"left out: {listing(left_out)}"] if left_out else [])])
 
@@ -99,7 +105,9 @@ def work(arguments: argparse.Namespace, run: Run) -> dict | None:
     encoder = encoders.from_name(arguments.init, arguments.seed)
     train_part, val = read(arguments)
     left_out = dict(train_part.left_out) | dict(val.left_out)
+
     is_first = distributed.rank() == 0
+
     if is_first:
         ids = [photo.id for photo in train_part.photos]
         subset = {
@@ -112,14 +120,17 @@ def work(arguments: argparse.Namespace, run: Run) -> dict | None:
         if left_out:
             reasons = [f"{what}: {why}" for what, why in left_out.items()]
             print(f"left out: {listing(reasons)}", file=sys.stderr)
+
     model = train(arguments, run, encoder, train_part, device)
     if model and is_first:  # before scoring, which may fail where the training did not
         weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
         write_whole(run.path / WEIGHTS, save(weights))
+
     values = evaluate(model, arguments, val, device) if model else {}
     distributed.stop()
     if not values or not is_first:
         return None
+
     schedule = Schedule.scaled(
         arguments.schedule, len(train_part.photos), arguments.batch, arguments.learning_rate
     )
@@ -145,6 +156,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
     add = parser.add_argument
     add("--to", type=Path, required=True, help="the folder to work in; new, or one to resume")
     add("--resume", action="store_true", help="go on from DIR's checkpoint, with its settings")
@@ -153,6 +165,7 @@ def parser() -> argparse.ArgumentParser:
     add("--images", type=Path, help="the folder of its images")
     add("--val", type=Path, help="the COCO file to score")
     add("--val-images", type=Path, help="the folder of its images [--images]")
+
     add("--share", type=float, default=1.0, help="of the training images [1]")
     add("--seed", type=int, default=0, help="of the subset and of all that is drawn [0]")
     add("--schedule", default="2x", help="1x, 2x, or a number of steps [2x]")
@@ -160,6 +173,7 @@ def parser() -> argparse.ArgumentParser:
     add("--learning-rate", type=float, help="the highest [.02 for a batch of 16, in proportion]")
     add("--size", type=int, default=800, help="pixels of the short side [800]")
     add("--rois", type=int, default=512, help="regions an image that are learned from [512]")
+
     add(
         "--precision",
         choices=("auto", "fp32", "bf16"),
@@ -172,6 +186,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="leave unreadable images out, named, instead of refusing",
     )
+
     add("--log-every", type=int, default=20, help="steps [20]")
     add("--checkpoint-every", type=int, default=1000, help="steps [1000]")
     cli.add_device_option(parser)

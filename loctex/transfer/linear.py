@@ -125,6 +125,7 @@ def low_shot(
     """
     num_classes = train_values.shape[1]
     shots = [k for k in shots if k <= (train_values > 0).sum(axis=0).min()]
+
     jobs = [(k, s, c) for k in shots for s in range(SAMPLES) for c in range(num_classes)]
     scores = Parallel(num_jobs)(
         delayed(_score_few)(
@@ -132,6 +133,7 @@ def low_shot(
         )
         for k, sample, c in jobs
     )
+
     means = np.reshape(scores, (len(shots), SAMPLES, num_classes)).mean(axis=2)
     return {
         k: {"mean": float(row.mean()), "std": float(sample_deviation(row))}
@@ -165,9 +167,11 @@ def ridge(train: np.ndarray, train_values: np.ndarray, test: np.ndarray) -> np.n
     Each class's penalty is chosen by exact leave-one-out on the training images, in one solution
     for all penalties and classes: it works from two images on, and has nothing to tune (ours).
     """
+
     if (train_values != 0).all():
         model = RidgeCV(ALPHAS, alpha_per_target=True).fit(train, train_values.astype(float))
         return model.predict(test).reshape(len(test), train_values.shape[1])
+
     columns = []
     for k in range(train_values.shape[1]):
         keep = train_values[:, k] != 0
@@ -177,6 +181,7 @@ def ridge(train: np.ndarray, train_values: np.ndarray, test: np.ndarray) -> np.n
             if few
             else ridge(train[keep], train_values[keep, k : k + 1], test)
         )
+
     return np.hstack(columns)
 
 

@@ -29,9 +29,11 @@ def detections(
     masks = (
         prediction["masks"][:, 0] if "masks" in prediction else [None] * len(prediction["labels"])
     )
+
     columns = zip(
         prediction["boxes"], prediction["labels"], prediction["scores"], masks, strict=True
     )
+
     rows = []
     for box, label, score, mask in columns:
         x0, y0, x1, y1 = (float(side) for side in box)
@@ -41,6 +43,7 @@ def detections(
             "score": float(score),
             "bbox": [x0, y0, x1 - x0, y1 - y0],
         }
+
         if mask is not None:
             row["segmentation"] = encode((mask > 0.5).cpu().numpy())
         rows.append(row)
@@ -58,18 +61,22 @@ def score(instances: Instances, results: Sequence[Mapping[str, Any]]) -> dict[st
 
     Fractions; -1 where the images hold nothing of a size. Everything is 0 without a detection.
     """
+
     values: dict[str, float] = {}
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
         truth = COCO()
         truth.dataset = _dataset(instances)
         truth.createIndex()
+
         kinds = {"box": "bbox", "mask": "segm"} if instances.has_masks else {"box": "bbox"}
         for name, kind in kinds.items():
             drop = "bbox" if kind == "segm" else "segmentation"
             rows = [{k: v for k, v in row.items() if k != drop} for row in results]
+
             if not rows:
                 values |= {f"{name}_{key}": 0.0 for key in NAMES}
                 continue
+
             judge = COCOeval(truth, truth.loadRes(rows), kind)
             judge.evaluate()
             judge.accumulate()
@@ -89,14 +96,17 @@ def _dataset(instances: Instances) -> dict[str, Any]:
     for item in instances.content["annotations"]:
         if item["image_id"] not in counted:
             continue
+
         x, y, width, height = item["bbox"]
         area = item.get("area")
         is_area = type(area) in (int, float) and math.isfinite(area)
+
         row = dict(item) | {"id": len(rows) + 1, "iscrowd": int(bool(item.get("iscrowd", 0)))}
         row["area"] = area if is_area else width * height
         if instances.has_masks and not item.get("segmentation"):  # a crowd of which a box is known
             corners = (x, y), (x + width, y), (x + width, y + height), (x, y + height)
             row["segmentation"] = [list(sum(corners, ()))]
         rows.append(row)
+
     images = [item for item in instances.content["images"] if item["id"] in counted]
     return {"images": images, "annotations": rows, "categories": instances.content["categories"]}

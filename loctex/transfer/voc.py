@@ -55,18 +55,22 @@ def _read_set(folder: Path, name: str) -> dict[str, dict[str, int]]:
         lines = read_text(file).splitlines()
     except FileNotFoundError as error:
         raise ValueError(f"{file} is missing; the sets are the files beside it") from error
+
     images = [line.split()[0] for line in lines if line.strip()]
     if not images:
         raise ValueError(f"{file} names no image")
+
     twice = [image for image, count in Counter(images).items() if count > 1]
     if twice:
         raise ValueError(f"{file} names images twice: {listing(twice)}")
+
     objects_of, problems = {}, []
     for image in images:
         try:
             objects_of[image] = _objects(folder / "Annotations" / f"{image}.xml")
         except (OSError, ValueError, ElementTree.ParseError) as error:
             problems.append(f"{image}.xml ({error})")
+
     if problems:
         raise ValueError(f"{len(problems)} annotation(s) of {name} unusable: {listing(problems)}")
     return objects_of

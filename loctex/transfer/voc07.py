@@ -42,6 +42,7 @@ def read(devkit: Path, train: str | None, test: str | None, difficult: str = "ig
     if train is None or test is None:
         usual = voc.splits(folder)
         train, test = train or usual[0], test or usual[1]
+
     train_labels, second = voc.read(folder, train, test)
     if difficult == "negative":
         train_labels = replace(
@@ -56,6 +57,7 @@ def score(
     """The numbers of one row; fractions, not percent."""
     data = (train, task.train.values, test, task.test.values)
     result: dict = {}
+
     if "svm" in protocols:
         classes = linear.score(*data, num_jobs=num_jobs)
         result["map"] = float(np.mean([row["ap"] for row in classes]))
@@ -94,6 +96,7 @@ def evaluate(
             device=device,
             has_progress=has_progress,
         )
+
         encoded = time.monotonic()
         numbers = score(train, test, task, protocols, num_jobs)
         seconds = {"features": encoded - start, "scores": time.monotonic() - encoded}
@@ -104,17 +107,20 @@ def evaluate(
 def table(rows: Sequence[dict], task: Task) -> str:
     """The numbers as people read them, in percent."""
     shots = sorted({k for row in rows for k in row.get("low_shot", {})})
+
     width = max(len(row["name"]) for row in rows)
     lines = [
         f"mean AP (%) over {len(task.train.classes)} classes; {len(task.train)} images to train "
         f"on, {len(task.test)} to test on",
         " " * width + "    SVM   k-NN" + "".join(f"{f'k={k}':>12}" for k in shots),
     ]
+
     for row in rows:
         cells = "".join(_few(row.get("low_shot", {}).get(k)) for k in shots)
         lines.append(
             f"{row['name']:{width}} {_percent(row.get('map'))} {_percent(row.get('knn'))}{cells}"
         )
+
         slow = [
             name
             for name, class_row in row.get("classes", {}).items()
@@ -122,6 +128,7 @@ def table(rows: Sequence[dict], task: Task) -> str:
         ]
         if slow:
             lines.append(f"{'':{width}}   the solver stopped early on {', '.join(slow)}")
+
     return "\n".join([*lines, *task.problems()])
 
 
@@ -143,6 +150,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
     parser.add_argument("--run", type=Path, required=True, help="a run, or a saved model's folder")
     parser.add_argument("--checkpoint", default="best", help="best, last, or a folder [best]")
     parser.add_argument("--voc", type=Path, required=True, help="VOCdevkit, or its VOC2007")
@@ -153,6 +161,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="OTHER",
         help="one more row: a run (one trained without traces, say), timm:MODEL, timm:MODEL=FILE",
     )
+
     parser.add_argument("--train", help="the set to train on [trainval, else train]")
     parser.add_argument("--test", help="the set to test on [test, else val]")
     parser.add_argument(
@@ -161,6 +170,7 @@ def parser() -> argparse.ArgumentParser:
         default="ignored",
         help="difficult objects in training [ignored]",
     )
+
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS)
     parser.add_argument(
         "--skip-damaged",
@@ -168,6 +178,7 @@ def parser() -> argparse.ArgumentParser:
         help="leave unreadable images out, named, instead of refusing",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the random initialization [0]")
+
     parser.add_argument("--jobs", type=int, default=-1, help="processes [all cores]")
     cli.add_device_option(parser)
     parser.add_argument("--to", type=Path, help="where to write result.json")
@@ -196,10 +207,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
+
     to = (
         arguments.to
         or arguments.run / "transfer" / f"voc07-{Path(arguments.checkpoint).name}" / "result.json"
     )
+
     result = {
         "protocol": "voc07",
         "run": arguments.run.resolve().name,
@@ -211,6 +224,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "difficult": arguments.difficult,
         "left_out": task.left_out,
     }
+
     print(table(rows, task), flush=True)
     print(write_result(to, json.dumps(result, indent=1)))
 

@@ -234,6 +234,18 @@ def test_the_card_of_bare_weights_admits_what_it_does_not_know(run, tmp_path):
     assert "None was measured." in text
 
 
+def test_the_card_names_the_pixels_that_this_backbone_was_fed(run):
+    config = load(run).config
+    assert "less the mean (0.485, 0.456, 0.406)" in card.write(
+        run, run / "best", config, "timm", {}
+    )
+    config.pixel_mean, config.pixel_std = [0.5, 0.5, 0.5], [0.25, 0.5, 0.5]
+    text = card.write(run, run / "best", config, "timm", {})
+    assert "less the mean (0.500, 0.500, 0.500), divided by (0.250, 0.500, 0.500)" in text
+    text = card.write(run, run / "best", config, "detectron2", {})
+    assert "PIXEL_MEAN = [127.500, 127.500, 127.500]" in text
+
+
 def test_the_card_names_what_was_trained_on_even_where_it_is_gone_or_changed(snapshot, tmp_path):
     gone = tmp_path / "gone"
     run = write_run(tmp_path / "runs" / "garden", snapshot=gone)
