@@ -15,6 +15,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
     commands = parser.add_subparsers(required=True, metavar="watch")
     watch = commands.add_parser("watch", help="start the waiting runs of a workspace in order")
     watch.add_argument("workspace", type=Path, help="the folder that holds runs/")
@@ -24,6 +25,7 @@ def main() -> None:
         default=watcher.GRACE,
         help="seconds a stopped run has for its checkpoint [%(default)s]",
     )
+
     arguments = parser.parse_args()
     watcher.watch(arguments.workspace, arguments.grace)
 

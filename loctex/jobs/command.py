@@ -53,22 +53,27 @@ class Command:
             raise ValueError(f"expected a command's names and values, got {record!r:.60}")
         if unknown := set(record) - {field.name for field in fields(cls)}:
             raise ValueError(f"holds {min(unknown)!r}, which this version does not know")
+
         words = record.get("words")
         if not _are_texts(words) or not words:
             raise ValueError(f"words must be a list of texts, got {words!r:.60}")
         if not _are_texts(record.get("devices", [])):
             raise ValueError(f"devices must be a list of texts, got {record['devices']!r:.60}")
+
         for name in ("folder", "launcher", "token"):
             if not isinstance(record.get(name, ""), str):
                 raise ValueError(f"{name} must be a text, got {record[name]!r:.60}")
+
         hashes = record.get("snapshots", {})
         if not isinstance(hashes, dict) or not _are_texts([*hashes.values()]):
             raise ValueError(f"snapshots must hold folders and hashes, got {hashes!r:.60}")
+
         for name in ("grace", "submitted"):
             value = record.get(name)
             if type(value) not in (int, float) and not (value is None and name == "grace"):
                 if name in record:
                     raise ValueError(f"{name} must be a number of seconds, got {value!r:.60}")
+
         lists = {name: tuple(record[name]) for name in ("words", "devices") if name in record}
         return cls(**record | lists)
 

@@ -31,6 +31,7 @@ def unreadable(run: Run) -> dict[str, str]:
     ):
         if problem := _problem(path, check):
             problems[path.name] = problem
+
     return problems
 
 

@@ -58,6 +58,7 @@ class Execution:
             return wrap(self.template, self.words)
         if not self.gpus:
             return list(self.words)
+
         prefix = ["env", f"CUDA_VISIBLE_DEVICES={','.join(self.gpus)}"]
         if len(self.gpus) == 1:
             return [*prefix, *self.words]
@@ -107,6 +108,7 @@ def parse(words: Sequence[str]) -> tuple[str, dict[str, list[list[str]]]]:
             f"command.json names no job of this program ({shlex.join(words)[:80]!r}) and is not "
             "executed: start a new run, or delete this one"
         )
+
     options: dict[str, list[list[str]]] = {}
     occurrence: list[str] | None = None
     for word in words[3:]:
@@ -118,6 +120,7 @@ def parse(words: Sequence[str]) -> tuple[str, dict[str, list[list[str]]]]:
             raise ValueError(f"command.json: {word[:60]!r} belongs to no option of {module}")
         else:
             occurrence.append(word)
+
     return module, options
 
 

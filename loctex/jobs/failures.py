@@ -79,10 +79,12 @@ def explain(run: Run) -> Failure:
     failure = from_log(run.exit_code, run.log_tail(60))
     if failure.what != KILLED:
         return failure
+
     try:
         options = settings.load(run.settings_file).train
     except (OSError, ValueError):
         return failure
+
     pairs = options.batch_size // options.accumulate
     return Failure(
         KILLED,
@@ -95,24 +97,29 @@ def from_log(code: int | None, lines: Sequence[str]) -> Failure:
     """The same from an exit code (None: nobody saw it end) and the last lines printed."""
     starts = [number for number, line in enumerate(lines) if line.startswith("$ ")]
     lines = lines[starts[-1] + 1 :] if starts else lines  # of the last start only
+
     text = "\n".join(lines)
     for pattern, what, remedy in _KNOWN:
         if match := re.search(pattern, text, re.MULTILINE):
             return Failure(what.format(**match.groupdict()), remedy.format(**match.groupdict()))
+
     if code is None:
         return Failure(
             "It ended without saying how: a power cut, or it was killed.",
             "Resume goes on from the last checkpoint.",
         )
+
     if code in (128 + signal.SIGKILL, 128 + signal.SIGTERM):  # as a shell or launcher says it
         code = 128 - code
     if code == -signal.SIGKILL:
         return Failure(KILLED, "Use a smaller batch size or image size, then resume.")
+
     if code < 0:
         names = {number.value: number.name for number in signal.Signals}
         return Failure(
             f"It was ended by {names.get(-code, f'signal {-code}')}.",
             "Resume goes on from the last checkpoint.",
         )
+
     last_line = lines[-1].strip() if lines else f"It ended with exit code {code} and said nothing."
     return Failure(last_line, "The log below says more.")

@@ -42,6 +42,7 @@ def found() -> tuple[list[Gpu], str]:
         import pynvml
     except ImportError:
         return [], f"{NONE} (To look for one, nvidia-ml-py must be installed.)"
+
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
@@ -50,6 +51,7 @@ def found() -> tuple[list[Gpu], str]:
             pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
         )
         return [], NONE if is_none else f"{NONE} (The NVIDIA driver says: {error}.)"
+
     gpus, problem = [], ""
     try:
         for number in range(pynvml.nvmlDeviceGetCount()):

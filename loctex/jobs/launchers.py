@@ -56,6 +56,7 @@ def template_of(root: Path, name: str, devices: Iterable[str]) -> str:
     """
     if not name:
         return ""
+
     offered = launchers(root)
     device_names = {device.partition(":")[0] for device in devices}
     for is_meant in (
@@ -65,6 +66,7 @@ def template_of(root: Path, name: str, devices: Iterable[str]) -> str:
     ):
         for launcher in filter(is_meant, offered):
             return launcher.command
+
     raise ValueError(
         f"launcher {name[:60]!r} is none of {root / FILE}: write it there, or start a new run "
         "without it"
@@ -80,7 +82,9 @@ def wrap(template: str, words: Iterable[str]) -> list[str]:
     """
     words = list(words)
     run = Path(words[words.index("--run") + 1]).name if "--run" in words else ""
+
     values = {"line": shlex.join(words), "run": run}
+
     try:
         pieces = shlex.split(template)
         named = {
@@ -88,6 +92,7 @@ def wrap(template: str, words: Iterable[str]) -> list[str]:
         }
     except ValueError as error:
         raise ValueError(f"launcher {template!r} cannot be read: {error}") from error
+
     if unknown := named - {*_PLACES}:
         placeholders = ", ".join(f"{{{name}}}" for name in _PLACES)
         raise ValueError(f"launcher {template!r}: {{{min(unknown)}}} is none of {placeholders}")

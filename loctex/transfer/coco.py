@@ -33,7 +33,7 @@ from loctex import cli, distributed
 from loctex.jobs.run import Run
 from loctex.records.files import write_whole
 from loctex.transfer import encoders, instances, precision
-from loctex.transfer.detection_training import Schedule, autocast, train
+from loctex.transfer.detection_training import DetectionSettings, train
 from loctex.transfer.instances import Instances
 from loctex.transfer.labels import listing
 
@@ -57,7 +57,7 @@ def read(arguments: argparse.Namespace) -> tuple[Instances, Instances]:
 
 @torch.inference_mode()
 def evaluate(
-    model: FasterRCNN, arguments: argparse.Namespace, val: Instances, device: torch.device
+    model: FasterRCNN, settings: DetectionSettings, val: Instances, device: torch.device
 ) -> dict[str, float]:
     """box_ap, mask_ap, ... on all images of `val`, shared among the processes."""
     model.eval()
@@ -66,7 +66,7 @@ def evaluate(
     detections = []
     for photo in tqdm(mine, unit="image", desc="scoring", disable=distributed.rank() > 0):
         image = torch.from_numpy(instances.pixels(photo)).to(device).permute(2, 0, 1).float() / 255
-        with autocast(arguments, device):
+        with settings.autocast(device):
             answer = model([image])[0]
         detections += precision.detections(val, photo, answer)
 
@@ -107,7 +107,6 @@ def work(arguments: argparse.Namespace, run: Run) -> dict | None:
     left_out = dict(train_part.left_out) | dict(val.left_out)
 
     is_first = distributed.rank() == 0
-
     if is_first:
         ids = [photo.id for photo in train_part.photos]
         subset = {
@@ -121,26 +120,24 @@ def work(arguments: argparse.Namespace, run: Run) -> dict | None:
             reasons = [f"{what}: {why}" for what, why in left_out.items()]
             print(f"left out: {listing(reasons)}", file=sys.stderr)
 
-    model = train(arguments, run, encoder, train_part, device)
+    settings = DetectionSettings.from_options(vars(arguments))
+    model = train(settings, run, encoder, train_part, device, is_resumed=arguments.resume)
     if model and is_first:  # before scoring, which may fail where the training did not
         weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
         write_whole(run.path / WEIGHTS, save(weights))
 
-    values = evaluate(model, arguments, val, device) if model else {}
+    values = evaluate(model, settings, val, device) if model else {}
     distributed.stop()
     if not values or not is_first:
         return None
 
-    schedule = Schedule.scaled(
-        arguments.schedule, len(train_part.photos), arguments.batch, arguments.learning_rate
-    )
     return {
         "protocol": "coco",
         "rows": [{"name": encoder.name, "weights": encoder.key} | values],
         "share": arguments.share,
         "seed": arguments.seed,
         "schedule": arguments.schedule,
-        "steps": schedule.steps,
+        "steps": settings.scaled_schedule(len(train_part.photos)).steps,
         "batch": arguments.batch,
         "categories": train_part.categories,
         "num_train": len(train_part.photos),
@@ -202,11 +199,13 @@ def settle(arguments: argparse.Namespace) -> argparse.Namespace:
         plan = json.loads(file.read_bytes()) | {"to": str(arguments.to), "resume": True}
         words = [word for key, value in plan.items() for word in _words(key, value)]
         return parser().parse_args(words)
+
     for name in ("init", "train", "images", "val"):
         if getattr(arguments, name) is None:
             raise ValueError(f"--{name} is missing")
     if file.exists() and int(os.environ.get("RANK", 0)) == 0:
         raise ValueError(f"{arguments.to} is in use; name another folder, or add --resume")
+
     return arguments
 
 
@@ -220,6 +219,7 @@ def _words(key: str, value: object) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     run, is_first = Run(arguments.to), int(os.environ.get("RANK", 0)) == 0
+
     try:
         distributed.choose_device(arguments.device)
         with run.hold() if is_first else nullcontext():
@@ -229,6 +229,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             result = work(arguments, run)
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
+
     if result:
         run.finish(result)
         print(table(result))

@@ -1,9 +1,8 @@
 """Trains a detector: SGD by a schedule, one process a GPU, from checkpoint to checkpoint."""
 
-import argparse
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +140,7 @@ class Schedule:
             raise ValueError(f"--schedule {name}: name 1x, 2x, or a number of steps") from error
         if steps < 1:
             raise ValueError(f"--schedule {name}: at least one step")
+
         if highest is None:
             highest = USUAL_RATE * batch / USUAL_BATCH
         return cls(steps, batch, highest, min(USUAL_WARMUP, -(-steps // 10)))
@@ -157,44 +157,74 @@ PRECISE, PASSES = 200, 8  # at the end, batch norms are measured over so many ba
 STATE = "checkpoint.pt"
 
 
+@dataclass(frozen=True)
+class DetectionSettings:
+    """How a detector is trained; the options of loctex.transfer.coco under the same names.
+
+    schedule: "1x", "2x", ..., or a number of steps. batch: images a step, of all processes.
+    size: pixels of the short side. rois: regions an image that the second stage learns from.
+    learning_rate: the highest; None: of the published schedule, in proportion to the batch.
+    """
+
+    schedule: str = "2x"
+    batch: int = 16
+    learning_rate: float | None = None
+    seed: int = 0
+    size: int = 800
+    rois: int = 512
+    precision: str = "auto"  # auto is bf16 on a GPU
+    workers: int = 4
+    log_every: int = 20
+    checkpoint_every: int = 1000
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> "DetectionSettings":
+        """Of a command's options, which hold others too. ValueError where they do not fit here."""
+        names = [item.name for item in fields(cls)]
+        result = cls(**{name: options[name] for name in names})
+        ranks = distributed.num_ranks()
+        if result.batch % ranks:
+            raise ValueError(f"--batch {result.batch} must be a multiple of the {ranks} processes")
+        return result
+
+    def scaled_schedule(self, num_images: int) -> Schedule:
+        """The schedule for so many images."""
+        return Schedule.scaled(self.schedule, num_images, self.batch, self.learning_rate)
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        is_bf16 = self.precision == "bf16" or (self.precision == "auto" and device.type == "cuda")
+        return torch.autocast(device.type, torch.bfloat16, enabled=is_bf16)
+
+
 def train(
-    arguments: argparse.Namespace,
+    settings: DetectionSettings,
     run: Run,
     encoder: Encoder,
     labeled: Instances,
     device: torch.device,
+    *,
+    is_resumed: bool = False,
 ) -> FasterRCNN | None:
     """The trained detector; None where it was stopped before the end."""
-    ranks, rank = distributed.num_ranks(), distributed.rank()
-    if arguments.batch % ranks:
-        raise ValueError(f"--batch {arguments.batch} must be a multiple of the {ranks} processes")
-    schedule = Schedule.scaled(
-        arguments.schedule, len(labeled.photos), arguments.batch, arguments.learning_rate
-    )
-    torch.manual_seed(arguments.seed)
+    rank, schedule = distributed.rank(), settings.scaled_schedule(len(labeled.photos))
+
+    torch.manual_seed(settings.seed)
     model = detector.build(
         encoder,
         len(labeled.categories),
         has_masks=labeled.has_masks,
-        size=arguments.size,
-        num_rois=arguments.rois,
+        size=settings.size,
+        num_rois=settings.rois,
     )
     model = place(model, device)
     sgd = make_optimizer(model)
-    step_done = restore(run.path / STATE, model, sgd) if arguments.resume else 0
+    step_done = restore(run.path / STATE, model, sgd) if is_resumed else 0
     run.cut_back(step_done)
     trained = parallel(model, device)
-    order = Order(
-        len(labeled.photos),
-        arguments.batch,
-        schedule.steps,
-        arguments.seed,
-        start=step_done,
-        rank=rank,
-        num_ranks=ranks,
-    )
-    source = batches(labeled, order, arguments.workers)
-    meter, received, is_stopped = Meter(device), stop_on_signal(), False
+
+    order = order_of(settings, labeled, schedule.steps, start=step_done)
+    source = batches(labeled, order, settings.workers)
+    meter, received = Meter(device), stop_on_signal()
     progress = tqdm(
         range(step_done + 1, schedule.steps + 1),
         initial=step_done,
@@ -206,47 +236,71 @@ def train(
     for number in progress:
         with meter.waiting():
             images, targets = on_device(next(source), device)
-        for group in sgd.param_groups:
-            group["lr"] = schedule.rate(number)
+        set_rate(sgd, schedule.rate(number))
         sgd.zero_grad(set_to_none=True)
-        torch.manual_seed(seed_of(arguments.seed, number, rank))
-        with autocast(arguments, device):
-            losses = trained(images, targets)
-        total = torch.stack(list(losses.values())).sum()
-        total.backward()
+        torch.manual_seed(seed_of(settings.seed, number, rank))
+        losses = backward(trained, images, targets, settings, device)
         norm = update(model, sgd)
-        meter.add({"loss": total} | losses, norm, len(images), number)
-        is_last = number == schedule.steps
-        if is_turn(number, arguments.log_every) or is_last or number == 1:
+        meter.add(losses, norm, len(images), number)
+
+        is_last, is_stopped = number == schedule.steps, False
+        if is_turn(number, settings.log_every) or is_last or number == 1:
             log(run, meter, number, schedule.rate(number))
             is_stopped = should_stop(run, received, device) and not is_last
-        if (
-            rank == 0
-            and (is_stopped or is_turn(number, arguments.checkpoint_every))
-            and not is_last
-        ):
+        is_due = is_stopped or is_turn(number, settings.checkpoint_every)
+        if rank == 0 and is_due and not is_last:
             write_whole(run.path / STATE, state_of(number, model, sgd))
         if is_stopped:
             return None
-    measure_norms(arguments, model, labeled, device)
+
+    measure_norms(settings, model, labeled, device)
     return model
 
 
-def measure_norms(
-    arguments: argparse.Namespace,
-    model: FasterRCNN,
-    labeled: Instances,
+def order_of(
+    settings: DetectionSettings, labeled: Instances, steps: int, start: int = 0
+) -> "Order":
+    """Which images this process sees in which step."""
+    return Order(
+        len(labeled.photos),
+        settings.batch,
+        steps,
+        settings.seed,
+        start=start,
+        rank=distributed.rank(),
+        num_ranks=distributed.num_ranks(),
+    )
+
+
+def backward(
+    model: nn.Module,
+    images: list[Tensor],
+    targets: list[dict[str, Tensor]],
+    settings: DetectionSettings,
     device: torch.device,
+) -> dict[str, Tensor]:
+    """Adds the gradients of the sum of the detector's losses; their sum, and each by name."""
+    with settings.autocast(device):
+        losses = model(images, targets)
+    total = torch.stack(list(losses.values())).sum()
+    total.backward()
+    return {"loss": total} | losses
+
+
+def set_rate(sgd: torch.optim.Optimizer, rate: float) -> None:
+    for group in sgd.param_groups:
+        group["lr"] = rate
+
+
+def measure_norms(
+    settings: DetectionSettings, model: FasterRCNN, labeled: Instances, device: torch.device
 ) -> None:
     """Precise batch norm, over the first batches of the training."""
-    ranks, rank = distributed.num_ranks(), distributed.rank()
-    steps = min(PRECISE, -(-PASSES * len(labeled.photos) // arguments.batch))
-    order = Order(
-        len(labeled.photos), arguments.batch, steps, arguments.seed, rank=rank, num_ranks=ranks
-    )
-    source = batches(labeled, order, arguments.workers)
-    torch.manual_seed(seed_of(arguments.seed, 0, rank))
-    with autocast(arguments, device):
+    steps = min(PRECISE, -(-PASSES * len(labeled.photos) // settings.batch))
+    source = batches(labeled, order_of(settings, labeled, steps), settings.workers)
+
+    torch.manual_seed(seed_of(settings.seed, 0, distributed.rank()))
+    with settings.autocast(device):
         detector.measure_statistics(model, (on_device(batch, device)[0] for batch in source))
 
 
@@ -285,13 +339,6 @@ def update(model: FasterRCNN, sgd: torch.optim.Optimizer) -> Tensor:
     fused.found_inf = (~torch.isfinite(norm)).float()
     sgd.step()
     return norm
-
-
-def autocast(arguments: argparse.Namespace, device: torch.device) -> torch.autocast:
-    is_bf16 = arguments.precision == "bf16" or (
-        arguments.precision == "auto" and device.type == "cuda"
-    )
-    return torch.autocast(device.type, torch.bfloat16, enabled=is_bf16)
 
 
 def on_device(

@@ -50,6 +50,7 @@ def build(
     levels = [str(k) for k in range(len(backbone.strides))]
     sides = [8 * stride for stride in [*backbone.strides, 2 * backbone.strides[-1]]]
     ratios = ((0.5, 1.0, 2.0),) * len(sides)
+
     options = {
         "min_size": tuple(round(size * (0.8 + 0.05 * k)) for k in range(5)),
         "max_size": round(size * 1333 / 800),
@@ -59,9 +60,11 @@ def build(
         "box_roi_pool": MultiScaleRoIAlign(levels, output_size=7, sampling_ratio=2),
         "box_batch_size_per_image": num_rois,
     }
+
     pyramid = Pyramid(backbone=backbone)
     if not has_masks:
         return FasterRCNN(pyramid, num_categories + 1, **options)
+
     mask_pool = MultiScaleRoIAlign(levels, output_size=14, sampling_ratio=2)
     return MaskRCNN(pyramid, num_categories + 1, mask_roi_pool=mask_pool, **options)
 
@@ -89,13 +92,16 @@ def measure_statistics(model: FasterRCNN, images: Iterable[list[Tensor]]) -> Non
     norms = [
         module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
     ]
+
     usual = [module.momentum for module in norms]
     for module in norms:
         module.reset_running_stats()
         module.momentum = None  # PyTorch's word for a plain average
+
     model.train()
     with torch.no_grad():
         for batch in images:
             model.backbone(model.transform(batch)[0].tensors)
+
     for module, momentum in zip(norms, usual, strict=True):
         module.momentum = momentum

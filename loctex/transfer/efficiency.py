@@ -46,10 +46,12 @@ def draw(labels: Labels, seed: int) -> np.ndarray:
     is_shown = labels.values > 0
     rarity = np.where(is_shown, is_shown.sum(axis=0), len(labels) + 1)
     kind = np.where(is_shown.any(axis=1), rarity.argmin(axis=1), -1)
+
     place = np.empty(len(labels))
     for combination in np.unique(kind):
         rows = random.permutation(np.flatnonzero(kind == combination))
         place[rows] = np.arange(len(rows)) / len(rows)
+
     return np.lexsort((random.random(len(labels)), place))
 
 
@@ -75,14 +77,17 @@ def curve(
     """(seeds, counts) scores of one encoder's features. All labels are the same in every draw."""
     score = MEASURES[measure]
     scores = np.empty((len(draws), len(counts)))
+
     for column, count in enumerate(counts):
         for seed, order in enumerate(draws):
             if count == len(train) and seed > 0:
                 scores[seed, column] = scores[0, column]
                 continue
+
             rows = np.sort(order[:count])
             predictions = linear.ridge(train[rows], task.train.values[rows], test)
             scores[seed, column] = score(predictions, task.test.values)
+
     return scores
 
 
@@ -115,10 +120,12 @@ def sentence(
         return (
             f"{name} with {counts[0]} labels, the fewest tried, reaches {other_name} with {most}."
         )
+
     needed_by_draw = [labels_needed(row, counts, goal) for row in ours]
     reached = [value for value in needed_by_draw if value is not None]
     high = f"{max(reached):.0f}" if len(reached) == len(needed_by_draw) else "more than all"
     spread = "" if len(ours) == 1 else f" ({min(reached):.0f} to {high} over {len(ours)} draws)"
+
     return f"{name} with {needed:.0f} labels{spread} equals {other_name} with {most}."
 
 
@@ -140,6 +147,7 @@ def evaluate(
     ValueError names unreadable images, unless `skip_damaged` takes them out of the task.
     """
     rows_of_encoders = []
+
     for encoder in encoders:
         train, test, task = labels.encode(
             encoder,
@@ -151,9 +159,11 @@ def evaluate(
             has_progress=has_progress,
         )
         rows_of_encoders.append((train, test))
+
     counts = counts_of(task.train, counts)
     draws = [draw(task.train, seed) for seed in range(num_seeds)]
     scores = [curve(*pair, task, counts, draws, measure) for pair in rows_of_encoders]
+
     names = [encoder.name for encoder in encoders]
     rows = [
         {
@@ -165,6 +175,7 @@ def evaluate(
         }
         for encoder, encoder_scores in zip(encoders, scores, strict=True)
     ]
+
     return {
         "protocol": "efficiency",
         "measure": measure,
@@ -206,11 +217,13 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
     parser.add_argument("--run", type=Path, required=True, help="a run, or a saved model's folder")
     parser.add_argument("--checkpoint", default="best", help="best, last, or a folder [best]")
     parser.add_argument("--labels", type=Path, required=True, help="what shows which class")
     parser.add_argument("--images", type=Path, help="the images that a CSV or JSON names")
     parser.add_argument("--test", type=Path, help="labels to test on, if --labels has none")
+
     parser.add_argument(
         "--also",
         action="append",
@@ -218,6 +231,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="OTHER",
         help="one more row: a run (one trained without traces, say), timm:MODEL, timm:MODEL=FILE",
     )
+
     parser.add_argument(
         "--counts", type=int, nargs="+", help="numbers of labels [1 2 5 10 20 50 100 %% of all]"
     )
@@ -227,6 +241,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="leave unreadable images out, named, instead of refusing",
     )
+
     cli.add_device_option(parser)
     parser.add_argument("--to", type=Path, help="where to write result.json")
     return parser
@@ -237,10 +252,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         device = distributed.choose_device(arguments.device)
         folder = checkpoint_files.find(arguments.run, arguments.checkpoint)
+
         not_read: dict[str, str] = {}
         sets = label_files.read(arguments.labels, arguments.images, arguments.test, not_read)
         task = labels.make(*sets, least=1)
         task = replace(task, left_out=not_read | task.left_out)
+
         if arguments.seeds < 1:
             raise ValueError("--seeds must be 1 or more")
         result = evaluate(
@@ -260,11 +277,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
+
     name = f"efficiency-{arguments.labels.resolve().stem}-{Path(arguments.checkpoint).name}"
     to = arguments.to or arguments.run / "transfer" / name / "result.json"
     result |= {"run": arguments.run.resolve().name, "checkpoint": folder.name}
+
     problems = Task(task.train, task.test, result["left_out"]).problems()
     print("\n".join([table(result), *problems]), flush=True)
+
     subsets = json.dumps(result.pop("subsets"), indent=1)
     where = write_result(to, json.dumps(result, indent=1))
     if to.is_file():

@@ -157,15 +157,18 @@ def from_timm(name: str) -> Encoder:
     name, _, file = name.partition("=")
     if not timm.is_model(name):
         raise ValueError(f"timm has no model {name!r}; timm.list_models() names those it has")
+
     cfg = timm.get_pretrained_cfg(name)
     if cfg is None:
         raise ValueError(f"timm knows no weights for {name}; name a run, or another model")
+
     path = pretrained.weights_file(name, file, f"timm:{name}=FILE")
     weights = pretrained.load_weights(name, path)
     try:
         backbone = Backbone(name=name, num_scales=1, weights=weights)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{path} holds no weights of {name}: {error}") from error
+
     size = cfg.input_size[-1]
     crop = Crop.of(size if cfg.fixed_input_size else min(224, size))
     return Encoder(f"timm {name}", backbone, crop, tuple(cfg.mean), tuple(cfg.std))

@@ -97,8 +97,10 @@ class Task:
             f"class {name}": _unusable(self.train.values[:, k], self.test.values[:, k], least)
             for k, name in enumerate(self.train.classes)
         }
+
         keep = [k for k, why in enumerate(unusable.values()) if why is None]
         left_out = {name: why for name, why in unusable.items() if why is not None}
+
         if not keep:
             raise ValueError(f"no class can be scored: {listing(texts(left_out))}")
         train, test = self.train.with_classes(keep), self.test.with_classes(keep)
@@ -145,16 +147,19 @@ def encode(
             f"{len(features.problems)} image(s) cannot be read: {sentence}; mend them, "
             "or leave them out with --skip-damaged"
         )
+
     tested = dict(zip(features.contents[len(task.train) :], task.test.images, strict=True))
     twins = {
         i: f"to train on, is the same picture as {tested[mark]} to test on"
         for i, mark in enumerate(features.contents[: len(task.train)])
         if mark is not None and mark in tested
     }
+
     problems = features.problems | twins
     if problems:
         named = {f"image {names[i]}": why for i, why in problems.items()}
         task = task.without_images(named).without_unusable(least)
+
     rows = features.rows[[i for i in range(len(names)) if i not in problems]].astype(np.float64)
     return rows[: len(task.train)], rows[len(task.train) :], task
 

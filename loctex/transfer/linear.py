@@ -50,12 +50,14 @@ def score_class(
     """(N, C) features and (N,) labels of one class, to train and to test on."""
     train, train_values = train[train_values != 0], train_values[train_values != 0]
     test, truth = test[truth != 0], truth[truth != 0]
+
     by_cost = [
         cross_val_score(
             svm(cost), train, train_values, cv=FOLDS, scoring="average_precision"
         ).mean()
         for cost in COSTS
     ]
+
     cost = COSTS[int(np.argmax(by_cost))]
     model = svm(cost).fit(train, train_values)
     return ClassScore(
@@ -98,6 +100,7 @@ def neighbors(
     cosine = test @ train.T  # (test, train)
     nearest = np.argsort(-cosine, axis=1, kind="stable")
     weight = np.exp((np.take_along_axis(cosine, nearest, axis=1) - 1) / temperature)
+
     scores = np.empty(truth.shape)
     for k in range(train_values.shape[1]):
         enough = count + int((train_values[:, k] == 0).sum())
@@ -105,6 +108,7 @@ def neighbors(
         votes = (labels != 0) & ((labels != 0).cumsum(axis=1) <= count)
         votes = weight[:, :enough] * votes
         scores[:, k] = (votes * (labels > 0)).sum(axis=1) / votes.sum(axis=1)
+
     return mean_ap(scores, truth)
 
 
