@@ -53,6 +53,7 @@ def table(runs: Sequence[Run], picked: Sequence[str]) -> dict[str, Any]:
     settings_of = {run.name: run_facts.settings_of(run) for run in runs}
     compared = [own for name in picked or settings_of if (own := settings_of.get(name))]
     differ = differing(compared)
+
     rows = []
     for run in runs:
         progress, run_settings = run_facts.progress(run), settings_of[run.name]
@@ -68,9 +69,11 @@ def table(runs: Sequence[Run], picked: Sequence[str]) -> dict[str, Any]:
                 "settings": {name: _text(flat[name]) for name in differ if name in flat},
             }
         )
+
     named = [
         label for label in run_facts.SCORES.values() if any(label in r["scores"] for r in rows)
     ]
+
     return {"rows": rows, "scores": named, "settings": differ, "picked": list(picked)}
 
 
@@ -106,8 +109,10 @@ def chart(histories: Sequence[History]) -> dict[str, Any]:
                 lines.append({"name": history.run.name, "x": x, "y": y, "color": number + 1})
         if lines:
             panels.append({"title": title, "note": note, "is_share": is_share, "lines": lines})
+
     names = [history.run.name for history in histories]
     last_step = max((line["x"][-1] for panel in panels for line in panel["lines"]), default=None)
+
     return {
         "run": " ".join(names),
         "steps": last_step,

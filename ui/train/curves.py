@@ -115,12 +115,14 @@ def thin(steps: np.ndarray, values: np.ndarray, limit: int) -> tuple[list[float]
         size = -(-(len(values) - 2) // num_parts)
         inner = np.pad(values[1:-1], (0, size * num_parts - len(values) + 2), mode="edge")
         blocks = inner.reshape(num_parts, size)
+
         starts = 1 + size * np.arange(num_parts)
         extremes = np.stack((starts + blocks.argmin(1), starts + blocks.argmax(1)), 1).ravel()
         indices = np.unique(
             np.concatenate(([0], extremes.clip(max=len(values) - 1), [len(values) - 1]))
         )
         steps, values = steps[indices], values[indices]
+
     return steps.tolist(), _short(values)
 
 

@@ -17,11 +17,13 @@ def film(run: Run, limit: int = MOMENTS) -> dict[str, Any]:
         is_early = run.state in ("new", "waiting", "running")
         coming = "Its first pictures come with the first step."
         return {"run": run.name, "message": coming if is_early else "No film was taken."}
+
     moment_frames = [frames[i] for i in moments([frame["step"] for frame in frames], limit)]
     pictures = [
         picture | {key: [frame[key][i] for frame in moment_frames] for key in ("maps", "hits")}
         for i, picture in enumerate(head["pictures"])
     ]
+
     steps = [frame["step"] for frame in moment_frames]
     return {"run": run.name, "grid": head["grid"], "steps": steps, "pictures": pictures}
 

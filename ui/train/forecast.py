@@ -60,13 +60,16 @@ def pace(run_settings: Settings, runs: Sequence[Run], has_gpu: bool) -> Pace | N
             continue
         if bool(starts[-1]["environment"]["gpus"]) != has_gpu:
             continue
+
         if _cost(settings) == _cost(run_settings):
             return Pace(run.name, speed, True)
+
         if similar is None:
             with suppress(ValueError, RuntimeError):  # of a backbone that this timm does not know
                 cost = heavy.bounded(_flops, settings)
                 share = cost / heavy.bounded(_flops, run_settings)
                 similar = Pace(run.name, speed * share, False)
+
     return similar
 
 
@@ -108,10 +111,12 @@ def say(
 ) -> str:
     """What a start of this would be, in one or two sentences."""
     sentences = [amounts(amount, run_settings)]
+
     num_processes, device = max(1, num_gpus), "cuda" if num_gpus else "cpu"
     needed = heavy.bounded(_memory, run_settings, num_processes, device) / 1e9
     where = "on each GPU" if num_gpus > 1 else "on the GPU" if num_gpus else "of memory"
     sentences.append(f"About {needed:.1f} GB {where} at most, counted for the longest captions.")
+
     earlier = None if is_elsewhere else pace(run_settings, runs, bool(num_gpus))
     if earlier is None:
         sentences.append(
@@ -128,6 +133,7 @@ def say(
             f"About {run_facts.duration(seconds)}, if it is {hint}"
             + ("." if earlier.is_same else ", which is another model.")
         )
+
     return " ".join(sentences)
 
 

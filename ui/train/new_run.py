@@ -77,6 +77,7 @@ class NewRun:
         self.workspace = workspace
         self.starting = threading.Lock()
         self.guide = html(_EMPTY, visible=False)
+
         with gr.Column(visible=False) as self.questions:
             self._build_questions()
             with gr.Accordion("As YAML", open=False):
@@ -89,6 +90,7 @@ class NewRun:
                     info="One a line; FOLDER=2 shows its images twice an epoch.",
                 )
             self._build_end()
+
         self.request_inputs = [
             self.picked,
             self.folders,
@@ -98,6 +100,7 @@ class NewRun:
             self.launcher,
             *self.inputs.values(),
         ]
+
         self._previewed = [
             self.problem,
             self.lines,
@@ -116,6 +119,7 @@ class NewRun:
                 label="Model",
                 min_width=320,
             )
+
         with gr.Row(visible=False) as self.places:
             self.devices = gr.CheckboxGroup([], label="Runs on", min_width=320)
             self.launcher = gr.Dropdown(
@@ -126,6 +130,7 @@ class NewRun:
                 min_width=200,
                 scale=0,
             )
+
         self.inputs, self.search, self.only_changed = form.build(PRESETS[DEFAULT])
 
     def _build_yaml(self) -> None:
@@ -145,6 +150,7 @@ class NewRun:
 
     def _build_end(self) -> None:
         self.name = gr.Textbox("", label="Name of the run", max_lines=1)
+
         self.forecast = html("<p class='forecast'></p>")
         self.lines = gr.Textbox(
             label="What “Start” runs",
@@ -154,9 +160,11 @@ class NewRun:
             **COMMAND,
         )
         self.problem = html(visible=False)
+
         with gr.Row(elem_classes="studio-actions"):
             self.start = gr.Button("Start", variant="primary", **_ACTION)
             self.back = gr.Button("Undo changes", visible=False, **_ACTION)
+
         self.token = gr.Textbox("", visible=False)
         self.marks = html("<style></style>", visible="hidden")
 
@@ -170,6 +178,7 @@ class NewRun:
             self.refresh(
                 event(self._fresh_in_view, [selected, *form_inputs], form_outputs, **QUIET)
             )
+
         own: list[Any] = [self.picked, self.folders, self.name, self.devices, self.launcher]
         gr.on(
             [field.input for name, field in self.inputs.items() if name != "model.init"]
@@ -180,6 +189,7 @@ class NewRun:
             trigger_mode="always_last",
             **QUIET,
         ).then(self.foresee, self.request_inputs, self.forecast, **QUIET)
+
         gr.on(
             [self.search.change, self.only_changed.input],
             self.mark,
@@ -188,6 +198,7 @@ class NewRun:
             trigger_mode="always_last",
             **QUIET,
         )
+
         fields = [*self.inputs.values()]
         self.refresh(
             gr.on(
@@ -198,8 +209,10 @@ class NewRun:
                 **QUIET,
             )
         )
+
         init = self.inputs["model.init"]
         self.refresh(init.input(self.use_init, fields, fields, **QUIET))
+
         filled = [self.picked, self.folders, *fields]
         for event, reader, source in (
             (self.use_yaml.click, self.read_yaml, self.yaml),
@@ -237,6 +250,7 @@ class NewRun:
             self.launcher,
             *self.inputs.values(),
         ]
+
         form_outputs = [
             self.guide,
             self.questions,
@@ -249,6 +263,7 @@ class NewRun:
             self.launcher,
             *self.inputs.values(),
         ]
+
         return form_inputs, form_outputs
 
     def _fresh_in_view(self, selected: str | None, *form_values: Any) -> list[Any]:
@@ -273,19 +288,25 @@ class NewRun:
         sources = choices(self.workspace)
         offered = [value for _, value in sources]
         ticked = [value for value in picked or [] if value in offered] or offered[:1]
+
         names = [run.name for run in self.workspace.runs()]
         needs_name = not name.strip() or name.strip() in names
+
         places, usual, _ = devices.available(self.workspace.runs())
         uuids = [value for _, value in places]
         ticked_devices = [value for value in takes or [] if value in uuids] or usual
+
         launchers = self._launchers()
         starts = starts_from(self.workspace)
         field_values = list(inputs)
+
         if needs_name and preset in (DEFAULT, "tiny") and _is_untouched(inputs, PRESETS[preset]):
             preset = preset_for(ticked)
             field_values = form.values(PRESETS[preset])
+
         at = list(self.inputs).index("model.init")
         field_values[at] = gr.update(choices=starts, value=field_values[at])
+
         return [
             gr.update(visible=not sources),
             gr.update(visible=bool(sources)),
@@ -324,8 +345,10 @@ class NewRun:
                 gr.skip(),
                 gr.skip(),
             ]
+
         _, complete = plan.command([folder for _, folder in plan.collections])
         changed = settings.changed(plan.settings, PRESETS[request.preset])
+
         return [
             problem(""),
             plan.lines(),
@@ -400,19 +423,24 @@ class NewRun:
             run = self.workspace.run(name)
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error
+
         run_settings, command = run_facts.settings_of(run) or Settings(), jobs.read_command(run)
         arguments = dict(zip(command.words, command.words[1:], strict=False)) if command else {}
         preset = arguments.get("--preset", "tiny")
+
         snapshots = run_settings.data.snapshots
         with suppress(ValueError):  # of one that is gone the old place is shown
             snapshots = tuple(provenance.relocated(run, snapshots))
+
         picked, folders = picked_from(self.workspace, snapshots)
         stem = re.sub(r"-\d+$", "", name)
         new_name = next_name(self.workspace, stem)
         takes = [*Execution(command.words, command.devices).gpus] if command else []
+
         updates = self.fresh(
             picked, preset, new_name, takes, devices.HERE, *form.values(run_settings)
         )
+
         updates[self.copied.index(self.picked)] = self._offered(picked)
         updates[self.copied.index(self.name)] = new_name
         return [*updates, folders]

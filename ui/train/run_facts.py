@@ -45,18 +45,23 @@ def progress(run: Run) -> RunProgress:
     rows, state = last_rows(run), run.state
     run_settings = settings_of(run)
     num_steps = run_settings.train.steps if run_settings else None
+
     if not rows:
         features, seconds_left = _features(run) if state == "running" else (None, None)
         return RunProgress(state, 0, num_steps, None, seconds_left, features)
+
     step, now = rows[-1]["step"], rows[-1]["time"]
     begun = 0.0
     with suppress(OSError):
         begun = run.train_lock.stat().st_mtime
+
     recent = [row for row in rows if row["time"] >= begun]  # not from before it was resumed
+
     seconds_left = None
     if state == "running" and num_steps and len(recent) > 1 and step > recent[0]["step"]:
         pace = (now - recent[0]["time"]) / (step - recent[0]["step"])
         seconds_left = max(0.0, (num_steps - step) * pace)
+
     return RunProgress(state, step, num_steps, _seconds(run, now), seconds_left)
 
 
@@ -167,17 +172,20 @@ def _short_state(run_progress: RunProgress, place: int | None) -> str:
 def status(run: Run, ahead: Sequence[str] = ()) -> str:
     """The head of a run's page; `ahead` names the runs it waits for."""
     run_progress = progress(run)
+
     sections = [
         f"<header><h2>{escape(run.name)}</h2>{_chip(run_progress.state)}</header>",
         f"<p class='about'>{escape(about(run))}</p>",
         _bar(run_progress),
         f"<p class='where'>{escape(sentence(run_progress, ahead))}</p>",
     ]
+
     sections.append(broken(run))
     if run_progress.state == "failed":
         sections.append(_failure(run))
     if run_progress.state == "done":
         sections.append(_scores(run))
+
     return f"<section class='run'>{''.join(sections)}</section>"
 
 
@@ -186,8 +194,10 @@ def sentence(run_progress: RunProgress, ahead: Sequence[str] = ()) -> str:
     where = f"step {run_progress.step:,}"
     if run_progress.num_steps:
         where += f" of {run_progress.num_steps:,}"
+
     if run_progress.state == "waiting":
         return f"It starts after {', '.join(ahead)}." if ahead else "It starts in a moment."
+
     if run_progress.state == "running":
         if run_progress.features is not None:
             count, total = run_progress.features
@@ -198,6 +208,7 @@ def sentence(run_progress: RunProgress, ahead: Sequence[str] = ()) -> str:
         if run_progress.seconds_left is None:
             return where.capitalize()
         return f"{where.capitalize()}, about {duration(run_progress.seconds_left)} left"
+
     took = f" in {duration(run_progress.seconds)}" if run_progress.seconds is not None else ""
     return {
         "new": "It was not started yet.",
@@ -215,19 +226,23 @@ def about(run: Run) -> str:
     run_settings, command = settings_of(run), jobs.read_command(run)
     if run_settings is None:
         return ""
+
     text = "On " + (
         " + ".join(Path(name).name for name in run_settings.data.snapshots) or "no images"
     )
+
     arguments = dict(zip(command.words, command.words[1:], strict=False)) if command else {}
     if "--preset" in arguments:
         text += f" · preset {arguments['--preset']}"
     if "--model.init" in arguments:
         text += f" · from {Path(arguments['--model.init']).name}"
+
     changed = [
         f"{name.split('.')[1].replace('_', ' ')} {value}"
         for name, value in arguments.items()
         if name.startswith("--") and "." in name and name != "--model.init"
     ]
+
     return text + (f" with {', '.join(changed)}" if changed else "")
 
 
@@ -260,6 +275,7 @@ def origin(run: Run) -> str:
         version = f"commit {commit}{' with changes' if code.get('is_changed') else ''}"
         version = version if commit else f"package {code['hash'][:12]}"
         snapshots = ", ".join(f"{Path(f).name} {h[:12]}" for f, h in start["snapshots"].items())
+
         packages = machine["packages"]
         rows.append(
             (
@@ -270,12 +286,15 @@ def origin(run: Run) -> str:
                 ", ".join(machine["gpus"]) or f"{machine.get('processors', 1)} processor cores",
             )
         )
+
     if not rows:
         return "<p class='quiet'>The trainer writes this when it starts.</p>"
+
     head = "".join(f"<th>{name}</th>" for name in ("Start", "Snapshots", "Code", "With", "On"))
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
+
     return (
         f"<div class='origin'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         "</div><p class='quiet'>The whole of it is in starts.jsonl of the run.</p>"

@@ -56,8 +56,10 @@ class RunPage:
             self.extend = gr.Button("Train on", **hidden)
             self.copy = gr.Button("Duplicate", **_BUTTON)
             self.delete = gr.Button("Delete", **hidden)
+
         with gr.Row(visible=False, elem_classes="studio-actions") as self.from_row:
             self.checkpoint = gr.Dropdown([], label="Resume from", min_width=240, scale=0)
+
         with gr.Column(visible=False) as self.extend_row:
             html(
                 "<p class='ask'>It goes on in the same run. Its learning rate follows a schedule "
@@ -68,6 +70,7 @@ class RunPage:
                     label="Steps in all", precision=0, min_width=180, scale=0, minimum=1
                 )
                 self.go_on = gr.Button("Go on", variant="primary", **_BUTTON)
+
         with gr.Row(visible=False, elem_classes="studio-actions") as self.delete_row:
             html(
                 "<p class='ask'>Delete this run with all its checkpoints? This cannot be undone."
@@ -109,12 +112,14 @@ class RunPage:
             (self.later, lambda run: jobs.move(root, run, 1)),
         ):
             button.click(self.doing(action), selected, None, **QUIET).then(**look, **QUIET)
+
         self.resume.click(
             self.doing(lambda run, checkpoint: jobs.resume(root, run, checkpoint or "last")),
             [selected, self.checkpoint],
             None,
             **QUIET,
         ).then(**look, **QUIET)
+
         self.go_on.click(
             self.doing(lambda run, steps: self.train_on(run, steps)),
             [selected, self.steps],
@@ -123,6 +128,7 @@ class RunPage:
         ).then(lambda: gr.update(visible=False), None, self.extend_row, **QUIET).then(
             **look, **QUIET
         )
+
         gr.on(
             [self.note.blur, self.note.submit],
             self.doing(lambda run, note: compare.remark(run, note=note.strip())),
@@ -130,6 +136,7 @@ class RunPage:
             None,
             **QUIET,
         )
+
         for button, row, is_open in (
             (self.extend, self.extend_row, True),
             (self.delete, self.delete_row, True),
@@ -161,6 +168,7 @@ class RunPage:
         command, state = jobs.read_command(run), run.state
         waiting = [queued.name for queued in jobs.queue(self.workspace.root)]
         film = run.film_file.stat().st_size if run.film_file.exists() else 0
+
         return {
             "status": run_facts.status(run, jobs.ahead(self.workspace.root, run)),
             "log": run_facts.log_text(run),
@@ -185,6 +193,7 @@ class RunPage:
         is_at_rest = state not in ("waiting", "running", "stopping")
         steps = run_facts.progress(self.workspace.run(name)).step
         names = [value for _, value in checkpoints]
+
         return {
             self.stop: gr.update(
                 visible=state in ("waiting", "running"),

@@ -74,6 +74,7 @@ class Plan:
         database = self.workspace.database
         source = ["--workspace", short(self.workspace.root)]
         source += ["--database", without_password(database)] if database else []
+
         freezing = [
             shlex.join(
                 [
@@ -90,6 +91,7 @@ class Plan:
             for name, folder in self.collections
             if name not in self.unchanged
         ]
+
         command, _ = self.command([folder for _, folder in self.collections])
         template = template_of(self.workspace.root, self.launcher, ())
         execution = Execution(command.words, self.takes, template)
@@ -127,6 +129,7 @@ def choices(workspace: Workspace) -> list[tuple[str, str]]:
                     f"collection:{collection.name}",
                 )
             )
+
     for path in workspace.snapshots():
         amount = forecast.of_snapshot(path)
         options.append(
@@ -136,6 +139,7 @@ def choices(workspace: Workspace) -> list[tuple[str, str]]:
                 f"snapshot:{path.name}",
             )
         )
+
     return options
 
 
@@ -160,9 +164,11 @@ def like(workspace: Workspace, init: str, inputs: Sequence[Any]) -> list[Any]:
     folder = Path(os.path.abspath(jobs.ROOT / str(init)))
     if folder not in [run.path for run in workspace.runs()]:
         return list(inputs)
+
     run_settings = run_facts.settings_of(Run(folder))
     if run_settings is None:
         return list(inputs)
+
     shape = {
         f"model.{name}": value for name, value in settings.to_dict(run_settings)["model"].items()
     }
@@ -170,6 +176,7 @@ def like(workspace: Workspace, init: str, inputs: Sequence[Any]) -> list[Any]:
         "data.image_size": run_settings.data.image_size,
         "data.max_tokens": run_settings.data.max_tokens,
     }
+
     del shape["model.init"]
     return form.replaced(inputs, shape)
 
@@ -187,24 +194,30 @@ def make_plan(workspace: Workspace, request: RunRequest) -> Plan:
     name = request.name.strip()
     if not re.fullmatch(r"\w[\w .+-]*", name):
         raise ValueError("Name the run with letters, digits, spaces and . _ + -")
+
     run = Run(workspace.runs_dir / name)
     if run.path.exists():
         raise ValueError(f"A run named {name} exists: choose another name.")
+
     kinds = [str(value).partition(":")[::2] for value in request.picked]
     folders = [line.strip() for line in request.folders.splitlines() if line.strip()]
     if not kinds and not folders:
         raise ValueError("Choose what to learn from.")
+
     names = [collection.name for collection in workspace.store.collections()]
     for kind, collection in kinds:
         if kind == "collection" and collection not in names:
             raise ValueError(f"There is no collection {collection[:60]!r} here; choose again.")
+
     frozen = [str(workspace.snapshot(name)) for kind, name in kinds if kind == "snapshot"]
     takes, launcher = devices.resolved(
         request.takes, request.launcher, devices.launchers(workspace.root), run
     )
+
     run_settings = form.read(request.inputs, PRESETS[request.preset])
     if takes == (CPU,):
         run_settings = settings.with_values(run_settings, {"train": {"device": CPU}})
+
     collections = [(n, _folder(workspace, n)) for kind, n in kinds if kind == "collection"]
     return Plan(
         workspace,
@@ -226,11 +239,13 @@ def _folder(workspace: Workspace, collection: str) -> Path:
     latest = _latest(folder)
     if latest is None:
         return folder
+
     splits = manifest.read(latest)["splits"].values()
     totals = {
         name: sum(split.get(name, 0) for split in splits)
         for name in ("images", "narratives", "words")
     }
+
     store = workspace.store
     content = store.content(store.collection(collection))
     is_older = content.changed < (latest / "snapshot.json").stat().st_mtime

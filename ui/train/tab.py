@@ -56,15 +56,18 @@ class Dashboard:
             "many": len(runs) > 1,
             "runs": run_facts.run_list(runs, selected, self._places()),
         }
+
         if selected == COMPARE:
             histories = self.picked(names)
             now["table"] = compare.table(runs, [history.run.name for history in histories])
             now["overlay"] = [(history.run.name, history.read()) for history in histories]
+
         run = next((run for run in runs if run.name == selected), None)
         if run is not None:
             is_early = run.state in ("running", "waiting")
             now["curves"] = (run.name, self.history(run).read(), is_early)
             now |= page.facts(run) if page else {}
+
         return now
 
     def _places(self) -> dict[str, int]:
@@ -97,6 +100,7 @@ class TrainTab:
         self.workspace = workspace
         self.dashboard = Dashboard(workspace)
         self.selected, self.view_state, self.names = gr.State(None), gr.State({}), gr.State([])
+
         with gr.Row():
             with gr.Column(visible=False, scale=1, min_width=260) as self.side:
                 with gr.Row():
@@ -111,6 +115,7 @@ class TrainTab:
                 with gr.Column(visible=False) as self.compare_page:
                     self.table = RunTable()
                     self.overlay = Curves()
+
         self.timer = gr.Timer(1)
         self.outputs = [
             self.selected,
@@ -125,6 +130,7 @@ class TrainTab:
             self.overlay,
             *self.run.parts,
         ]
+
         self._wire()
 
     def _wire(self) -> None:
@@ -133,20 +139,24 @@ class TrainTab:
             "inputs": [self.selected, self.view_state, self.names],
             "outputs": self.outputs,
         }
+
         page, tab = page_and_tab()
         choice = [self.selected, self.view_state]
         self.run.wire(self.selected, look)
         loaded = page.load(self._open, None, self.outputs, **QUIET)
         self.form.wire((loaded.then, tab.select), self.selected)
+
         self.timer.tick(**look, **QUIET)
         self.form.again(
             self.new.click(lambda: (NEW, {}), None, choice, **QUIET).then(**look, **QUIET)
         )
+
         self.comparing.click(lambda: (COMPARE, {}), None, choice, **QUIET).then(**look, **QUIET)
         for event in (self.runs.pick, self.table.open):
             event(_picked_run, None, choice, **QUIET).then(**look, **QUIET)
         self.table.pick(_picked_names, None, self.names, **QUIET).then(**look, **QUIET)
         self.table.star(self._star, None, None, **QUIET).then(**look, **QUIET)
+
         self.form.start.click(
             self._start,
             [self.form.token, *self.form.request_inputs],
@@ -154,10 +164,12 @@ class TrainTab:
             show_progress_on=self.form.lines,
             api_visibility="private",
         ).then(**look, **QUIET)
+
         copied = self.run.copy.click(self.form.copy_of, self.selected, self.form.copied, **QUIET)
         self.form.refresh(
             copied.then(lambda: (NEW, {}), None, choice, **QUIET).then(**look, **QUIET)
         )
+
         self.run.really.click(self.run.doing(jobs.remove), self.selected, None, **QUIET).success(
             lambda: (newest(self.workspace), {}), None, choice, **QUIET
         ).then(**look, **QUIET)
@@ -189,11 +201,13 @@ class TrainTab:
         """The `outputs`; what did not change is skipped, all of it before the page opened."""
         if selected is None:
             return gr.skip()
+
         jobs.ensure_watcher(self.workspace.root)
         now = self.dashboard.look(selected, names, self.run)
         changed = {key: value for key, value in now.items() if before.get(key) != value}
         if not changed and before:
             return gr.skip()
+
         updates: dict[Any, Any] = {self.view_state: now}
         if not before:
             matches = [run for run in self.workspace.runs() if run.name == selected]
@@ -203,6 +217,7 @@ class TrainTab:
                 self.one_page: gr.update(visible=selected not in (NEW, COMPARE)),
                 self.run.note: compare.remarks(matches[0])["note"] if matches else "",
             }
+
         for key, component in (("side", self.side), ("many", self.comparing)):
             if key in changed:
                 updates[component] = gr.update(visible=changed[key])
@@ -216,6 +231,7 @@ class TrainTab:
         ):
             if key in changed:
                 updates[component] = changed[key]
+
         if "curves" in changed:
             updates[self.run.curves] = self.dashboard.curves(selected)
         if "overlay" in changed:
