@@ -152,6 +152,7 @@ def _sentence(
     """The words, those with a panel in their color; top: inches."""
     texts = [word.text for word in _answer(item).attention.words]
     width, height = figure.get_size_inches()
+
     for line, numbers in enumerate(_broken(texts)):
         x = 0.04
         for i in numbers:
@@ -175,9 +176,11 @@ def _panel(
     answer = _answer(item)
     caption_words, maps = answer.attention.words, answer.attention.maps
     color = word_color(word, len(caption_words))
+
     axes.imshow(
         overlay(maps[word], is_smooth), extent=(0, 1, 1, 0), aspect="auto", interpolation="none"
     )
+
     if has_person and item.recorded is not None:
         window = words.windows(item.recorded.words, answer.margin)[word]
         for stroke in trace.cut(item.recorded.strokes, *window):
@@ -190,6 +193,7 @@ def _panel(
                     solid_capstyle="round",
                     solid_joinstyle="round",
                 )
+
     axes.set(xlim=(0, 1), ylim=(1, 0), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     name = f"{caption_words[word].text}  {maps[word].max():.0%}"
@@ -277,6 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
     add = parser.add_argument
     add("--run", required=True, help="a run, or a folder of save_pretrained")
     add("--checkpoint", default="best", help="best, last, or a folder [best]")
@@ -292,9 +297,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--no-trace", action="store_true", help="leave the person's trace out")
     add("--to", type=Path, required=True, help="OUT.svg, .png, .pdf, .html or .json")
     cli.add_device_option(parser)
+
     options = parser.parse_args(arguments)
     if len(options.image) != len(options.caption) or bool(options.image) == bool(options.item):
         parser.error("give --image with --caption, as often as you like, or --data with --item")
+
     try:
         items = _inspected(options)
         word_indices = [int(k) - 1 for k in options.words.split(",")] if options.words else None

@@ -134,9 +134,11 @@ def build(run_settings: Settings) -> tuple[dict[str, Component], gr.Textbox, gr.
     below what they are searched with."""
     input_values = dict(zip(items(), values(run_settings), strict=True))
     inputs: dict[str, Component] = {}
+
     with gr.Row(equal_height=True):
         for name in FRONT:
             inputs[name] = _input(name, input_values[name])
+
     with gr.Accordion("All settings", open=False):
         with gr.Row(elem_classes="studio-search"):
             search = gr.Textbox(
@@ -148,6 +150,7 @@ def build(run_settings: Settings) -> tuple[dict[str, Component], gr.Textbox, gr.
                 placeholder="Search the settings: learning rate, crop, memory ...",
             )
             only_changed = gr.Checkbox(False, label="Changed ones only", container=False, scale=1)
+
         for section, title in TITLES.items():
             names = [
                 name
@@ -158,6 +161,7 @@ def build(run_settings: Settings) -> tuple[dict[str, Component], gr.Textbox, gr.
             with gr.Row(equal_height=True, elem_id=f"rows-{section}"):
                 for name in names:
                     inputs[name] = _input(name, input_values[name])
+
     return inputs, search, only_changed
 
 
@@ -171,8 +175,10 @@ def _input(name: str, value: Any) -> Component:
         "min_width": 190,
         "interactive": True,
     }
+
     if name == "model.init":  # ui.train.start.starts_from offers what there is
         return gr.Dropdown([value], allow_custom_value=True, **common | {"min_width": 260})
+
     if item.metadata["choices"]:
         return gr.Dropdown(list(item.metadata["choices"]), **common)
     if kind is bool:

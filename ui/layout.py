@@ -69,6 +69,7 @@ def build(workspace: Workspace) -> gr.Blocks:
             apply_default_css=False,
             elem_classes="studio-insecure",
         )
+
         with gr.Tabs() as tabs:
             with page.tab("Annotate", "annotate", "annotator"):
                 recorder = annotate.build(workspace)
@@ -88,6 +89,7 @@ def build(workspace: Workspace) -> gr.Blocks:
                 evaluate.build(workspace)
             with page.tab("Export", "export", "admin"):
                 export.build(workspace)
+
         to_data = partial(gr.Tabs, selected="data")
         recorder.data(to_data, outputs=tabs, api_visibility="private")
         page.show_tabs()

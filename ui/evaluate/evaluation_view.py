@@ -73,6 +73,7 @@ def status(job: Run, ahead: Sequence[str] = ()) -> str:
         "stopping": "It ends.",
         "stopped": "It was stopped. Start it again: features that were computed are kept.",
     }.get(state, "")
+
     bar = ""
     if state == "running":
         style = f"style='width: {share:.0%}'" if share is not None else ""
@@ -80,6 +81,7 @@ def status(job: Run, ahead: Sequence[str] = ()) -> str:
         bar = (
             f"<div class='bar{busy}' role='progressbar' aria-label='progress'><i {style}></i></div>"
         )
+
     sections = [
         f"<header><h2>{escape(job.name)}</h2><span class='chip {state}'>{state}</span></header>",
         f"<p class='about'>{escape(about(job))}</p>",
@@ -90,6 +92,7 @@ def status(job: Run, ahead: Sequence[str] = ()) -> str:
         if state == "done" and not result(job)
         else "",
     ]
+
     return f"<section class='run'>{''.join(sections)}</section>"
 
 
@@ -145,6 +148,7 @@ def report(content: dict[str, Any]) -> str:
 def label_table(content: dict[str, Any]) -> str:
     head = "".join(f"<th>{count:,}</th>" for count in content["counts"])
     best = [max(column) for column in zip(*(row["mean"] for row in content["rows"]), strict=True)]
+
     body = "".join(
         f"<tr><th>{escape(row['name'])}</th>"
         + "".join(
@@ -154,6 +158,7 @@ def label_table(content: dict[str, Any]) -> str:
         + "</tr>"
         for row in ours_first(content["rows"])
     )
+
     measure = {"accuracy": "accuracy", "map": "mean AP"}[content["measure"]]
     caption = (
         f"{measure}, percent · {len(content['classes'])} classes · {content['num_train']:,} images "
@@ -182,12 +187,14 @@ def verdict(metrics: dict[str, float], intervals: dict[str, list[float]]) -> str
         value, middle = metrics.get(name), metrics.get(f"{name}_center")
         if value is None or middle is None:
             continue
+
         low, high = intervals.get(name, (value, value))
         comparison = "better than" if value > middle else "not better than"
         sentence = (
             f"Points at {subject} {value:.0%} of the time, {comparison} always pointing at the "
             f"middle ({middle:.0%})"
         )
+
         if low <= middle <= high:
             sentence += "; with so few pictures that may be chance"
         sentences.append(f"<p>{sentence}.</p>")

@@ -50,9 +50,11 @@ class Question:
         """The command. ValueError says what is missing."""
         if not self.model:
             raise ValueError("Choose a model.")
+
         run = Path(self.model)
         model = ["--run", short(run.parent), "--checkpoint", run.name, "--to", short(to)]
         python = [short(sys.executable), "-m"]
+
         if self.kind == SPLIT:
             if not self.snapshot:
                 raise ValueError("Choose a snapshot: images with narratives to score.")
@@ -65,6 +67,7 @@ class Question:
                 "--split",
                 self.split,
             )
+
         labels = existing(self.labels, "labels")
         more = [word for rival in self.rivals for word in ("--also", _named(rival))]
         if self.images.strip():
@@ -151,12 +154,14 @@ def chart(job: Run, content: dict[str, Any]) -> dict[str, Any]:
     """What the Curves component draws: score over labels, with error bars."""
     if content.get("protocol") != "efficiency":
         return {"run": job.name, "panels": []}
+
     measure = {"accuracy": "Accuracy", "map": "Mean AP"}[content["measure"]]
     num_seeds = len(content["rows"][0]["scores"])
     lines = [
         {"name": row["name"], "x": content["counts"], "y": row["mean"], "error": row["std"]}
         for row in ours_first(content["rows"])
     ]
+
     panel = {
         "title": f"{measure} by number of labels",
         "note": f"on {content['num_test']:,} images never trained on; bars: standard deviation "
@@ -178,6 +183,7 @@ def spreadsheet(content: dict[str, Any]) -> str:
     """The numbers as CSV."""
     text = io.StringIO()
     writer = csv.writer(text)
+
     if content.get("protocol") == "efficiency":
         writer.writerow(["encoder", "labels", "measure", "mean", "std", "draws"])
         for row in content["rows"]:
@@ -189,4 +195,5 @@ def spreadsheet(content: dict[str, Any]) -> str:
     else:
         writer.writerow(["measure", "value"])
         writer.writerows(sorted(content["metrics"].items()))
+
     return text.getvalue()

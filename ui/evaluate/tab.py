@@ -66,6 +66,7 @@ class EvaluateTab(JobTab):
 
     def build_form(self) -> None:
         self.kind = gr.Radio(KINDS, value=LABELS, label="Question", info=ABOUT[LABELS])
+
         with gr.Row(equal_height=True):
             self.model = gr.Dropdown(
                 [], label="Model", min_width=280, info="A run, and which of its checkpoints."
@@ -81,6 +82,7 @@ class EvaluateTab(JobTab):
                 info="Runs, or timm:MODEL whose weights this machine has. Random initialization "
                 "always stands beside it.",
             )
+
         with gr.Column() as self.label_part:
             self.labels = gr.Textbox(
                 label="Your labels",
@@ -102,9 +104,11 @@ class EvaluateTab(JobTab):
                 self.skip = gr.Checkbox(
                     True, label="Leave out what cannot be read", info="It is named either way."
                 )
+
         with gr.Row(visible=False) as self.split_part:
             self.snapshot = gr.Dropdown([], label="Snapshot", min_width=280)
             self.split = gr.Dropdown([], label="Split", min_width=160)
+
         self.question_inputs = [
             self.kind,
             self.model,
@@ -116,6 +120,7 @@ class EvaluateTab(JobTab):
             self.snapshot,
             self.split,
         ]
+
         self.offered = [self.model, self.rivals, self.snapshot, self.split]
         fields = [self.kind, self.label_part, self.split_part, self.rivals]
         self.kind.input(_ask, self.kind, fields, **QUIET)
@@ -139,10 +144,12 @@ class EvaluateTab(JobTab):
         models, runs, frozen = (
             choices(self.workspace) for choices in (checkpoints, rival_runs, snapshots)
         )
+
         folders = {folder for _, folder in runs}
         snapshot = still_offered(frozen, snapshot)
         splits = questions.snapshot_splits(snapshot or "")
         named_splits = [(name, name) for name in splits]
+
         return [
             gr.update(choices=models, value=still_offered(models, model)),
             gr.update(choices=runs, value=[x for x in beside or [] if x in folders or ":" in x]),
@@ -164,6 +171,7 @@ class EvaluateTab(JobTab):
     ) -> tuple[Run, Command] | None:
         if kind == LABELS and not (labels or "").strip():
             return None
+
         question = Question(
             kind,
             str(self.workspace.checkpoint(model)) if model else "",

@@ -30,6 +30,7 @@ def status(job: Run) -> str:
         "stopping": "It ends.",
         "stopped": "It was stopped; nothing was written.",
     }.get(state, "")
+
     busy = "<div class='bar busy' role='progressbar' aria-label='progress'><i></i></div>"
     sections = [
         f"<header><h2>{escape(job.name)}</h2><span class='chip {state}'>{state}</span></header>",
@@ -46,17 +47,20 @@ def contents(job: Run) -> str:
     """What was written, and how nearly the reloaded export computes what the run computes."""
     log = "\n".join(job.log_tail(40))
     checks = re.findall(r"^(\w+) +differs by (\S+) after reloading$", log, re.MULTILINE)
+
     sentence = (
         "Reloaded and compared with the run; the largest difference, as a share of the largest "
         "number: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in checks) + "."
         if checks
         else ""
     )
+
     rows = "".join(
         f"<tr><th>{escape(str(file.relative_to(exports.files(job))))}</th>"
         f"<td>{_size(file.stat().st_size)}</td></tr>"
         for file in sorted(path for path in exports.files(job).rglob("*") if path.is_file())
     )
+
     place = escape(str(exports.files(job)))
     table = (
         f"<div class='scroll'><table><caption>{place}</caption><tbody>{rows}</tbody></table></div>"

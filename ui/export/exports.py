@@ -56,12 +56,14 @@ def command(workspace: Workspace, model: str, format: str) -> tuple[Run, Command
         raise ValueError("Choose a model.")
     if format not in dict(FORMATS):
         raise ValueError(f"There is no format {format[:20]!r}; choose one from the list.")
+
     checkpoint = Path(model)
     if format in TORCHVISION and _has_own_layers(checkpoint):
         raise ValueError(
             f"{checkpoint.parent.name} has layers of its own, as the tiny preset has, which "
             "torchvision has not: choose timm, Hugging Face or ONNX."
         )
+
     job = Run(free_path(root(workspace), f"{checkpoint.parent.name}-{format}"))
     words = (
         short(sys.executable),

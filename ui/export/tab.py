@@ -49,6 +49,7 @@ class ExportTab(JobTab):
             show_progress_on=self.lines,
             api_visibility="private",
         )
+
         gr.on(
             [field.input for field in self.question_inputs],
             lambda: gr.update(visible=False),

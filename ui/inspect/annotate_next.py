@@ -34,11 +34,13 @@ def _queue(
 ) -> tuple[str, int]:
     store = workspace.store
     names = {collection.name for collection in store.collections()}
+
     unique = next(
         full
         for k in range(1, len(names) + 2)
         if (full := name if k == 1 else f"{name} {k}") not in names
     )
+
     collection, keys = None, set()
     for dataset_id, image_id, original, copy in pictures:
         if (dataset_id, image_id) in keys:
@@ -48,6 +50,7 @@ def _queue(
         data = original.path.read_bytes() if original else copy
         store.add_image(collection, data, dataset_id=dataset_id, image_id=image_id)
         keys.add((dataset_id, image_id))
+
     if not keys:
         raise ValueError("There is no picture to queue: choose others, or clear the filter.")
     return unique, len(keys)
@@ -82,10 +85,12 @@ def least_certain(
 
     Its uncertainty is that of which of the split's captions would be said of it.
     """
+
     scored = []
     for row in progress(rows):
         image = models.embed_image(checkpoint, decode_image(row.path))
         scored.append((row, uncertainty(image, survey.atlas.texts)))
+
     return sorted(scored, key=lambda pair: -pair[1])
 
 

@@ -34,6 +34,7 @@ def applied(selection: WordFilter, act: str) -> WordFilter:
     name, _, value = act.partition(":")
     if name == "clear":
         return WordFilter(is_region=selection.is_region, sort=selection.sort)
+
     if name == "region":
         return WordFilter(is_region=value == "1", sort=selection.sort)
     if name == "cell":
@@ -44,6 +45,7 @@ def applied(selection: WordFilter, act: str) -> WordFilter:
             return selection
         nothing: Any = "" if value == "text" else None
         return replace(selection, **{value: nothing})
+
     if name in ("hit", "lbm"):
         return selection.toggled(name, int(value))
     if name in ("kind", "word"):
@@ -56,6 +58,7 @@ def atlas_html(
 ) -> str:
     """HTML of a scored split; `start`: the narrative the list begins with."""
     matches = survey.narratives(selection)
+
     return (
         '<div class="atlas">'
         + _tiles(survey, selection)
@@ -74,6 +77,7 @@ def atlas_html(
 def _tiles(survey: Survey, selection: WordFilter) -> str:
     atlas, marks = survey.atlas, survey.marks(selection)
     hit = atlas.mark["hit"]
+
     tiles, names = [], {True: "Pointing at the thing named", False: "Pointing at the trace"}
     for is_region, name in names.items():
         of = atlas.mark["is_region"] == is_region
@@ -86,6 +90,7 @@ def _tiles(survey: Survey, selection: WordFilter) -> str:
                 f'aria-pressed="{pressed}"><b>{hit[of].mean():.3f}</b><span>{name}</span>'
                 f"<small>{of.sum():,} words{beside}</small></button>"
             )
+
     lbm = [atlas.numbers[f"lbm_{k}"] for k in (0, 1)]
     if not np.isnan(lbm[0]).all():
         near, wide = (np.nanmean(values) for values in lbm)
@@ -93,11 +98,13 @@ def _tiles(survey: Survey, selection: WordFilter) -> str:
             f'<div class="tile"><b>{near:.3f}</b><span>Distance of the paths</span>'
             f"<small>k = 0; {wide:.3f} for k = 1</small></div>"
         )
+
     recall = (atlas.numbers["rank"] <= 1).mean()
     tiles.append(
         f'<div class="tile"><b>{recall:.3f}</b><span>Sentences that find their picture '
         f"first</span><small>of {len(atlas.images):,} pictures</small></div>"
     )
+
     if marks.sum() < survey.of_measure(selection).sum():
         share = f"{hit[marks].mean():.3f}" if marks.any() else "–"
         middle = survey.middle(marks)
@@ -106,6 +113,7 @@ def _tiles(survey: Survey, selection: WordFilter) -> str:
             f'<div class="tile now"><b>{share}</b><span>Pointing, of what is chosen</span>'
             f"<small>{marks.sum():,} words{beside}</small></div>"
         )
+
     return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
@@ -116,9 +124,11 @@ def _histogram(title: str, name: str, survey: Survey, selection: WordFilter) -> 
         if name == "hit"
         else (survey.atlas.numbers["lbm_0"], LBM_END)
     )
+
     counts, most = histogram(values, end), 1
     most = max(1, counts.max())
     now = getattr(selection, name)
+
     bars = "".join(
         f'<button type="button" data-id="{name}:{k}" aria-pressed="{str(now == k).lower()}" '
         f'title="{k / BINS * end:.3g} to {(k + 1) / BINS * end:.3g}: {count:,}" '
@@ -126,6 +136,7 @@ def _histogram(title: str, name: str, survey: Survey, selection: WordFilter) -> 
         f'<i style="height:{100 * count / most:.1f}%"></i></button>'
         for k, count in enumerate(counts)
     )
+
     top_label = f"{end:g}{' and more' if name == 'lbm' else ''}"
     return (
         f'<section class="chart"><h3>{title}</h3><div class="bars">{bars}</div>'
@@ -192,6 +203,7 @@ def _list(
 ) -> str:
     page = matches[start : start + PAGE].tolist()
     rows = "".join(_row(workspace, survey, source, selection, n) for n in page)
+
     more = [
         f'<button type="button" data-id="page:{position}">{name}</button>'
         for name, position, is_there in (
@@ -200,6 +212,7 @@ def _list(
         )
         if is_there
     ]
+
     nothing = '<p class="none">Nothing is left: drop a filter.</p>' if not len(matches) else ""
     return (
         f'<section class="found"><h3>{len(matches):,} of {len(survey.atlas):,} sentences</h3>'
@@ -216,12 +229,14 @@ def _chips(selection: WordFilter) -> str:
         "lbm": _range("LBM", selection.lbm, LBM_END),
         "text": selection.text and f"contains “{selection.text}”",
     }
+
     chips = [
         f'<button type="button" class="drop" data-id="drop:{name}" title="Drop this filter">'
         f"{escape(label)} ×</button>"
         for name, label in named.items()
         if label
     ]
+
     return f'<p class="drops">{"".join(chips)}</p>' if chips else ""
 
 
@@ -234,6 +249,7 @@ def _row(workspace: Workspace, survey: Survey, source: str, selection: WordFilte
     atlas = survey.atlas
     caption, mark = atlas.caption[n].as_py(), atlas.mark
     own = np.flatnonzero((mark["narrative"] == n) & survey.of_measure(selection))
+
     text, end = [], 0
     for i in own[np.argsort(mark["start"][own], kind="stable")]:
         a, b = int(mark["start"][i]), int(mark["end"][i])
@@ -242,7 +258,9 @@ def _row(workspace: Workspace, survey: Survey, source: str, selection: WordFilte
         kind = "hit" if mark["hit"][i] > 0.5 else "miss"
         text += [escape(caption[end:a]), f'<mark class="{kind}">{escape(caption[a:b])}</mark>']
         end = b
+
     text.append(escape(caption[end:]))
+
     lbm = atlas.numbers["lbm_0"][n]
     agreed = f"{(mark['hit'][own] > 0.5).sum()} of {len(own)} words · " if len(own) else ""
     facts = (
@@ -253,6 +271,7 @@ def _row(workspace: Workspace, survey: Survey, source: str, selection: WordFilte
             f"certainty {atlas.numbers['certainty'][n]:.2f}"
         )
     )
+
     return (
         f'<button type="button" class="one" data-id="open:{n}">'
         f'<img src="{picture(workspace, survey, source, n)}" alt="" loading="lazy">'
@@ -273,15 +292,18 @@ def progress_html(progress: AtlasProgress, what: str) -> str:
             '<div class="atlas"><p class="hello"><b>Where is this model right, and where wrong?</b>'
             f"Score every word of a whole split once. {begun}</p></div>"
         )
+
     if progress.state == "failed":
         return (
             '<div class="atlas"><p class="hello bad" role="alert"><b>Scoring ended.</b>'
             f"{escape(progress.problem)}<br>{progress.done:,} of {progress.total:,} pictures are "
             "kept.</p></div>"
         )
+
     share, time_left = progress.done / max(1, progress.total), ""
     if progress.seconds_left is not None:
         time_left = f", about {duration(progress.seconds_left)} left"
+
     return (
         '<div class="atlas"><div class="going" role="status">'
         f"<b>Scoring {escape(what)}: {progress.done:,} of {progress.total:,} pictures"

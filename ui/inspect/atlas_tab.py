@@ -36,6 +36,7 @@ class AtlasView:
                 "Score this split", variant="primary", visible=False, scale=0, min_width=180
             )
             self.stop = gr.Button("Stop", variant="stop", visible=False, scale=0, min_width=90)
+
         with gr.Column(visible=False) as self.tools:
             with gr.Row(elem_classes="studio-line"):
                 self.text = gr.Textbox(
@@ -54,11 +55,13 @@ class AtlasView:
                     scale=1,
                     min_width=130,
                 )
+
             with gr.Row():
                 self.queue = gr.Button("Annotate the first of these", size="sm", min_width=210)
                 self.unsure = gr.Button(
                     "Annotate new pictures, least certain first", size="sm", min_width=210
                 )
+
         self.outcome = Listing(elem_id="atlas-outcome")
         self.page = Listing(elem_id="atlas", css_template=static("atlas.css"))
         self.timer = gr.Timer(1.0, active=False)
@@ -73,24 +76,28 @@ class AtlasView:
         )
         self.stop.click(self._stop, self.where, None, **private)
         self.timer.tick(self.show, atlas_inputs, self.outputs, show_progress="hidden", **private)
+
         self.sort.input(
             lambda sort, selection: (replace(selection, sort=sort), 0),
             [self.sort, self.selection],
             [self.selection, self.list_start],
             **private,
         ).then(self.show, atlas_inputs, self.outputs, **private)
+
         self.text.submit(
             lambda text, selection: (replace(selection, text=text), 0),
             [self.text, self.selection],
             [self.selection, self.list_start],
             **private,
         ).then(self.show, atlas_inputs, self.outputs, **private)
+
         self.page.pick(
             self._click,
             [self.selection, self.list_start],
             [self.selection, self.list_start, self.text],
             **private,
         ).then(self.show, atlas_inputs, self.outputs, show_progress="hidden", **private)
+
         self.queue.click(self._queue, [*atlas_inputs, self.count], self.outcome, **private)
         self.unsure.click(self._unsure, [*self.where, self.count], self.outcome, **private)
 
@@ -101,8 +108,10 @@ class AtlasView:
     ) -> tuple:
         """The page of a scored split; where it is not scored, how far that is."""
         hidden = [gr.Button(visible=False)] * 2 + [gr.Column(visible=False), gr.Timer(active=False)]
+
         if not (checkpoint and source):
             return "", *hidden
+
         try:
             job, scored = self._survey(checkpoint, source)
         except (ValueError, FileNotFoundError) as error:
@@ -110,6 +119,7 @@ class AtlasView:
         if scored is not None:
             html = atlas_html(self.workspace, scored, source, selection, start)
             return html, *hidden[:2], gr.Column(visible=True), gr.Timer(active=False)
+
         progress = job.progress()
         is_going = progress.state == "running"
         label = "Go on" if progress.done else "Score this split"
@@ -175,9 +185,11 @@ class AtlasView:
             self.workspace.demand("admin", request.username)
             scored = self._scored(checkpoint, source)
             split = open_split(self.workspace, source)
+
             items = annotate_next.worst_items(
                 scored, split, scored.narratives(selection), int(count)
             )
+
             _, name, split_name = source.split("/")
             return _queued(
                 *annotate_next.queue_items(self.workspace, f"Worst of {name} {split_name}", items)
@@ -200,6 +212,7 @@ class AtlasView:
             ranked = annotate_next.least_certain(
                 self.models, checkpoint, scored, rows, progress.tqdm
             )
+
             best = [row for row, _ in ranked[: int(count)]]
             return _queued(*annotate_next.queue_rows(self.workspace, "Least certain", best))
         except (ValueError, FileNotFoundError) as error:

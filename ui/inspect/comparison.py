@@ -29,26 +29,32 @@ def compare(
     labels = {folder: label for label, folder in checkpoints(workspace)}
     if len(folders) < 2:
         return {"message": NO_MODEL if len(labels) < 1 else "Choose two to four models above."}
+
     try:
         inspections = [look(workspace, models, folder, item, caption) for folder in folders[:MOST]]
         payloads = [inspection.payload() for inspection in inspections]
     except (ValueError, FileNotFoundError) as error:
         return {"message": str(error)}
+
     sides = [
         _side(labels.get(folder, folder), inspection, payload)
         for folder, inspection, payload in zip(folders, inspections, payloads, strict=False)
     ]
+
     content_words = [
         i for i, word in enumerate(payloads[0]["words"]) if word["kind"] in ("noun", "color")
     ]
+
     paths = [
         inspection.answer.attention.trace
         for inspection in inspections
         if inspection.answer is not None
     ]
+
     apart = {
         i: max(np.abs(path[i, :2] - paths[0][i, :2]).sum() for path in paths) for i in content_words
     }
+
     return {name: payloads[0][name] for name in SHARED} | {
         "models": sides,
         "first": max(
@@ -76,10 +82,12 @@ def inside(inspection: InspectedCaption) -> list[float | None] | None:
     if inspection.recorded is None or inspection.answer is None:
         return None
     maps = inspection.answer.attention.maps
+
     windows = words.windows(inspection.recorded.words, inspection.answer.margin)
     cells = metrics.trace_cells(
         trace.rasterize(inspection.recorded.strokes, windows, maps.shape[1:])
     )
+
     energy = metrics.energy(maps, cells)
     is_defined = cells.any(axis=(1, 2)) & ~np.isnan(energy)
     return [

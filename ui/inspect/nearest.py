@@ -59,12 +59,14 @@ def html(
         "</button>"
         for row, cosine in captions(survey, answer.attention.image)
     )
+
     pictures = "".join(
         f'<button type="button" class="near picture" data-id="show {row}"'
         f"{_own(survey.atlas.caption[row].as_py() == caption)}>"
         f'<img alt="" src="{picture(workspace, survey, source, row)}"><b>{cosine:.2f}</b></button>'
         for row, cosine in images(survey, answer.attention.text)
     )
+
     return (
         '<div class="nearest"><section><h3>Sentences nearest to this picture</h3>'
         f'<div class="said-of">{sentences}</div></section>'

@@ -52,6 +52,7 @@ class InspectPage:
         self.items, self.item = gr.State([]), gr.State(None)
         self.starts, self.end, self.view = gr.State([0]), gr.State(None), gr.State("one")
         self.guide = gr.HTML(NOTHING, visible=False, apply_default_css=False)
+
         with gr.Row(elem_classes="inspect", visible=False) as self.row:
             with gr.Column(scale=1, min_width=250):
                 self._build_side()
@@ -64,6 +65,7 @@ class InspectPage:
                     max_lines=3,
                     elem_id="inspect-caption",
                 )
+
                 with gr.Tabs(elem_id="inspect-views", elem_classes="inner") as self.views:
                     with gr.Tab("One picture", id="one") as self.one:
                         self._build_one()
@@ -79,12 +81,14 @@ class InspectPage:
                         self.comparison = Comparison(elem_id="inspect-comparison")
                     with gr.Tab("Atlas", id="atlas") as self.atlas_tab:
                         self.atlas = AtlasView(workspace, self.models, self.checkpoint, self.source)
+
         self._wire()
 
     def _build_side(self) -> None:
         with gr.Row():
             self.checkpoint = gr.Dropdown([], label="Model", min_width=180)
             self.source = gr.Dropdown([], label="Pictures", min_width=180)
+
         with gr.Column() as self.browse:
             self.gallery = gr.Gallery(
                 show_label=False,
@@ -96,6 +100,7 @@ class InspectPage:
                 buttons=[],
                 elem_id="inspect-gallery",
             )
+
             with gr.Row():
                 self.back = gr.Button("Back", size="sm", min_width=60, interactive=False)
                 self.more = gr.Button("More", size="sm", min_width=60, interactive=False)
@@ -105,8 +110,10 @@ class InspectPage:
 
     def _build_one(self) -> None:
         self.player = Player({"message": NO_MODEL}, accepts="image", elem_id="inspect-player")
+
         with gr.Accordion("Nearest sentences and pictures", open=False) as self.near:
             self.nearest = Listing(elem_id="inspect-nearest", css_template=static("atlas.css"))
+
         with gr.Accordion("Save as a figure", open=False):
             with gr.Row(elem_classes="studio-line"):
                 self.words = gr.Textbox(
@@ -117,6 +124,7 @@ class InspectPage:
                     min_width=220,
                     elem_id="figure-words",
                 )
+
                 self.columns = gr.Number(
                     4,
                     label="Panels beside each other",
@@ -128,6 +136,7 @@ class InspectPage:
                 self.dpi = gr.Number(
                     300, label="Dots per inch", precision=0, minimum=50, maximum=1200, min_width=120
                 )
+
             with gr.Row(elem_classes="studio-line"):
                 self.figures = [gr.Button(name, size="sm", min_width=90) for name in FIGURES]
             self.saver = Saver()
@@ -139,16 +148,19 @@ class InspectPage:
             [self.view, self.checkpoint, self.rivals, self.item, self.caption],
             [self.player, self.comparison],
         )
+
         self.near_step = (
             self._near,
             [self.view, self.checkpoint, self.source, self.item, self.caption],
             [self.nearest],
         )
+
         self.atlas_step = (
             self._atlas,
             [self.view, self.checkpoint, self.source, self.atlas.selection, self.atlas.list_start],
             self.atlas.outputs,
         )
+
         self._wire_choices()
         self._wire_views()
 
@@ -159,6 +171,7 @@ class InspectPage:
             [self.source, self.starts],
             [self.gallery, self.items, self.back, self.more, self.end],
         )
+
         for event in (self.row.parent.select, self.source.input):
             step = _on(
                 event,
@@ -176,11 +189,13 @@ class InspectPage:
             )
             step = _on(_on(step.then, *page).then, _first, [self.items, *picked], picked)
             _on(self._follow(step.then).then, *self.atlas_step)
+
         for button, move in (
             (self.back, lambda starts, end: starts[:-1] or [0]),
             (self.more, lambda starts, end: [*starts, end]),
         ):
             _on(_on(button.click, move, [self.starts, self.end], [self.starts]).then, *page)
+
         for event, pick, inputs in (
             (self.gallery.select, _pick, [self.items]),
             (self.own.upload, _own, [self.own]),
@@ -188,6 +203,7 @@ class InspectPage:
             (self.nearest.pick, self._nearer, [*picked, self.source, self.checkpoint]),
         ):
             self._follow(_on(event, pick, inputs, picked).then)
+
         for event in (self.caption.submit, self.checkpoint.input, self.rivals.input):
             _on(self._follow(event).then, *self.atlas_step)
 
@@ -198,6 +214,7 @@ class InspectPage:
                 tab.select, partial(_turn_to, name), [], [self.view, self.browse, self.caption]
             )
             _on(_on(turned.then, *self.look_step).then, *self.atlas_step)
+
         opened = _on(
             self.atlas.page.pick,
             self._open,
@@ -205,6 +222,7 @@ class InspectPage:
             [self.item, self.views, self.view, self.browse, self.caption],
         )
         self._follow(opened.then)
+
         for button, kind in zip(self.figures, FIGURES.values(), strict=True):
             _on(
                 button.click,
@@ -259,6 +277,7 @@ class InspectPage:
         """Nearest sentences and pictures, over the pictures that are chosen."""
         if view != "one" or not (checkpoint and source and item and caption.strip()):
             return ""
+
         try:
             scored = survey(making(self.workspace, checkpoint, source))
             if scored is None:
@@ -348,18 +367,22 @@ def _offer(
 ) -> tuple:
     """What can be chosen now; the person's choice stays where it still exists."""
     trained, places = checkpoints(workspace), sources(workspace)
+
     dropdowns = [
         gr.Dropdown(
             choices, value=old if old in [value for _, value in choices] else _value(choices)
         )
         for choices, old in ((trained, checkpoint), (places, source))
     ]
+
     folders = {str(folder_at(folder).resolve()): folder for _, folder in reversed(trained)}
     still = [rival for rival in rivals or [] if rival in {value for _, value in trained}]
     some = still or list(reversed(folders.values()))[:2]
+
     again = (None, [0]) if is_new else (item, starts)
     ready = bool(trained)
     views = gr.Row(visible=ready), gr.HTML(visible=not ready)
+
     return *dropdowns, gr.Dropdown(trained, value=some), *views, *again
 
 

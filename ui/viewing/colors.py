@@ -19,6 +19,7 @@ VIRIDIS = (
 def oklch(lightness: float, chroma: float, hue: float) -> str:
     """OKLCH (hue in degrees) -> "#rrggbb", less colorful where sRGB ends (Ottosson, 2020)."""
     a, b = chroma * math.cos(math.radians(hue)), chroma * math.sin(math.radians(hue))
+
     l, m, s = (  # noqa: E741
         (lightness + p * a + q * b) ** 3
         for p, q in (
@@ -27,13 +28,16 @@ def oklch(lightness: float, chroma: float, hue: float) -> str:
             (-0.0894841775, -1.2914855480),
         )
     )
+
     linear = (
         4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s,
         -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s,
         -0.0041960863 * l - 0.7034186147 * m + 1.7076147010 * s,
     )
+
     if chroma > 0.005 and not all(-1e-4 < v < 1.0001 for v in linear):
         return oklch(lightness, chroma - 0.005, hue)
+
     values = (min(1.0, max(0.0, v)) for v in linear)
     srgb = (12.92 * v if v <= 0.0031308 else 1.055 * v ** (1 / 2.4) - 0.055 for v in values)
     return "#" + "".join(f"{math.floor(255 * v + 0.5):02x}" for v in srgb)

@@ -37,10 +37,12 @@ class InspectedCaption:
         """The player's value."""
         if self.answer is None:
             return payload(None, self.image, self.recorded, voice=self.voice)
+
         rows, hits = [scores.match(self.answer, self.other_texts)], None
         if self.recorded is not None:
             hits, compared = scores.against(self.answer, self.recorded)
             rows += compared
+
         rows += scores.doubts(self.answer) + scores.words_read(self.answer)
         return payload(
             self.answer.attention,
@@ -64,17 +66,21 @@ def look(
     """ValueError or FileNotFoundError say what is missing."""
     if item is None:
         raise ValueError(NO_PICTURE if checkpoint else NO_MODEL)
+
     image, narrative = load_item(workspace, item)
     recorded = None
     if narrative is not None and caption.strip() == narrative.caption.strip():
         recorded = narrative if narrative.words else None
     voice = _voice(workspace, recorded) if recorded else None
+
     if checkpoint is None:
         if recorded is None:
             raise ValueError(NO_MODEL)
         return InspectedCaption(image, caption, None, recorded, None, voice)
+
     if not caption.strip():
         raise ValueError(NO_CAPTION)
+
     checkpoint = str(workspace.checkpoint(checkpoint))
     answer = models.look(checkpoint, image, caption, recorded.words if recorded else None)
     other_texts = other_sentences(workspace, models, checkpoint, item)
@@ -97,13 +103,16 @@ def other_sentences(
     source = item.source if item.source.startswith("snapshot/") else _first_split(workspace)
     if source is None:
         return None
+
     split_survey = survey.survey(survey.making(workspace, checkpoint, source))
     row = item.row if item.source == source else -1
     if split_survey is not None:
         return split_survey.atlas.texts[split_survey.atlas.row != row]
+
     split = open_split(workspace, source)
     step = max(1, len(split) // (NUM_OTHERS + 1))
     rows = [k for k in range(0, len(split), step) if k != row][:NUM_OTHERS]
+
     written = Path(checkpoint, "config.json").stat().st_mtime_ns
     texts = _embedded(models, checkpoint, written, split, tuple(range(0, len(split), step)))
     return texts[[k // step for k in rows]] if rows else None

@@ -31,14 +31,17 @@ def checkpoints(workspace: Workspace) -> list[tuple[str, str]]:
     for run in workspace.runs():
         places = [(name, run.path / name) for name in ("best", "last")]
         named = {os.path.realpath(checkpoint_files.folder_at(place)) for _, place in places}
+
         for folder in checkpoint_files.folders(run.path)[::-1]:
             if os.path.realpath(folder) not in named:
                 places.append((f"step {checkpoint_files.step_of(folder):,}", folder))
+
         choices += [
             (f"{run.name} · {name}", str(place))
             for name, place in places
             if (checkpoint_files.folder_at(place) / "config.json").is_file()
         ]
+
     return choices
 
 
@@ -77,6 +80,7 @@ class Models:
         """ValueError: an empty caption, or a checkpoint that cannot be read."""
         with self._lock:
             predictor = self._with_image(checkpoint, image)
+
             match, doubt = (getattr(predictor, name, None) for name in ("match", "doubt"))
             return ModelAnswer(
                 predictor.attend(caption, recorded),

@@ -50,10 +50,12 @@ def payload(
         words = narrative.words
     else:
         raise ValueError("nothing to show: neither attention nor narrative was given")
+
     strokes = narrative.strokes if narrative else ()
     times = [time for word in words for time in (word.start, word.end)]
     times += [float(time) for stroke in strokes for time in stroke[[0, -1], 2]]
     begin = min(times, default=0.0)
+
     return {
         "image": data_url(image),
         "width": image.shape[1],

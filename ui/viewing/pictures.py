@@ -35,11 +35,13 @@ def sources(workspace: Workspace) -> list[tuple[str, str]]:
     choices = []
     for folder in workspace.snapshots():
         splits = sorted(_snapshot(folder).splits, key=("val", "test", "train").index)
+
         choices += [
             (f"{folder.name} · {split}", f"snapshot/{folder.name}/{split}")
             for split in splits
             if len(_snapshot(folder).split(split))
         ]
+
     return choices + [
         (f"{collection.name} (collection)", f"collection/{collection.id}")
         for collection in workspace.store.collections()
@@ -54,6 +56,7 @@ def list_items(
     kind, _, name = source.partition("/")
     if kind == "snapshot":
         return _of_split(workspace, source, after)
+
     collection, items = int(name), []
     rows = workspace.store.images(collection, after=after, limit=PAGE)
     for row in rows:
@@ -65,6 +68,7 @@ def list_items(
         ]
         if not narratives:
             items.append(PictureRef("", source, path=path))
+
     return items, rows[-1].id if len(rows) == PAGE else None
 
 

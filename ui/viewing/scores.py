@@ -22,15 +22,18 @@ def against(answer: ModelAnswer, narrative: Narrative) -> tuple[list[bool | None
     target = trace.rasterize(narrative.strokes, windows, attention.maps.shape[1:])
     grounded = np.logical_and(target.any(axis=(1, 2)), attention.maps.any(axis=(1, 2)))
     cells = metrics.trace_cells(target)
+
     hits = metrics.pointing(attention.maps, cells)
     is_hit = [
         bool(hit > 0.5) if is_known else None for hit, is_known in zip(hits, grounded, strict=True)
     ]
     if not grounded.any():
         return is_hit, []
+
     chance = metrics.pointing_chance(cells[grounded]).sum()
     truth = trace.boxes(narrative.strokes, windows)
     costs = [metrics.lbm(attention.boxes, truth, window) for window in (0, 1)]
+
     return is_hit, [
         row(
             "Words that agree",
@@ -58,6 +61,7 @@ def match(answer: ModelAnswer, other_texts: np.ndarray | None) -> Row:
         "Cosine of picture and sentence, from -1 to 1, "
         "beside sentences that were said of other pictures.",
     )
+
     if other_texts is not None:
         share = float((other_texts @ attention.image < attention.score).mean())
         match_row["note"] = f"fits better than {share:.0%} of {len(other_texts):,} other sentences"
@@ -66,11 +70,13 @@ def match(answer: ModelAnswer, other_texts: np.ndarray | None) -> Row:
                 "note": "low: " + match_row["note"].replace("better than", "better than only"),
                 "is_low": "yes",
             }
+
     if answer.match is not None:
         head_note = f"matching head: {answer.match:.0%}"
         match_row["note"] = (
             f"{match_row['note']} · {head_note}" if "note" in match_row else head_note
         )
+
     return match_row
 
 
@@ -81,9 +87,11 @@ def doubts(answer: ModelAnswer) -> list[Row]:
     worst = [
         n for n in np.argsort(-answer.doubt, kind="stable").tolist() if answer.doubt[n] > DOUBTED
     ]
+
     texts = [
         f"{answer.attention.words[n].text.strip(',.;:')} {answer.doubt[n]:.0%}" for n in worst[:3]
     ]
+
     doubt_row = row(
         "Words in doubt",
         ", ".join(texts) or "none",

@@ -111,20 +111,24 @@ class Survey:
         atlas = self.atlas
         share = self.share(self.marks(word_filter))
         is_in = np.ones(len(atlas), bool)
+
         if (
             word_filter.kind is not None
             or word_filter.word is not None
             or word_filter.cell is not None
         ):
             is_in &= ~np.isnan(share)
+
         if word_filter.hit is not None:
             overall = self.share(self.of_measure(word_filter))
             is_in &= bins(overall, 1.0) == word_filter.hit
         if word_filter.lbm is not None:
             is_in &= bins(atlas.numbers["lbm_0"], LBM_END) == word_filter.lbm
+
         if word_filter.text.strip():
             has_text = pc.match_substring(atlas.caption, word_filter.text.strip(), ignore_case=True)
             is_in &= has_text.to_numpy(zero_copy_only=False)
+
         lbm, cosine = atlas.numbers["lbm_0"], atlas.numbers["cosine"]
         keys = {
             "worst": (-lbm, share),
@@ -134,6 +138,7 @@ class Survey:
             "mismatch": (cosine,),
             "unsure": (atlas.numbers["certainty"],),
         }
+
         order = np.lexsort(tuple(np.nan_to_num(key, nan=np.inf) for key in keys[word_filter.sort]))
         return order[is_in[order]]
 
@@ -166,13 +171,16 @@ class Survey:
         hits = np.bincount(
             self.word_of[marks], self.atlas.mark["hit"][marks], minlength=len(self.words)
         )
+
         frequent = np.flatnonzero((count >= LEAST) & (self.words != ""))
         share = hits[frequent] / count[frequent]
         low, high = wilson(share, count[frequent])
+
         rows = [
             (str(self.words[k]), float(s), int(count[k]))
             for k, s in zip(frequent, share, strict=True)
         ]
+
         worst, best = (np.argsort(key, kind="stable")[:limit] for key in (high, -low))
         top = {rows[i][0] for i in best}
         return [rows[i] for i in worst if rows[i][0] not in top or len(rows) > 2 * limit], [
