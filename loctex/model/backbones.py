@@ -1,5 +1,6 @@
 """Visual backbones: any timm model that returns feature maps, behind one interface."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,6 +75,23 @@ class Backbone(nn.Module):
             features if features.shape[1] == channels else features.permute(0, 3, 1, 2)
             for features, channels in zip(maps, self.channels, strict=True)
         ]
+
+
+def head_convolution(name: str, options: Mapping[str, Any]) -> tuple[nn.Sequential, int]:
+    """What an EfficientNet puts behind its last stage, (B, C, h, w) -> (B, D, h, w) with D > C: a
+    pointwise convolution, its norm and activation, from which its classes are read; and D.
+
+    Raises ValueError for a timm model that has none.
+    """
+    whole: Any = timm.create_model(name, pretrained=False, **options)
+    convolution, norm = (getattr(whole, part, None) for part in ("conv_head", "bn2"))
+    if convolution is None or norm is None or convolution.kernel_size != (1, 1):
+        raise ValueError(
+            f"model.backbone_head: {name} has no convolution behind its last stage, as "
+            "EfficientNets have; set it to false"
+        )
+    module = nn.Sequential(OrderedDict(conv_head=convolution, bn2=norm))
+    return module, convolution.out_channels
 
 
 def grids(backbone: Backbone, image_size: int) -> list[tuple[int, int]]:

@@ -1,10 +1,12 @@
 """From settings, or a folder of save_pretrained, to a model."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from loctex.model import pretrained
 from loctex.model.backbones import Backbone
@@ -20,6 +22,7 @@ def build(settings: Settings, vocab_size: int, pad_token_id: int) -> LocTexModel
     config = LocTexConfig(
         backbone=model.backbone,
         backbone_options=model.backbone_options,
+        backbone_head=model.backbone_head,
         attention_scales=model.attention_scales,
         text_layers=model.text_layers,
         text_width=model.text_width,
@@ -41,28 +44,37 @@ def build(settings: Settings, vocab_size: int, pad_token_id: int) -> LocTexModel
         result.fusion.start_from(result.text_encoder)
 
     if model.init == "timm":
-        backbone = pretrained_backbone(settings)
+        weights = pretrained_weights(settings)
+        backbone = pretrained_backbone(settings, weights)
         result.backbone.load_state_dict(backbone.state_dict())
+        if result.backbone_head is not None:
+            names = result.backbone_head.state_dict()
+            result.backbone_head.load_state_dict({name: weights[name] for name in names})
 
     return result
 
 
-def pretrained_backbone(settings: Settings) -> Backbone:
-    """The backbone with its pre-trained weights. ValueError says which file to fetch, and where
+def pretrained_weights(settings: Settings) -> dict[str, Tensor]:
+    """Those of the whole timm model, by its names. ValueError says which file to fetch, and where
     to name it."""
-    model = settings.model
-    file = pretrained.weights_file(model.backbone, model.weights)
+    file = pretrained.weights_file(settings.model.backbone, settings.model.weights)
+    return pretrained.load_weights(settings.model.backbone, file)
 
+
+def pretrained_backbone(settings: Settings, weights: Mapping[str, Tensor]) -> Backbone:
+    """The backbone with these weights; ValueError where the options changed its sizes."""
+    model = settings.model
     try:
         return Backbone(
             name=model.backbone,
             num_scales=model.attention_scales,
             options=model.backbone_options,
-            weights=pretrained.load_weights(model.backbone, file),
+            weights=weights,
         )
     except RuntimeError as error:  # timm's, of sizes that the options changed
         raise ValueError(
-            f"{file} does not fit model.backbone_options {model.backbone_options}: {error}"
+            f"the weights of {model.backbone} do not fit model.backbone_options "
+            f"{model.backbone_options}: {error}"
         ) from error
 
 

@@ -19,6 +19,7 @@ class LocTexConfig(PretrainedConfig):
         *,
         backbone: str = "resnet50",
         backbone_options: dict | None = None,
+        backbone_head: bool = False,
         attention_scales: int = 1,
         text_layers: int = 4,
         text_width: int = 1024,
@@ -50,6 +51,7 @@ class LocTexConfig(PretrainedConfig):
     ) -> None:
         self.backbone = backbone
         self.backbone_options = backbone_options or {}
+        self.backbone_head = backbone_head  # True: also what follows an EfficientNet's last stage
         self.attention_scales = attention_scales
         self.text_layers = text_layers
         self.text_width = text_width

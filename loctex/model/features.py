@@ -16,7 +16,7 @@ class ImageFeatures:
     cells: list[Tensor]  # per scale, finest first: (B, N, A), l2-normalised
     grids: list[tuple[int, int]]
     pooled: Tensor  # (B, C) of the last stage
-    last: Tensor  # (B, C, h, w)
+    last: Tensor  # (B, D, h, w) of the last stage, or of the head convolution behind it
 
     def select(self, rows: Sequence[int]) -> "ImageFeatures":
         """The features of these images, in this order, repeated where named twice."""
@@ -43,7 +43,7 @@ class TextFeatures:
 class Output:
     """image, text: (B, D), l2-normalised. cosine: per scale, finest first, (B, T, N).
 
-    The rest is for the fusion encoder, where there is one. last: (B, C, h, w) of the image.
+    The rest is for the fusion encoder, where there is one. last: as `ImageFeatures.last`.
     hidden: (B, T, width) of the caption. guessing, changed: of the caption with hidden words, and
     with one word changed.
     """

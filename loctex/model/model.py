@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import BertModel, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from loctex.model.backbones import Backbone, grids
+from loctex.model.backbones import Backbone, grids, head_convolution
 from loctex.model.config import LocTexConfig
 from loctex.model.features import ImageFeatures, Output, TextFeatures, cosine, cosines, direction
 from loctex.model.fusion import FusionEncoder
@@ -63,11 +63,17 @@ class LocTexModel(PreTrainedModel):
             num_scales=config.attention_scales,
             options=config.backbone_options,
         )
+        self.backbone_head: nn.Sequential | None = None
+        num_channels = self.backbone.channels[-1]
+        if config.backbone_head:
+            self.backbone_head, num_channels = head_convolution(
+                config.backbone, config.backbone_options
+            )
         self.text_encoder = BertModel(
             config.bert(config.text_width, config.text_layers), add_pooling_layer=False
         )
 
-        self.image_projection = nn.Linear(self.backbone.channels[-1], config.embedding)
+        self.image_projection = nn.Linear(num_channels, config.embedding)
         self.text_projection = nn.Linear(config.text_width, config.embedding)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(config.start_temperature)))
 
@@ -80,7 +86,7 @@ class LocTexModel(PreTrainedModel):
         if config.fusion_layers:
             self.fusion = FusionEncoder(
                 config.bert(config.fusion_width, config.fusion_layers),
-                channels=self.backbone.channels[-1],
+                channels=num_channels,
                 text_width=config.text_width,
                 gradcam_layer=config.gradcam_layer,
                 has_matching=config.has_matching,
@@ -97,14 +103,20 @@ class LocTexModel(PreTrainedModel):
         self.log_scale.requires_grad_(self.config.learn_temperature)
         self.attention.requires_grad_(self.config.localized)
         if self.config.frozen_backbone:
-            self.backbone.requires_grad_(False).eval()
+            for part in self._frozen_parts():
+                part.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "LocTexModel":
         """As nn.Module's; a frozen backbone stays in evaluation mode, statistics included."""
         super().train(mode)
         if self.config.frozen_backbone:
-            self.backbone.eval()
+            for part in self._frozen_parts():
+                part.eval()
         return self
+
+    def _frozen_parts(self) -> list[nn.Module]:
+        """What `frozen_backbone` keeps as it is."""
+        return [part for part in (self.backbone, self.backbone_head) if part is not None]
 
     def attention_heads(self) -> list[AttentionMap]:
         """The maps of each trained scale, finest first."""
@@ -147,17 +159,17 @@ class LocTexModel(PreTrainedModel):
 
     def encode_maps(self, maps: Sequence[Tensor]) -> ImageFeatures:
         """The backbone's maps, finest first, (B, C, h, w) each -> features."""
-        pooled = maps[-1].mean(dim=(2, 3))
+        last = maps[-1] if self.backbone_head is None else self.backbone_head(maps[-1])
         cells = [
             direction(head.cell(features.flatten(2).transpose(1, 2)))
             for head, features in zip(self.attention_heads(), maps, strict=True)
         ]
         return ImageFeatures(
-            embedding=F.normalize(self.image_projection(pooled), dim=-1),
+            embedding=F.normalize(self.image_projection(last.mean(dim=(2, 3))), dim=-1),
             cells=cells,
             grids=[(features.shape[-2], features.shape[-1]) for features in maps],
-            pooled=pooled,
-            last=maps[-1],
+            pooled=maps[-1].mean(dim=(2, 3)),
+            last=last,
         )
 
     def encode_text(self, tokens: Tensor, lengths: Sequence[int] | None = None) -> TextFeatures:

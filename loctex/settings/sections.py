@@ -72,6 +72,10 @@ class ModelSettings:
     backbone_options: dict[str, Any] = setting(
         {}, "More arguments for timm, as JSON: those that shape a backbone."
     )
+    backbone_head: bool = setting(
+        False,
+        "Match captions with what an EfficientNet's last convolution says, not its last stage.",
+    )
     attention_scales: int = setting(
         1, "1: attention on the last stage; 2: also on the stage before it.", 1, 2
     )
@@ -174,6 +178,9 @@ class TrainSettings:
     )
     backbone_wait: int = setting(
         0, "Steps for which the heads learn alone, before the backbone does.", 0, 1_000_000
+    )
+    scale_rate: float = setting(
+        1.0, "Learning rate of the attention's sharpness, as a multiple of the text side's.", 0, 100
     )
     momentum: float = setting(0.9, "Momentum of SGD, first beta of AdamW.", 0, 1)
     weight_decay: float = setting(1e-4, "Weight decay (not on norms and biases).", 0, 1)

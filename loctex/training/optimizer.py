@@ -12,7 +12,8 @@ from loctex.settings import TrainSettings
 
 def make(model: LocTexModel, options: TrainSettings) -> torch.optim.Optimizer:
     """Four groups: image and text side, each with and without weight decay (norms, biases); the
-    backbone has groups of its own where its rate or its start differs from the heads'.
+    backbone has groups of its own where its rate or its start differs from the heads', and the
+    attention's scales have one where their rate differs.
 
     Temperatures go with the text side: at the rate that suits convolutions they would leap.
     """
@@ -22,15 +23,18 @@ def make(model: LocTexModel, options: TrainSettings) -> torch.optim.Optimizer:
         if not parameter.requires_grad:
             continue
         side = "image"
-        if name.startswith(("text_", "fusion.")) or ".token." in name or parameter.ndim == 0:
+        if name.startswith("attention.") and parameter.ndim == 0 and options.scale_rate != 1:
+            side = "scale"
+        elif name.startswith(("text_", "fusion.")) or ".token." in name or parameter.ndim == 0:
             side = "text"
-        elif has_own_rate and name.startswith("backbone."):
+        elif has_own_rate and name.startswith(("backbone.", "backbone_head.")):
             side = "backbone"
         groups.setdefault((side, parameter.ndim > 1), []).append(parameter)
 
     rate = options.learning_rate
     highest = {"image": rate, "text": options.text_learning_rate}
     highest["backbone"] = rate * options.backbone_rate
+    highest["scale"] = options.text_learning_rate * options.scale_rate
     rows = []
     for (side, is_decayed), parameters in groups.items():
         row = {

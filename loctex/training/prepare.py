@@ -134,6 +134,7 @@ def take_shape(settings: Settings, typed: set[str]) -> Settings:
 SHAPE = (  # settings of a model that its weights fix, under the same names in config.json
     "backbone",
     "backbone_options",
+    "backbone_head",
     "attention_scales",
     "text_layers",
     "text_width",

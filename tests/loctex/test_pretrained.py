@@ -20,6 +20,8 @@ from loctex.model import build, pretrained
 from loctex.model.config import LocTexConfig
 from loctex.records.snapshot import Snapshot
 from loctex.scoring.predictor import Predictor, normalise
+from loctex.settings import presets
+from loctex.training import optimizer as optimizers
 from loctex.training.loop import train
 from tests.loctex.small import BACKBONE, small
 
@@ -50,6 +52,51 @@ def test_the_package_holds_247_tensors_that_fit_timms_model_in_order(lite0):
     learned = [name for name in lite0 if not name.endswith("num_batches_tracked")]
     assert len(learned) == 247
     assert pretrained.pixels_of(LITE0) == pretrained.Pixels((0.5,) * 3, (0.5,) * 3)
+
+
+def head_settings(**values) -> settings.Settings:
+    """The preset for photographs, small; its embedding is made behind the backbone's last stage."""
+    model = {"text_width": 32, "text_heads": 2, "text_layers": 1, "embedding": 16, "attention": 16}
+    changes = {"data": {"image_size": 96}, "model": model | {"backbone_head": True} | values}
+    return settings.with_values(presets.PHOTOS, changes)
+
+
+def test_behind_the_last_stage_stands_what_the_classes_are_read_from(lite0):
+    model = build.build(head_settings(), 300, 0).eval()
+    whole = timm.create_model(LITE0)
+    whole.load_state_dict(lite0)
+    pixels = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        features = model.encode_image(pixels)
+        classes = whole.classifier(features.last.mean((2, 3)))
+        torch.testing.assert_close(classes, whole.eval()(pixels), rtol=1e-4, atol=1e-4)
+    assert features.last.shape == (2, 1280, 3, 3) and features.pooled.shape == (2, 320)
+    assert model.image_projection.in_features == 1280
+    frozen_names = {name for name, value in model.named_parameters() if not value.requires_grad}
+    assert {"backbone_head.conv_head.weight", "backbone_head.bn2.weight"} <= frozen_names
+    assert not model.train().backbone_head.training
+
+
+def test_a_backbone_without_such_a_convolution_is_refused_by_name():
+    with pytest.raises(ValueError, match="model.backbone_head: resnet18 has no convolution behind"):
+        build.build(head_settings(backbone="resnet18", init="random", freeze=False), 300, 0)
+
+
+def test_the_attentions_sharpness_learns_at_a_rate_of_its_own():
+    model = build.build(head_settings(init="random", freeze=False), 300, 0)
+
+    def rates(**values) -> dict[float, int]:
+        options = settings.with_values(presets.PHOTOS, {"train": values}).train
+        optimizer = optimizers.make(model, options)
+        optimizers.set_learning_rates(optimizer, options, options.warmup_steps)
+        counts = {group["lr"]: 0 for group in optimizer.param_groups}
+        for group in optimizer.param_groups:
+            counts[group["lr"]] += sum(value.numel() for value in group["params"])
+        return counts
+
+    usual, sharp = rates(scale_rate=1.0), rates(scale_rate=20.0)
+    assert set(usual) == {5e-4, 1e-3} and sharp.keys() - usual.keys() == {1e-2}
+    assert sharp[1e-2] == 2 and sharp[5e-4] == usual[5e-4] - 2
 
 
 def test_photographs_of_animals_are_classified_as_such(lite0, shared_data):
