@@ -193,17 +193,21 @@ def frozen_features(
             folder = run.path / "features" / snapshot.hash[:16]
 
         train = snapshot.split("train")
-        features.append(_extract(model, train, folder, snapshot.hash, run, has_progress))
+        features.append(extract(model, train, folder, snapshot.hash, run, has_progress))
         if validation is not None and "val" in snapshot.splits and of_validation is None:
-            of_validation = _extract(model, validation, folder, snapshot.hash, run, has_progress)
+            of_validation = extract(model, validation, folder, snapshot.hash, run, has_progress)
 
     run.features_file.unlink(missing_ok=True)
     return features, of_validation
 
 
-def _extract(
+def extract(
     model: LocTexModel, split: Split, folder: Path, content: str, run: Run, has_progress: bool
 ) -> FeatureMaps:
+    """What the frozen backbone says of a split's images; computed where `folder` lacks it.
+
+    content: the snapshot's hash. The run's page shows how far it is, where has_progress.
+    """
     config, device = model.config, model.device
     channels, grids = model.backbone.channels, model.grids()
 

@@ -1,12 +1,13 @@
 """The trial on real photographs: what does the localization loss buy?
 
-    python -m tests.benchmarks.trial --data SHARED/data --to DIR [--size cpu|r50] [--seeds 0 1 2]
+    python -m tests.benchmarks.trial --data SHARED/data --to DIR [--size photos|cpu|r50]
 
 Simulated narratives of COCO and VOC photographs and the captions of Flickr8k are frozen; for each
 seed two runs are trained that differ only in the localization weight, and scored beside a model
 that was never trained: pointing on COCO val (known masks) and on people's own traces (Video
 Localized Narratives), retrieval on Flickr8k test, a linear SVM on VOC. The last checkpoint is
-scored, so nothing was chosen on what is scored. What DIR holds already is not made again, so
+scored, so nothing was chosen on what is scored. `photos` is the preset of that name: a frozen,
+pre-trained backbone, minutes a run on two cores. What DIR holds already is not made again, so
 several of these may share the work (--runs), and the last one prints the whole table. `cpu` is a
 reduced size, for two cores; `r50` wants a GPU (--processes N of them).
 """
@@ -36,6 +37,7 @@ SIZES = {
         "--model.vocabulary=4000",
         "--data.threads=1",
     ],
+    "photos": ["--preset=photos"],
     "r50": [
         "--preset=r50",
         "--train.steps=7200",
@@ -46,24 +48,40 @@ SIZES = {
     ],
 }
 WEIGHTS = {"coco": 3, "animals": 2, "flickr8k": 1}  # how often an epoch shows each image
-SCORED = {"coco": "val", "vidln": "train", "flickr8k": "test"}  # vidln: its only split, not seen
+SCORED = {
+    "coco": "val",
+    "animals": "test",
+    "vidln": "train",
+    "flickr8k": "test",
+}  # vidln: its only split, not seen
 ROWS = {  # what the table shows: measure -> (snapshot, name in result.json)
     "pointing, COCO val": ("coco", "pointing_region"),
     "  contrastive head": ("coco", "pointing_region_contrastive"),
     "  chance": ("coco", "pointing_region_chance"),
     "  center cell": ("coco", "pointing_region_center"),
     "energy, COCO val": ("coco", "energy"),
+    "  Gaussian in the middle": ("coco", "energy_center"),
+    "AUC, COCO val": ("coco", "auc"),
+    "  Gaussian in the middle of it": ("coco", "auc_center"),
     "LBM k=0, COCO val": ("coco", "lbm_0"),
+    "  the usual box in the middle": ("coco", "lbm_0_center"),
     "LBM k=1, COCO val": ("coco", "lbm_1"),
     "pointing at the trace, COCO val": ("coco", "pointing_trace"),
     "  contrastive head, COCO val": ("coco", "pointing_trace_contrastive"),
     "  chance, COCO val": ("coco", "pointing_trace_chance"),
     "  center cell, COCO val": ("coco", "pointing_trace_center"),
+    "pointing, animals test": ("animals", "pointing_region"),
+    "  center cell, animals": ("animals", "pointing_region_center"),
+    "AUC, animals test": ("animals", "auc"),
+    "  Gaussian, animals": ("animals", "auc_center"),
+    "COCO val, text of image, R@1": ("coco", "image_to_text_r1"),
+    "COCO val, image of text, R@1": ("coco", "text_to_image_r1"),
     "pointing at people's traces": ("vidln", "pointing_trace"),
     "  contrastive head, people": ("vidln", "pointing_trace_contrastive"),
     "  chance, people": ("vidln", "pointing_trace_chance"),
     "  center cell, people": ("vidln", "pointing_trace_center"),
     "AUC, people": ("vidln", "auc"),
+    "  Gaussian, people": ("vidln", "auc_center"),
     "LBM k=0, people": ("vidln", "lbm_0"),
     "LBM k=1, people": ("vidln", "lbm_1"),
     **{
@@ -109,12 +127,13 @@ def freeze(data: Path, to: Path) -> None:
         if not folder.exists():
             run("data_tools.coco", *arguments, "--images", images, "--to", folder)
         regions = folder / "regions.jsonl"
-        _freeze(to / name, folder / "narratives.jsonl", images, regions)
+        freeze_one(to / name, folder / "narratives.jsonl", images, regions)
     vidln = data / "vidln"
-    _freeze(to / "vidln", vidln / "vidln_as_ln.jsonl", vidln / "images")
+    freeze_one(to / "vidln", vidln / "vidln_as_ln.jsonl", vidln / "images")
 
 
-def _freeze(to: Path, narratives: Path, images: Path, regions: Path | None = None) -> None:
+def freeze_one(to: Path, narratives: Path, images: Path, regions: Path | None = None) -> None:
+    """A snapshot of a narratives file, where it is not there yet."""
     if not to.exists():
         known = ["--regions", regions] if regions and regions.exists() else []
         run(
@@ -227,13 +246,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", nargs="+", help="only these, as loctex-0 contrastive-0")
     parser.add_argument("--processes", type=int, default=1, help="GPUs of one run")
-    given = parser.parse_args(arguments)
-    freeze(given.data, given.to)
-    names = given.runs or [f"{arm}-{seed}" for seed in given.seeds for arm in ARMS]
+    options = parser.parse_args(arguments)
+    freeze(options.data, options.to)
+    names = options.runs or [f"{arm}-{seed}" for seed in options.seeds for arm in ARMS]
     for name in names:
-        train(given.to, name, given.size, given.processes)
-        score(given.to, name, given.data)
-    print(table(given.to))
+        train(options.to, name, options.size, options.processes)
+        score(options.to, name, options.data)
+    print(table(options.to))
 
 
 if __name__ == "__main__":
