@@ -5,8 +5,8 @@
     text.onnx       tokens (B, T) int64 -> text_embedding (B, D), token_vectors (B, T, A)
     attention.onnx  cell_vectors, token_vectors -> attention_maps (B, T, h, w), each of mass 1
 
-B and T are free. The maps are those that `Predictor` shows: the last stage's, or the contrastive
-head's where no trace was trained on. Needs onnx, onnxscript and onnxruntime.
+B and T are free. The maps are those that `Predictor` shows, by `LocTexModel.locate`.
+Needs onnx, onnxscript and onnxruntime.
 """
 
 import warnings
@@ -32,11 +32,13 @@ class ImagePart(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         image = self.model.encode_image(images)
-        cells = image.cells[-1]
+        contrastive = self.model.image_projection(image.last.flatten(2).transpose(1, 2))
+        contrastive = F.normalize(contrastive, dim=-1)
         if not self.model.config.localized:
-            cells = self.model.image_projection(image.last.flatten(2).transpose(1, 2))
-            cells = F.normalize(cells, dim=-1)
-        return image.embedding, image.pooled, cells
+            return image.embedding, image.pooled, contrastive
+        if not self.model.config.contrastive_share:
+            return image.embedding, image.pooled, image.cells[-1]
+        return image.embedding, image.pooled, torch.cat((image.cells[-1], contrastive), dim=-1)
 
 
 class TextPart(nn.Module):
@@ -45,19 +47,29 @@ class TextPart(nn.Module):
         self.model = model
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        text = self.model.encode_text(tokens)
-        if self.model.config.localized:
+        model, config = self.model, self.model.config
+        text = model.encode_text(tokens)
+        contrastive = F.normalize(model.text_projection(text.hidden), dim=-1)
+        if not config.localized:
+            return text.embedding, contrastive
+        if not config.contrastive_share:
             return text.embedding, text.tokens[-1]
-        return text.embedding, F.normalize(self.model.text_projection(text.hidden), dim=-1)
+
+        # A product of softmaxes is the softmax of the sum of their logits: the scales go in here.
+        attention = model.attention_heads()[-1].scale * text.tokens[-1]
+        share = config.contrastive_share * model.scale
+        return text.embedding, torch.cat((attention, share * contrastive), dim=-1)
 
 
 class AttentionPart(nn.Module):
-    """Cosines of tokens and cells as a map; holds the one number it needs, the scale."""
+    """Products of tokens and cells as a map; holds the one number it needs, the scale."""
 
     def __init__(self, model: LocTexModel) -> None:
         super().__init__()
         is_localized = model.config.localized
         scale = model.attention_heads()[-1].scale if is_localized else model.scale
+        if is_localized and model.config.contrastive_share:
+            scale = torch.ones(())  # the token vectors carry both scales
         self.scale: Tensor
         self.register_buffer("scale", scale.detach().clone())
         self.form = ATTENTION[model.config.localization if is_localized else "ce"]

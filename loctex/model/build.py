@@ -87,6 +87,7 @@ def pixels(settings: Settings) -> dict[str, Any]:
 def overrides(settings: Settings) -> dict[str, Any]:
     """What a run may set anew in a model that it starts from."""
     return {
+        "contrastive_share": settings.model.contrastive_share,
         "localization": settings.loss.localization,
         "localized": settings.loss.localization_weight > 0,
         "learn_temperature": settings.loss.learn_temperature,

@@ -29,6 +29,7 @@ class LocTexConfig(PretrainedConfig):
         pad_token_id: int = 0,
         embedding: int = 1024,
         attention: int = 1024,
+        contrastive_share: float = 0.0,
         localization: str = "ce",
         localized: bool = True,
         start_temperature: float = 0.07,
@@ -60,6 +61,7 @@ class LocTexConfig(PretrainedConfig):
         self.vocab_size = vocab_size
         self.embedding = embedding
         self.attention = attention
+        self.contrastive_share = contrastive_share  # in where a word is, beside the attention
         self.localization = localization
         self.localized = localized  # False: no loss trained the attention maps
         self.start_temperature = start_temperature

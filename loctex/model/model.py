@@ -241,6 +241,23 @@ class LocTexModel(PreTrainedModel):
             for scale_cosine, head in zip(cosines(image, text), self.attention_heads(), strict=True)
         ]
 
+    def locate(self, image: ImageFeatures, text: TextFeatures) -> Tensor:
+        """(B, T, N) where each word is, of mass 1, on the last stage's cells: shown and scored.
+
+        The attention that traces trained; with `contrastive_share` a product of two experts
+        (Hinton, 2002): attention x the contrastive head's map ^ share. The one says where people
+        point at such a word, the other what in this image looks like it (ours). Of a model that
+        was trained without localization the contrastive head's map alone.
+        """
+        if not self.config.localized:
+            return self.attend_contrastive(image, text)
+
+        attention = self.attend(image, text)[-1]
+        if not self.config.contrastive_share:
+            return attention
+        both = attention * self.attend_contrastive(image, text) ** self.config.contrastive_share
+        return both / both.sum(-1, keepdim=True).clamp_min(1e-30)
+
     def attend_contrastive(self, image: ImageFeatures, text: TextFeatures) -> Tensor:
         """(B, T, N) map of the contrastive head alone, of mass 1 (METHOD 3).
 

@@ -96,7 +96,8 @@ class Predictor:
     def layers(self, caption: str, recorded: Sequence[Word] | None = None) -> dict[str, np.ndarray]:
         """Every map the model has for the words of `caption`, by name: (W, h, w).
 
-        "attention 7x7" and so on for each trained scale, the one that is scored first;
+        The one that is scored comes first: "both 7x7", of attention and contrastive head, where the
+        model's `contrastive_share` joins them. "attention 7x7" and so on for each trained scale;
         "contrastive": of the contrastive head (METHOD 3). With a matching head also "grad-cam":
         what makes it say that they match. These have mass 1 (0 where nothing does). "soft mask":
         Grad-CAM between 0 and 1, by which the image is dimmed (METHOD 2). Raises as `attend` does.
@@ -104,7 +105,11 @@ class Predictor:
         image, text, offsets, _, spans = self._read(caption, recorded)
 
         layer_maps = {}
-        if self.model.config.localized:
+        config, (height, width) = self.model.config, image.grids[-1]
+        if config.localized and config.contrastive_share:
+            both = self.model.locate(image, text)
+            layer_maps[f"both {height}x{width}"] = both.unflatten(-1, (height, width))
+        if config.localized:
             scales = zip(image.grids, self.model.attend(image, text), strict=True)
             for (h, w), maps in reversed(list(scales)):
                 layer_maps[f"attention {h}x{w}"] = maps.unflatten(-1, (h, w))
@@ -193,14 +198,8 @@ def normalise(images: torch.Tensor, config: LocTexConfig) -> torch.Tensor:
 
 
 def token_maps(model: LocTexModel, image: ImageFeatures, text: TextFeatures) -> np.ndarray:
-    """(B, T, h, w) float32: the attention of the last stage, each of mass 1.
-
-    A model that was trained without localization answers with its contrastive head's own map.
-    """
-    if model.config.localized:
-        maps = model.attend(image, text)[-1]
-    else:
-        maps = model.attend_contrastive(image, text)
+    """(B, T, h, w) float32: where each token is, by `LocTexModel.locate`."""
+    maps = model.locate(image, text)
     return maps.float().cpu().numpy().reshape(*maps.shape[:2], *image.grids[-1])
 
 

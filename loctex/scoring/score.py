@@ -167,6 +167,9 @@ def encode(
                 maps[f"_{h}x{w}"] = (
                     attention.float().cpu().numpy().reshape(len(pairs_now), -1, h, w)
                 )
+            if model.config.contrastive_share:
+                alone = model.attend(image_part, text)[-1].float().cpu().numpy()
+                maps["_attention"] = alone.reshape(maps[""].shape)
             contrastive = model.attend_contrastive(image_part, text).float().cpu().numpy()
             maps["_contrastive"] = contrastive.reshape(maps[""].shape)
 

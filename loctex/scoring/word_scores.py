@@ -19,7 +19,8 @@ Columns = dict[str, list[np.ndarray]]  # measure -> the words' scores, narrative
 class Pair:
     """One narrative on its image, and the maps of its tokens.
 
-    maps: by what the names of their measures end in; "" is the attention of the last stage.
+    maps: by what the names of their measures end in; "" is the one that is shown, on the grid of
+    the last stage.
     """
 
     narrative: Narrative

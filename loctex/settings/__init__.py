@@ -58,6 +58,10 @@ def check_together(settings: Settings) -> None:
     if model.freeze and settings.data.distort:
         raise ValueError("model.freeze computes features once: data.distort must be 0")
 
+    if model.contrastive_share and loss.localization != "ce":
+        raise ValueError(
+            "model.contrastive_share multiplies softmaxes: it needs loss.localization ce, or be 0"
+        )
     if 0 < loss.focal < 1:
         raise ValueError(f"loss.focal must be 0, or 1 and more, got {loss.focal:g}")
     if model.gradcam_layer >= model.fusion_layers:

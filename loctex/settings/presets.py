@@ -54,14 +54,17 @@ SOFTMASK = from_dict(
 )
 
 
+# Chosen on a fifth of COCO's training images and on the animals' validation split (RESULTS).
 PHOTOS = from_dict(
     {
-        "data": {"image_size": 224, "min_scale": 0.5, "color": 0.0},
+        "data": {"image_size": 320, "min_scale": 0.5, "color": 0.0},
         "model": {
             "init": "timm",
             "backbone": "tf_efficientnet_lite0",
             "freeze": True,
+            "backbone_head": True,
             "attention_scales": 2,
+            "contrastive_share": 0.5,
             "text_layers": 2,
             "text_width": 256,
             "text_heads": 4,
@@ -70,11 +73,12 @@ PHOTOS = from_dict(
             "attention": 256,
         },
         "train": {
-            "steps": 600,
+            "steps": 400,
             "batch_size": 64,
             "optimizer": "adamw",
             "learning_rate": 1e-3,
             "text_learning_rate": 5e-4,
+            "scale_rate": 20.0,
             "weight_decay": 0.05,
             "warmup_steps": 50,
             "evaluate_every": 200,
@@ -88,7 +92,7 @@ PHOTOS = from_dict(
 PHOTOS_FINETUNE = with_values(
     PHOTOS,
     {
-        "data": {"color": 0.4},
+        "data": {"image_size": 224, "color": 0.4},
         "model": {"freeze": False},
         "train": {"backbone_rate": 0.1, "backbone_wait": 100, "steps": 1500, "warmup_steps": 100},
     },

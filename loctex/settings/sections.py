@@ -79,6 +79,12 @@ class ModelSettings:
     attention_scales: int = setting(
         1, "1: attention on the last stage; 2: also on the stage before it.", 1, 2
     )
+    contrastive_share: float = setting(
+        0.0,
+        "How much the contrastive head sharpens where a word is: attention x its map ^ share.",
+        0,
+        1,
+    )
     text_layers: int = setting(4, "Layers of the text encoder.", 1, 48)
     text_width: int = setting(1024, "Width of the text encoder.", 16, 4096)
     text_heads: int = setting(16, "Attention heads of the text encoder.", 1, 64)

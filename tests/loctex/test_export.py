@@ -119,9 +119,11 @@ def test_huggingface_holds_model_tokenizer_and_preprocessing(run, tmp_path):
     assert torch.allclose(pixels, wanted, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("weight", [1.0, 0.0])
-def test_onnx_answers_as_the_predictor_does_at_any_batch_and_length(tmp_path, weight):
-    run = write_run(tmp_path / "run", loss__localization_weight=weight)
+@pytest.mark.parametrize(("weight", "share"), [(1.0, 0.0), (1.0, 0.4), (0.0, 0.0)])
+def test_onnx_answers_as_the_predictor_does_at_any_batch_and_length(tmp_path, weight, share):
+    run = write_run(
+        tmp_path / "run", loss__localization_weight=weight, model__contrastive_share=share
+    )
     differences = export.export(run, tmp_path / "out", "onnx")
     assert set(differences) == NAMES and max(differences.values()) <= 1e-5
 

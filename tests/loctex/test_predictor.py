@@ -15,6 +15,7 @@ from loctex.records.narrative import Word
 from loctex.records.snapshot import Snapshot
 from loctex.scoring import predictor as answers
 from loctex.scoring.predictor import Predictor
+from loctex.scoring.score import score
 from loctex.settings.presets import PRESETS
 from loctex.training.loop import train
 from tests.loctex.small import small
@@ -55,6 +56,40 @@ def test_layers_hold_each_scale_and_the_contrastive_head(snapshot, item, tmp_pat
     for maps in found.values():
         np.testing.assert_allclose(maps.sum(axis=(1, 2)), 1, atol=1e-5)
     assert found["attention 8x8"].shape == (3, 8, 8)
+
+
+def test_attention_and_contrastive_head_are_one_map_where_a_share_joins_them(
+    snapshot, item, tmp_path
+):
+    settings = small(snapshot, model__contrastive_share=0.5, train__steps=2)
+    train(settings, Run(tmp_path / "run"))
+    one = Predictor.load(tmp_path / "run")
+    one.set_image(decode_image(item.image))
+    layers = one.layers("a red circle")
+    assert list(layers) == ["both 4x4", "attention 4x4", "contrastive"]
+    np.testing.assert_array_equal(layers["both 4x4"], one.attend("a red circle").maps)
+
+    image, text, *_ = one._read("a red circle", None)  # token by token, before words are averaged
+    with torch.no_grad():
+        both = one.model.locate(image, text)
+        attention, head = (
+            one.model.attend(image, text)[-1],
+            one.model.attend_contrastive(image, text),
+        )
+    expected = attention * head.sqrt()
+    torch.testing.assert_close(both, expected / expected.sum(-1, keepdim=True))
+    scores = score(one.model, one.tokenizer, Snapshot.open(snapshot).split("val")).metrics
+    assert {"pointing_trace", "pointing_trace_attention", "pointing_trace_contrastive"} <= set(
+        scores
+    )
+
+    one.model.config.contrastive_share = 0.0
+    np.testing.assert_array_equal(one.attend("a red circle").maps, layers["attention 4x4"])
+
+
+def test_a_share_needs_softmaxes(snapshot):
+    with pytest.raises(ValueError, match="contrastive_share .* needs loss.localization ce"):
+        small(snapshot, model__contrastive_share=0.5, loss__localization="l2")
 
 
 def test_a_model_trained_without_localization_has_its_contrastive_map_only(

@@ -1,6 +1,7 @@
 // Every map the model has for the chosen words, side by side, with the raw number under the pointer.
 
 const ABOUT = { // by the first word of a layer's name
+  both: "attention and contrastive head together: what is shown and scored",
   attention: "trained by people's traces",
   contrastive: "the head that matches whole pictures and sentences, cell by cell",
   "grad-cam": "where the matching score would change",
