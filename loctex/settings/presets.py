@@ -68,6 +68,7 @@ PHOTOS = from_dict(
             "text_layers": 2,
             "text_width": 256,
             "text_heads": 4,
+            "text_dropout": 0.3,
             "vocabulary": 4000,
             "embedding": 256,
             "attention": 256,
