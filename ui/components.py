@@ -29,6 +29,7 @@ class Recorder(gr.HTML):
             "session",
             "keys",
         )
+
         script = static("colors.js", *(f"{name}.js" for name in script_names))
         super().__init__(
             value,

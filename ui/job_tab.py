@@ -73,10 +73,12 @@ class JobTab:
     def __init__(self, workspace: Workspace, root: Path) -> None:
         jobs.ensure_watcher(root)  # what waits from last time goes on now
         self.workspace, self.root = workspace, root
+
         self.question_inputs: list[Any] = []
         self.offered: list[Any] = []
         self.answered: list[Any] = []
         self.selected, self.view_state, self.token = gr.State(""), gr.State({}), gr.State("")
+
         with gr.Row():
             with gr.Column(visible=False, scale=1, min_width=260) as self.side:
                 self.new = gr.Button(f"New {self.noun}")
@@ -84,6 +86,7 @@ class JobTab:
             with gr.Column(scale=4, min_width=480):
                 self._build_question()
                 self._build_answer()
+
         self.timer = gr.Timer(1)
         self._wire()
 
@@ -256,19 +259,23 @@ class JobTab:
     def _look(self, selected: str, before: dict[str, Any]) -> Any:
         """Updates of what changed since `before`."""
         jobs.ensure_watcher(self.root)
+
         now = self.look(selected)
         changed = {key: value for key, value in now.items() if before.get(key) != value}
         if not changed and before:
             return gr.skip()
+
         updates: dict[Any, Any] = {self.view_state: now}
         if not before:
             updates[self.form_page] = gr.update(visible="status" not in now)
             updates[self.job_page] = gr.update(visible="status" in now)
+
         if "side" in changed:
             updates[self.side] = gr.update(visible=changed["side"])
         for key in ("list", "status", "log", "command"):
             if key in changed:
                 updates[getattr(self, key)] = changed[key]
+
         if "state" in changed:
             state = changed["state"]
             label = "Cancel" if state == "waiting" else "Stop"

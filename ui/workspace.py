@@ -33,6 +33,7 @@ class Workspace:
     ) -> None:
         self.users, self.whisper = users, whisper
         self.database = database
+
         self.root = Path(root).expanduser().resolve()
         self.images_dir = self.root / "images"
         self.voices_dir = self.root / "voices"
@@ -41,10 +42,12 @@ class Workspace:
         for folder in (self.images_dir, self.voices_dir, self.runs_dir, self.snapshots_dir):
             folder.mkdir(parents=True, exist_ok=True)
             sweep(folder)  # what killed writers left
+
         self.voices = Voices(self.voices_dir)
         url = address(self.root, database)
         if database is None:  # its own studio.db
             copies.check(self.root)
+
         self.store = Store(url, self.images_dir)
         if database is None:
             copies.keep(self.root)
@@ -123,10 +126,13 @@ def look_up(folder: Path, name: Any, noun: str, names: tuple[str, ...] | None = 
             existing = {entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()}
     except FileNotFoundError:
         existing = set()
+
     if names is not None:
         existing &= set(names)
+
     if not isinstance(name, str) or name not in existing:
         raise ValueError(f"There is no {noun} {str(name)[:60]!r} here; choose one from the list.")
+
     return folder / name
 
 

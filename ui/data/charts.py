@@ -39,6 +39,7 @@ def charts_html(summary: Summary, names: dict[int, str], share: float = 1.0) -> 
         if share == 1:
             return '<p class="none">Charts appear with the first narrative.</p>'
         return _progress(share)
+
     timed = total["grounded"] / total["timed"] if total["timed"] else 0
     facts = [
         (f"{total['narratives']:,.0f}", "narratives"),
@@ -48,9 +49,11 @@ def charts_html(summary: Summary, names: dict[int, str], share: float = 1.0) -> 
         (f"{len(summary.vocabulary):,}", "different words"),
         (f"{len(summary.annotators):,}", "people" if len(summary.annotators) > 1 else "person"),
     ]
+
     numbers = "".join(f"<li><b>{value}</b>{escape(what)}</li>" for value, what in facts)
     panels = [_histogram(name, counts) for name, counts in summary.histograms.items()]
     panels += [_heat(summary.heat), _classes(summary), _vocabulary(summary)]
+
     return (
         f'{_progress(share)}<ul class="facts-line">{numbers}</ul>'
         f'<div class="charts">{"".join(panels)}</div>{_people(summary, names)}'
@@ -75,9 +78,11 @@ def _panel(title: str, note: str, body: str) -> str:
 
 def _histogram(name: str, counts: np.ndarray) -> str:
     title, unit, digits = _TITLES[name]
+
     edges, half = EDGES[name], middle(counts, EDGES[name])
     if half is None:
         return _panel(title, unit, '<p class="none">Nothing tells it.</p>')
+
     width, height = 240, 84
     step = width / len(counts)
     bars = "".join(
@@ -86,9 +91,11 @@ def _histogram(name: str, counts: np.ndarray) -> str:
         for i, count in enumerate(counts.tolist())
         if (bar := count / counts.max() * height) > 0
     )
+
     at = (half - edges[0]) / (edges[-1] - edges[0]) * width
     ends = f"<span>{edges[0]:g}</span><span>{edges[-1]:g}{'+' if name != 'lag' else ''}</span>"
     ends = ends.replace("1+", "1") if name == "words pointed at" else ends
+
     text = f"{title}: median {half:.{digits}f} {unit}"
     return _panel(
         title,
@@ -136,6 +143,7 @@ def _bar(name: str, share: float, text: str) -> str:
 def _people(summary: Summary, names: dict[int, str]) -> str:
     """A row for each annotator, who told most first."""
     rows = []
+
     annotators = sorted(summary.annotators.items(), key=lambda item: -item[1]["narratives"])
     for annotator, sums in annotators[:MOST_PEOPLE]:
         count = sums["narratives"]
@@ -148,8 +156,10 @@ def _people(summary: Summary, names: dict[int, str]) -> str:
             f"{sums['length'] / sums['moving']:.2f}" if sums["moving"] else "",
             f"{sums['grounded'] / sums['timed']:.0%}" if sums["timed"] else "",
         ]
+
         name = escape(names.get(annotator, f"annotator {annotator}"))
         rows.append(f"<tr><td>{name}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+
     heads = (
         "",
         "narratives",
@@ -160,6 +170,7 @@ def _people(summary: Summary, names: dict[int, str]) -> str:
         "trace speed",
         "pointed at",
     )
+
     more = len(annotators) - len(rows)
     more_html = f"<p class='none'>and {counted(more, 'more person')}</p>" if more > 0 else ""
     return (

@@ -42,14 +42,17 @@ def deleted_text(workspace: Workspace, entry_id: int) -> str:
     entry = workspace.store.trash.entry(entry_id)
     if entry is None:  # the collection keeps nothing
         return "Deleted for good: this collection has no trash."
+
     days = next(
         collection.trash_days
         for collection in workspace.store.collections()
         if collection.id == entry.collection_id
     )
+
     where = f"It lies in the trash for {counted(days, 'day')}."
     if entry.kind == "narrative":
         return f"The narrative was deleted. Its image stays. {where}"
+
     much = counted(entry.num_narratives, "narrative")
     return f"The image was deleted, with all that was told of it ({much}). {where}"
 
@@ -79,6 +82,7 @@ def entries_html(workspace: Workspace, entries: Sequence[TrashEntry]) -> str:
     if not entries:
         return "<p class='none'>The trash is empty.</p>"
     names = workspace.store.people.names()
+
     items = []
     for entry in entries:
         what = "a narrative"
@@ -91,6 +95,7 @@ def entries_html(workspace: Workspace, entries: Sequence[TrashEntry]) -> str:
             f"{entry.deleted.astimezone():%d %b %Y, %H:%M}</span>"
             f"<button type='button' data-id='{entry.id}'>Bring it back</button></li>"
         )
+
     return f"<ul class='trash'>{''.join(items)}</ul>"
 
 
@@ -185,8 +190,10 @@ class TrashPage:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         workspace.store.trash.expire()  # what grew too old while no studio was open
+
         with gr.Tab("Trash") as self.tab:
             self.rows = Listing(elem_id="data-trash")
+
             with gr.Row(elem_classes="studio-line"):
                 self.days = gr.Number(
                     30,
@@ -200,6 +207,7 @@ class TrashPage:
                 )
                 self.save = gr.Button("Save", scale=0, min_width=120)
                 self.empty = gr.Button("Empty the trash", scale=0, min_width=160)
+
             with gr.Column(visible=False) as self.question:
                 self.how_much = gr.HTML(apply_default_css=False)
                 with gr.Row():

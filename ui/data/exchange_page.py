@@ -61,6 +61,7 @@ class ExchangePage:
             "The collection as narratives.jsonl (above 50,000 in several files) with its images, "
             "voices and a card that says what it is: the public format, ready for any reader of it."
         )
+
         with gr.Row(elem_classes="studio-line"):
             self.to = gr.Textbox(
                 label="New folder",
@@ -76,6 +77,7 @@ class ExchangePage:
                 elem_id="data-terms",
             )
             self.give = gr.Button("Export", scale=0, min_width=160, variant="primary")
+
         self.parquet = gr.Checkbox(
             label="Also as parquet: opens as a snapshot, and with datasets.load_dataset",
             container=False,
@@ -92,8 +94,10 @@ class ExchangePage:
     ) -> None:
         """collection: the id of the chosen one. show: the event that shows the page anew."""
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
         for event in (self.export_tab.select, collection.change):
             event(self._terms, collection, self.terms, **quiet)
+
         steps: list[Any] = []
         for event, action, inputs in (
             (demo.click, self._demo, []),
@@ -106,8 +110,10 @@ class ExchangePage:
             step = event(self._step_by_step(action), inputs, [outcome, stop], **quiet)
             step.then(**show)
             steps.append(step)
+
             if action == self._drop:
                 step.then(lambda: None, None, self.files, **quiet)
+
         stop.click(None, None, None, cancels=steps, queue=False, api_visibility="private").then(
             lambda: gr.Button(visible=False), None, stop, **quiet
         ).then(**show)

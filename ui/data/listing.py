@@ -50,6 +50,7 @@ def narrative_rows(
             '<p class="none">Nobody has described an image here yet. Do it under Annotate, or '
             "import narratives.</p>"
         )
+
     buttons = []
     for row in rows:
         image = workspace.store.image(row.image_row_id)
@@ -63,6 +64,7 @@ def narrative_rows(
             f"{row.duration:.0f} s · {row.created.astimezone():%d %b %Y, %H:%M}{chips(row.flags)}"
             "</span></button>"
         )
+
     return f'<div class="rows">{"".join(buttons)}</div>'
 
 
@@ -78,16 +80,19 @@ def pressed(is_chosen: bool) -> str:
 def outcome_html(outcome: Outcome) -> str:
     """HTML: what was done, a bar while it is not whole, and what could not be done."""
     bar = f'<progress value="{outcome.share:.3f}"></progress>' if outcome.share < 1 else ""
+
     lines = "".join(f"<li>{escape(line)}</li>" for line in outcome.problems[:MOST_PROBLEMS])
     more = len(outcome.problems) - MOST_PROBLEMS
     lines += f"<li>and {more:,} more</li>" if more > 0 else ""
     problems = f"<p>Left out:</p><ul>{lines}</ul>" if lines else ""
+
     lead = ""
     if outcome.collection is not None and outcome.share == 1:
         lead = (
             f'<button type="button" class="lead" data-go="Annotate" '
             f'data-collection="{outcome.collection}">Describe them</button>'
         )
+
     text = f"<b>{escape(outcome.text)}</b>"
     return f'<div class="outcome" role="status">{text}{lead}{bar}{problems}</div>'
 

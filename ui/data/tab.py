@@ -70,7 +70,9 @@ class DataTab:
         self.collection, self.narrative = gr.State(None), gr.State(None)  # their ids
         self.starts = gr.State([0])  # where each page up to this one starts
         self.row_filter = gr.State(EVERYTHING)
+
         self.cards = Listing(elem_id="data-collections")
+
         with gr.Row(elem_classes="studio-line"):
             self.demo = gr.Button(
                 "Open the demo collection", scale=0, min_width=240, variant="primary", visible=False
@@ -85,10 +87,12 @@ class DataTab:
                 elem_id="data-name",
             )
             self.add = gr.Button("New collection", scale=0, min_width=160)
+
         with gr.Row(elem_classes="studio-line studio-folds"):
             self.outcome = Listing(elem_id="data-outcome")
             self.undo = UndoButton(workspace)
             self.stop = gr.Button("Stop", variant="stop", scale=0, min_width=90, visible=False)
+
         with gr.Tabs(visible=False) as self.pages:
             with gr.Tab("Narratives"):
                 self._build_filters()
@@ -106,6 +110,7 @@ class DataTab:
             "scale": 1,
             "min_width": 130,
         }
+
         with gr.Row(elem_classes="studio-line"):
             self.words = gr.Textbox(
                 container=False,
@@ -117,6 +122,7 @@ class DataTab:
                 elem_id="data-words",
             )
             self.who = gr.Dropdown([("everybody", "")], value="", elem_id="data-who", **small)
+
             self.status = gr.Dropdown(
                 [("any status", ""), *((name, name) for name in STATUSES)],
                 value="",
@@ -216,10 +222,12 @@ class DataTab:
         row_filter: NarrativeFilter,
     ) -> list[Any]:
         collections = self.workspace.store.collections()
+
         current = choose(collections, collection_id)
         rows, end = page(self.workspace, current, starts[-1], row_filter) if current else ([], None)
         narrative = next((row for row in rows if row.id == narrative_id), None)
         who = row_filter.annotator_id
+
         return [
             collection_cards(collections, current) if collections else WELCOME,
             gr.Button(visible=not collections),
@@ -278,6 +286,7 @@ class DataTab:
     ) -> list[Any]:
         has_trace = {"yes": True, "no": False}.get(trace)
         who_id = int(who) if who else None
+
         row_filter = NarrativeFilter(words, who_id, status or None, has_trace, flag or None)
         return self._move(collection, [0], None, row_filter)
 

@@ -139,15 +139,18 @@ class MineTab:
             *ask,
             self.details,
         ]
+
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         anew: dict[str, Any] = {"inputs": at, "outputs": outputs} | quiet
         page_and_tab()[1].select(self._show, **anew)
+
         self.rows.pick(self._pick, **anew)
         self.more.click(self._turn, **anew)
         self.back.click(self._turn_back, **anew)
         self.delete.click(lambda: _visible(False, True, True), None, ask, **quiet)
         self.keep.click(lambda: _visible(True, False, False), None, ask, **quiet)
         self.save.click(self._mend, [*at, self.caption], outputs, **quiet)
+
         undone = [self.entry, self.undo]
         self.sure.click(self._take_back, at, [*outputs, *undone], **quiet)
         self.undo.click(self._bring_back, [*at, self.entry], [*outputs, *undone], **quiet)
@@ -159,9 +162,11 @@ class MineTab:
         me = store.annotator(name_of(request))
         rows = store.people.narratives(me, before=ends[-1], limit=PAGE + 1)
         page = rows[:PAGE]
+
         chosen_row = next(
             (row for row in page if row.id == narrative_id), page[0] if page else None
         )
+
         player, caption = {"message": ""}, ""
         if chosen_row:
             caption = chosen_row.caption
@@ -170,6 +175,7 @@ class MineTab:
                 player = show(self.workspace, store.narrative(chosen_row.id), chosen_row)
             except (ValueError, OSError) as error:
                 player = {"message": str(error)}
+
         return [
             ends,
             chosen_row.id if chosen_row else None,

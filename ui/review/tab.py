@@ -97,6 +97,7 @@ def rows_html(
     """HTML: a button for each narrative, with its picture, who told it, and its flags."""
     if not rows:
         return f"<p class='none'>{NOTHING[status]}</p>"
+
     names, buttons = workspace.store.people.names(), []
     for row in rows:
         flags = flags_of(workspace, workspace.store.narrative(row.id))
@@ -110,6 +111,7 @@ def rows_html(
             f"<span class='facts'>{escape(who)} · "
             f"{row.duration:.0f} s{chips(flags)}</span></button>"
         )
+
     return f"<div class='rows'>{''.join(buttons)}</div>"
 
 
@@ -154,6 +156,7 @@ class ReviewTab:
         self.workspace = workspace
         self.narrative, self.starts = gr.State(None), gr.State([0])
         self.shown_id = gr.Number(visible=False)  # the page's own word for which narrative it shows
+
         with gr.Row(elem_classes="studio-line"):
             self.collection = gr.Dropdown([], label="Collection", scale=0, min_width=260)
             self.status = gr.Radio(
@@ -165,6 +168,7 @@ class ReviewTab:
                 min_width=380,
                 elem_id="review-status",
             )
+
         with gr.Row(elem_classes="studio-pair"):
             with gr.Column(scale=2, min_width=280):
                 self.rows = Listing(elem_id="review-rows")
@@ -189,6 +193,7 @@ class ReviewTab:
                         elem_id="review-reason",
                     )
                     self.reject = gr.Button("Reject", scale=0, min_width=84)
+
                 self.notes = Listing(elem_id="review-said")
                 self.player = Player({"message": "Choose a narrative to replay it."})
                 self.caption = gr.Textbox(
@@ -204,6 +209,7 @@ class ReviewTab:
                     apply_default_css=False,
                     css_template=static("listing.css"),
                 )
+
         self._wire()
 
     def _wire(self) -> None:
@@ -221,17 +227,20 @@ class ReviewTab:
             self.trail,
             self.shown_id,
         ]
+
         quiet: dict[str, Any] = {
             "show_progress": "hidden",
             "api_visibility": "private",
             "concurrency_id": "review",
         }
         anew: dict[str, Any] = {"inputs": at, "outputs": outputs} | quiet
+
         page_and_tab()[1].select(self._show, **anew)
         gr.on([self.collection.input, self.status.input], self._first_page, **anew)
         self.rows.pick(self._pick, **anew)
         self.more.click(self._turn, **anew)
         self.back.click(self._turn_back, **anew)
+
         for event, action, text in (
             (self.accept.click, accept, self.caption),
             (self.reject.click, reject, self.reason),
@@ -252,20 +261,24 @@ class ReviewTab:
         collections = store.collections()
         ids = [c.id for c in collections]
         collection = collection if collection in ids else next(iter(ids), None)
+
         rows, counts = [], {}
         if collection is not None:
             rows = store.reviews.queue(collection, status, after=starts[-1], limit=PAGE + 1)
             counts = store.reviews.counts(collection)
+
         page = rows[:PAGE]
         chosen_row = next(
             (row for row in page if row.id == narrative_id), page[0] if page else None
         )
+
         label = [(f"{text} ({counts.get(key, 0):,})", key) for key, text in LABELS.items()]
         listing_html = rows_html(
             self.workspace, page, chosen_row.id if chosen_row else None, status
         )
         listing_html = listing_html if collections else NO_COLLECTION
         choices = [(c.name, c.id) for c in collections]
+
         return [
             gr.Dropdown(choices=choices, value=collection, visible=bool(collections)),
             gr.Radio(choices=label, value=status, visible=bool(collections)),
@@ -331,14 +344,17 @@ class ReviewTab:
                     ValueError("Not judged: the page was on its way to this one.")
                 )
                 return self._show(collection, status, starts, narrative_id, notes=problem)
+
             queue = self.workspace.store.reviews.queue
             after = queue(collection, status, after=narrative_id, limit=1)
+
             try:
                 outcome = action(self.workspace, name_of(request), narrative_id, text)
             except ValueError as error:
                 updates = self._show(collection, status, starts, narrative_id)
                 unchanged = [gr.skip()] * 4  # what was typed stays
                 return [*updates[:8], problem_html(error), updates[9], *unchanged]
+
             notes = f"<p class='done' role='status'>{escape(outcome)}</p>"
             following = after[0].id if after else None
             return self._show(collection, status, starts, following, notes=notes)

@@ -101,8 +101,10 @@ def _cells(work: Work, agreed: Agreement | None) -> str:
         if judged
         else "none yet"
     )
+
     skips = f"<small>{counted(work.num_skips, 'skip')}</small>" if work.num_skips else ""
     values = _values(agreed) if agreed else (np.nan,) * 3
+
     cells = (
         escape(work.name),
         f"{work.num_narratives:,} {skips}",
@@ -139,14 +141,17 @@ def charts(collection: int, work: Sequence[Work]) -> dict[str, Any]:
         for person in work[: 2 if len(work) > 3 else 3]
         if person.num_narratives
     ]
+
     if len(work) > 3:
         groups.append((f"{len(work) - 2} others", list(work[2:])))
+
     counts, paces = [], []
     for name, people in groups:
         days = sorted({day for person in people for day in person.days})
         paces_by_day = [
             [pace for person in people for pace in person.days.get(day, ())] for day in days
         ]
+
         counts.append({"name": name, "x": days, "y": [len(day) for day in paces_by_day]})
         middles = [
             (day, float(np.nanmedian(all_)))
@@ -157,6 +162,7 @@ def charts(collection: int, work: Sequence[Work]) -> dict[str, Any]:
             paces.append(
                 {"name": name, "x": [day for day, _ in middles], "y": [pace for _, pace in middles]}
             )
+
     panels = [
         {"title": "Narratives", "note": "each day", "is_share": False, "lines": counts},
         {
@@ -166,6 +172,7 @@ def charts(collection: int, work: Sequence[Work]) -> dict[str, Any]:
             "lines": paces,
         },
     ]
+
     filled_panels = [panel | {"by": "day"} for panel in panels if panel["lines"]]
     return {
         "run": f"team {collection}",
@@ -184,10 +191,12 @@ class TeamTab:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
+
         with gr.Row(elem_classes="studio-line"):
             self.collection = gr.Dropdown([], label="Collection", scale=0, min_width=260)
         self.people = Listing(elem_id="team-people")
         self.charts = Curves()
+
         with gr.Accordion("Rules of this collection", open=False) as self.rules:
             with gr.Row(elem_classes="studio-line"):
                 self.overlap = gr.Number(
@@ -208,6 +217,7 @@ class TeamTab:
                 )
                 self.save = gr.Button("Save", variant="primary", scale=0, min_width=140)
             self.saved = Listing()
+
         with gr.Accordion("Take back all that a person recorded", open=False) as self.withdrawal:
             with gr.Row(elem_classes="studio-line"):
                 self.name = gr.Textbox(
@@ -218,6 +228,7 @@ class TeamTab:
                     "Erase it for good", variant="stop", scale=0, min_width=180, visible=False
                 )
             self.holdings = Listing(elem_id="team-found")
+
         self._wire()
 
     def _wire(self) -> None:
@@ -230,16 +241,19 @@ class TeamTab:
             self.rules,
             self.withdrawal,
         ]
+
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         show: dict[str, Any] = {
             "fn": self._show,
             "inputs": self.collection,
             "outputs": outputs,
         } | quiet
+
         page_and_tab()[1].select(**show)
         self.collection.input(**show)
         rules = [self.collection, self.overlap, self.needs_review]
         self.save.click(self._save, rules, self.saved, **quiet)
+
         holdings = [self.holdings, self.erase]
         gr.on([self.look.click, self.name.submit], self._look, self.name, holdings, **quiet)
         self.name.input(lambda: ("", gr.Button(visible=False)), None, holdings, **quiet)
@@ -249,6 +263,7 @@ class TeamTab:
         collections: dict[int | None, Collection] = {
             c.id: c for c in self.workspace.store.collections()
         }
+
         current = collections.get(collection) or next(iter(collections.values()), None)
         choices = gr.Dropdown(
             choices=[(c.name, c.id) for c in collections.values()],
@@ -256,8 +271,10 @@ class TeamTab:
             visible=bool(current),
         )
         more = [gr.Accordion(visible=bool(current))] * 2
+
         if current is None:
             return [choices, NOBODY, {"panels": []}, gr.skip(), gr.skip(), *more]
+
         work = self.workspace.store.people.work(current.id)
         table = table_html(work, agreements(self.workspace, current.id))
         return [
