@@ -1,5 +1,6 @@
 """Visual backbones: any timm model that returns feature maps, behind one interface."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 from loctex.settings import backbone_options
 
+# That the classifier's weights find no place in feature maps is no news to whoever trains.
+logging.getLogger("timm").setLevel(logging.ERROR)
 REFUSALS = (TypeError, AssertionError, IndexError, KeyError, AttributeError, ValueError)  # of timm
 
 
