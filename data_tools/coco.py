@@ -57,7 +57,7 @@ from data_tools.simulation.narrator import (
 from data_tools.simulation.narrator import phrases as cut
 from data_tools.simulation.nouns import mentions
 from loctex.records import annotations as instances
-from loctex.records.annotations import ImageAnnotations, Instance
+from loctex.records.annotations import ImageAnnotations, Instance, UnusedLabels
 from loctex.records.files import whole_folder, write_whole
 from loctex.records.images import Frame, read_frame
 from loctex.records.narrative import Narrative
@@ -76,7 +76,9 @@ class ConversionReport:
     num_without_picture: int = 0
     num_without_name: int = 0  # nothing is labeled, or all of it tiny
     num_without_labels: int = 0  # nothing is labeled, and some labels are of no image
-    orphans: list[str] = field(default_factory=list)  # labels of no image, a sentence each
+    labels: UnusedLabels = field(
+        default_factory=UnusedLabels
+    )  # of no image, or that cannot be drawn
     refused: list[str] = field(default_factory=list)  # pictures, with the reason
 
     def left_out(self, images: Path) -> str:
@@ -87,7 +89,7 @@ class ConversionReport:
             (self.num_without_labels, "without labels that say its id"),
         )
         counts = [f"{count:,} images {reason}" for count, reason in reasons if count]
-        for sentences in (self.orphans, self.refused):
+        for sentences in (self.labels.orphans, self.labels.unusable, self.refused):
             counts += sentences[:NAMED]
             if len(sentences) > NAMED:
                 counts.append(f"and {len(sentences) - NAMED:,} more such")
@@ -166,10 +168,7 @@ def _region(
     if len(things) == 1 and things[0].outline is None:
         return box_region(things[0].box), {"box": list(things[0].box)}
     height, width = labels.height, labels.width
-    try:
-        encoded = rle.merge([thing.encoded(height, width) for thing in things])
-    except ValueError as error:
-        raise ValueError(f"image {labels.image_id!r}: segmentation: {error}") from error
+    encoded = rle.merge([thing.encoded(height, width) for thing in things])
     mask = rle.decode(encoded).astype(bool)
     if not mask.any():
         return None
@@ -199,14 +198,14 @@ def write_simulated(
     report = ConversionReport()
     own_captions: dict[str, Sequence[str]] = {}  # by the picture's path, else by image id
     for file in captions:
-        for one in texts.read(file, name, report.orphans):
+        for one in texts.read(file, name, report.labels.orphans):
             own_captions[one.file or one.image_id] = one.texts
     with whole_folder(to) as building:
         with (
             _lines(building / "narratives.jsonl") as write_narratives,
             _lines(building / REGIONS) as write_regions,
         ):
-            labeled = (one for file in files for one in instances.read(file, name, report.orphans))
+            labeled = (one for file in files for one in instances.read(file, name, report.labels))
             for as_told in tqdm(labeled, unit="image", leave=False):
                 labels = _of_its_picture(as_told, images, report)
                 if labels is None:
@@ -214,7 +213,7 @@ def write_simulated(
                 written = own_captions.get(as_told.file or "", own_captions.get(as_told.image_id))
                 narratives, regions = simulate(labels, written or (), seed, settings)
                 report.num_narratives += len(narratives)
-                is_lost = not labels.instances and bool(report.orphans)
+                is_lost = not labels.instances and bool(report.labels.orphans)
                 report.num_without_labels += is_lost and not narratives
                 report.num_without_name += not is_lost and not narratives
                 write_narratives([narrative.to_json() for narrative in narratives])
@@ -276,7 +275,9 @@ def write_captions(
     report = ConversionReport()
     with whole_folder(to) as building:
         with _lines(building / "narratives.jsonl") as write_narratives:
-            captioned = (one for file in files for one in texts.read(file, name, report.orphans))
+            captioned = (
+                one for file in files for one in texts.read(file, name, report.labels.orphans)
+            )
             for captions in captioned:
                 try:
                     picture_id, picture = name_picture(
