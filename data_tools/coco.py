@@ -76,6 +76,8 @@ class ConversionReport:
     num_without_picture: int = 0
     num_without_name: int = 0  # nothing is labeled, or all of it tiny
     num_without_labels: int = 0  # nothing is labeled, and some labels are of no image
+    num_without_caption: int = 0
+    num_unlabeled_captions: int = 0  # images of --captions that no labels are of
     labels: UnusedLabels = field(
         default_factory=UnusedLabels
     )  # of no image, or that cannot be drawn
@@ -87,6 +89,8 @@ class ConversionReport:
             (self.num_without_picture, f"without a picture in {images}"),
             (self.num_without_name, "without anything to name"),
             (self.num_without_labels, "without labels that say its id"),
+            (self.num_without_caption, "without a caption"),
+            (self.num_unlabeled_captions, "with captions that no labels name"),
         )
         counts = [f"{count:,} images {reason}" for count, reason in reasons if count]
         for sentences in (self.labels.orphans, self.labels.unusable, self.refused):
@@ -196,10 +200,10 @@ def write_simulated(
     there is nothing to tell.
     """
     report = ConversionReport()
-    own_captions: dict[str, Sequence[str]] = {}  # by the picture's path, else by image id
+    own_captions = texts.CaptionIndex()
     for file in captions:
         for one in texts.read(file, name, report.labels.orphans):
-            own_captions[one.file or one.image_id] = one.texts
+            own_captions.add(one)
     with whole_folder(to) as building:
         with (
             _lines(building / "narratives.jsonl") as write_narratives,
@@ -207,17 +211,18 @@ def write_simulated(
         ):
             labeled = (one for file in files for one in instances.read(file, name, report.labels))
             for as_told in tqdm(labeled, unit="image", leave=False):
+                written = own_captions.of(as_told)
                 labels = _of_its_picture(as_told, images, report)
                 if labels is None:
                     continue
-                written = own_captions.get(as_told.file or "", own_captions.get(as_told.image_id))
-                narratives, regions = simulate(labels, written or (), seed, settings)
+                narratives, regions = simulate(labels, written, seed, settings)
                 report.num_narratives += len(narratives)
                 is_lost = not labels.instances and bool(report.labels.orphans)
                 report.num_without_labels += is_lost and not narratives
                 report.num_without_name += not is_lost and not narratives
                 write_narratives([narrative.to_json() for narrative in narratives])
                 write_regions(regions)
+        report.num_unlabeled_captions = own_captions.num_unused
         if not report.num_narratives:
             raise ValueError(f"nothing to tell: {report.left_out(images) or 'no image is labeled'}")
         record = {"seed": seed, "narrator": asdict(settings), "narratives": report.num_narratives}
@@ -279,11 +284,14 @@ def write_captions(
                 one for file in files for one in texts.read(file, name, report.labels.orphans)
             )
             for captions in captioned:
+                if not captions.texts:
+                    report.num_without_caption += 1
+                    continue
                 try:
                     picture_id, picture = name_picture(
                         images, captions.dataset_id, captions.image_id, captions.file
                     )
-                except ValueError as error:
+                except (ValueError, OSError) as error:
                     report.refused.append(str(error))
                     continue
                 if picture is None:

@@ -23,7 +23,7 @@ from xml.etree import ElementTree
 import numpy as np
 from pycocotools import mask as rle
 
-from loctex.records.file_names import folded, plain_path
+from loctex.records.file_names import folded, is_hidden, plain_path
 from loctex.records.text import read_text
 
 Box = tuple[float, float, float, float]
@@ -360,7 +360,8 @@ def _read_xml(folder: Path, name: str, unused: UnusedLabels) -> Iterator[ImageAn
         for split in ("test", "val", "train")
         for line in _lines(folder.parent / "ImageSets" / "Main" / f"{split}.txt")
     }
-    paths = sorted(folder.glob("*.xml"))
+    files = [path for path in folder.iterdir() if path.suffix.lower() == ".xml"]
+    paths = sorted(path for path in files if not is_hidden(path.name))
     if not paths:
         raise ValueError(f"{folder}: holds no .xml file")
     for path in paths:

@@ -44,7 +44,7 @@ def find_file(folder: Path, name: str) -> Path | None:
 
     None where there is none. ValueError where it may mean two.
     """
-    if (folder / name).is_file():
+    if os.path.isfile(folder / name):  # no error of a name that no file can have
         return folder / name
     pieces = plain_path(name).parts
     if not pieces or ".." in pieces:
@@ -55,7 +55,7 @@ def find_file(folder: Path, name: str) -> Path | None:
         if spelled is None:
             return None
         place = place / spelled
-    return place if place.is_file() else None
+    return place if os.path.isfile(place) else None
 
 
 def find_stem(folder: Path, stem: str) -> list[str]:
@@ -71,7 +71,7 @@ def find_stem(folder: Path, stem: str) -> list[str]:
 
 
 def _spelled(folder: Path, piece: str) -> str | None:
-    if (folder / piece).exists():
+    if os.path.exists(folder / piece):
         return piece
     names = [
         name

@@ -118,8 +118,8 @@ def open_image(source: bytes | Path, max_pixels: int = 100_000_000) -> Image.Ima
         raise ValueError(_too_large(max_pixels)) from error
     except Image.UnidentifiedImageError as error:
         raise ValueError(f"is not an image; the studio reads {', '.join(FORMATS)}") from error
-    except OSError:
-        if isinstance(source, Path):
+    except OSError as error:
+        if isinstance(source, Path) and error.errno is not None:
             raise  # the file, not what is in it
         raise ValueError("is a damaged or incomplete image") from None
     except Exception as error:
