@@ -47,7 +47,7 @@ def outline_of(rng: Random, box: tuple[int, int, int, int]) -> object:
     mask[y : y + height, x : x + width] = 1
     columns = mask.T.reshape(-1)
     ends = [*(np.flatnonzero(np.diff(columns)) + 1).tolist(), columns.size]
-    runs = np.diff([0, *ends]).tolist()
+    runs = [0] * int(columns[0]) + np.diff([0, *ends]).tolist()  # the first is of zeros
     return rng.choice([None, [], [polygon], {"size": [SIZE[1], SIZE[0]], "counts": runs}])
 
 
