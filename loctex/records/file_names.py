@@ -10,11 +10,14 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
+HAS_HEIF = find_spec("pillow_heif") is not None  # Pillow's plugin, which reads phones' photographs
 EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"),
-    *(".tif", ".tiff"),
+    *(".tif", ".tiff", ".avif"),
+    *((".heic", ".heif") if HAS_HEIF else ()),
 )  # of images, in the order in which they are looked for
 _SETTLED = 2e9  # nanoseconds: a folder written to just now may change within one tick of its clock
 

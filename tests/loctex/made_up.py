@@ -147,9 +147,9 @@ def _fill(made: MadeUpFolder, folder: str, shown_class: str) -> None:
     for name in HIDDEN:
         if rng.random() < 0.3:
             made.write(f"{folder}/{name}", encoded("red", mark=102))
-    for name in ("Thumbs.db", "notes.txt", "x.svg", "README", "x.heic"):
+    for name in ("Thumbs.db", "notes.txt", "x.svg", "README", "x.pdf"):
         if rng.random() < 0.2:
-            made.write(f"{folder}/{name}", b"ftypheic and no picture that is read here")
+            made.write(f"{folder}/{name}", b"no picture that is read here")
             made.uncounted.append(f"{folder}/{name}")
     if rng.random() < 0.15:
         (made.root / folder / "link.jpg").symlink_to("nowhere.jpg")
