@@ -10,7 +10,7 @@ import io
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -392,12 +392,13 @@ def read_saved(
         rows = rows.cast_column(column, Image(decode=False))
         kind = rows.features[label]
         kind = getattr(kind, "feature", kind)  # of a list of labels: the one label
+        _refuse_one_hot(folder, label, rows[label], hasattr(kind, "int2str"))
         for index, value in enumerate(rows[label]):
             name = f"{split_name or 'row'}/{index:07d}"
             labels = (
                 value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
             )
-            if any(number in (None, -1) for number in labels):
+            if any(one in (None, -1, "") or one != one for one in labels):  # NaN is not itself
                 raise ValueError(f"{folder}: {name} has no label; remove it")
             classes = [
                 _class_name(kind.int2str(one) if hasattr(kind, "int2str") else str(one))
@@ -405,6 +406,19 @@ def read_saved(
             ]
             picture = SavedImage(name, rows, index, column)
             yield Row(name, picture, dict.fromkeys(classes, 1), SPLITS.get(split_name.lower()))
+
+
+def _refuse_one_hot(folder: Path, label: str, values: Iterable, has_names: bool) -> None:
+    """ValueError where each row has a list of zeros and ones, as long as all others."""
+    lists = [one for one in values if isinstance(one, Sequence) and not isinstance(one, str)]
+    lengths = {len(value) for value in lists}
+    is_binary = {*chain.from_iterable(lists)} <= {0, 1}
+    is_one_hot = is_binary and len(lengths) == 1 and min(lengths) > 1
+    if is_one_hot and not has_names:
+        raise ValueError(
+            f"{folder}: {label} holds {min(lengths)} zeros and ones a row; write the numbers or "
+            "names of the classes that are shown, [2] for [0, 0, 1]"
+        )
 
 
 def is_single(labels: Labels) -> bool:

@@ -328,6 +328,26 @@ def test_every_row_of_a_saved_dataset_counts_with_its_label_or_is_named(
     assert refusals < 0.6 * len(seeds)
 
 
+@pytest.mark.parametrize(
+    ("labels", "kind", "sentence"),
+    [
+        ([[0, 1], [1, 0]], datasets.List(datasets.Value("int64")), "label holds 2 zeros and ones"),
+        (["cat", ""], datasets.Value("string"), "row/0000001 has no label; remove it"),
+        ([1.0, float("nan")], datasets.Value("float64"), "row/0000001 has no label; remove it"),
+    ],
+)
+def test_what_would_be_a_class_of_its_own_by_mistake_is_refused(tmp_path, labels, kind, sentence):
+    rows = [
+        {"image": {"bytes": encoded("red", mark=k), "path": None}, "label": one}
+        for k, one in enumerate(labels)
+    ]
+    features = datasets.Features({"image": datasets.Image(), "label": kind})
+    datasets.Dataset.from_list(rows, features=features).save_to_disk(str(tmp_path / "saved"))
+    with pytest.raises(ValueError, match=sentence) as error:
+        label_files.read(tmp_path / "saved")
+    assert str(tmp_path / "saved") in str(error.value)
+
+
 def devkit(root: Path, seed: int) -> tuple[dict[str, set[str]], dict[str, str], int]:
     """Folders as Pascal VOC's: classes of each image of a used set, its color, unused images."""
     rng = Random(seed)
