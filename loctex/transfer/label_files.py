@@ -412,7 +412,7 @@ def _refuse_one_hot(folder: Path, label: str, values: Iterable, has_names: bool)
     """ValueError where each row has a list of zeros and ones, as long as all others."""
     lists = [one for one in values if isinstance(one, Sequence) and not isinstance(one, str)]
     lengths = {len(value) for value in lists}
-    is_binary = {*chain.from_iterable(lists)} <= {0, 1}
+    is_binary = all(one in (0, 1) for one in chain.from_iterable(lists))
     is_one_hot = is_binary and len(lengths) == 1 and min(lengths) > 1
     if is_one_hot and not has_names:
         raise ValueError(

@@ -1,7 +1,6 @@
 """A workspace with everything that one can hold, made by the product itself, and its buttons."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from loctex.settings.presets import PRESETS
 from loctex.train import main as train
 from loctex.training import loop
 from tests.loctex.small import small
+from ui.data import tab as data
 from ui.evaluate import questions
 from ui.export import exports
 from ui.viewing.models import Models
@@ -177,14 +177,16 @@ def read_everything(workspace: Workspace) -> dict[str, Any]:
     """What Data, Annotate, Review and Inspect show: the same wherever the workspace lies."""
     store = workspace.store
     collection = store.collection("scenes")
-    words = NarrativeFilter(words="red")
+    rows = store.narratives(collection, narrative_filter=NarrativeFilter(words="red"))
+    assert len(rows) > 0
     voice = workspace.voices.find(f"voices/{VOICE}.wav")
     assert voice is not None
     checkpoint = str(workspace.checkpoint(workspace.runs_dir / "done" / "best"))
     picture = decode_image(store.images(collection)[0].path)
     answer = Models("cpu").look(checkpoint, picture, CAPTION, None)
     return {
-        "found": [row.id for row in store.narratives(collection, words)],
+        "found": [row.id for row in rows],
+        "played": [data.replay(workspace, row)["words"] for row in rows],
         "voice": read_voice(voice).tolist(),
         "draft": workspace.voices.draft(DRAFT).tolist(),
         "maps": answer.attention.maps.tolist(),
@@ -236,14 +238,17 @@ def use_everything(workspace: Workspace) -> None:
 
     store = workspace.store
     collection = store.collection("scenes")
-    num_narratives = store.content(collection).num_narratives
+    num_narratives = store.content(collection).narratives
     for entry in store.trash.entries(collection):
         store.trash.restore(entry.id)
-    assert store.content(collection).num_narratives > num_narratives
+    assert store.content(collection).narratives > num_narratives
     to = workspace.root / "exports" / "again"
-    assert export_collection(store, collection, to) == store.content(collection).num_narratives
-    freeze([f"--workspace={workspace.root}", "--collection=scenes", f"--to={to.parent}/frozen"])
-    shutil.rmtree(to)
+    count = export_collection(store, collection, to)
+    assert count == len(list(store.each_narrative(collection))) > 0
+    database = [f"--database={workspace.database}"] if workspace.database else []
+    place = workspace.snapshots_dir / "again"
+    freeze([f"--workspace={workspace.root}", *database, "--collection=scenes", f"--to={place}"])
+    assert {folder.name for folder in workspace.snapshots()} == {"scenes-1", "again"}
 
 
 def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:

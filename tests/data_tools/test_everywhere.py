@@ -59,7 +59,9 @@ def files_of(root: Path) -> dict[str, bytes]:
     files = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
-        is_made_anew = ".cache/" in name or name.startswith(("studio.db", "statistics/"))
+        is_made_anew = ".cache/" in name or name.startswith(
+            ("studio.db", "database.txt", "statistics/")
+        )
         if is_made_anew or path.suffix == ".lock" or path.name in ("stop", "waiting", "lock"):
             continue
         if path.is_symlink():
@@ -76,7 +78,7 @@ def assert_everything_is_found(original: Path, workspace: Workspace) -> None:
         if name.endswith(("settings.yaml", "command.json", "starts.jsonl")):
             here = new.pop(name, b"").replace(bytes(workspace.root), bytes(original))
             assert here.split() == old.pop(name).split(), name
-    assert len(old) > 100 and {name: new.get(name) for name in old} == old
+    assert len(old) > 80 and {name: new.get(name) for name in old} == old
     assert set(new) == set(old)
 
     first, second = (everything.contents(one.store) for one in (before, workspace))
@@ -141,7 +143,7 @@ def read_only(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         subprocess.run(["umount", str(share)], capture_output=True)
         pytest.skip("a read-only mount needs root")
     yield share
-    subprocess.run(["umount", str(share)], check=True)
+    subprocess.run(["umount", "--lazy", str(share)], check=True)  # tables are mapped still
 
 
 def test_what_is_read_only_is_read_and_scored(
