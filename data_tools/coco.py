@@ -57,7 +57,7 @@ from data_tools.simulation.narrator import (
 from data_tools.simulation.narrator import phrases as cut
 from data_tools.simulation.nouns import mentions
 from loctex.records import annotations as instances
-from loctex.records.annotations import ImageAnnotations, Instance
+from loctex.records.annotations import ImageAnnotations, Instance, UnusedLabels
 from loctex.records.files import whole_folder, write_whole
 from loctex.records.images import Frame, read_frame
 from loctex.records.narrative import Narrative
@@ -76,7 +76,11 @@ class ConversionReport:
     num_without_picture: int = 0
     num_without_name: int = 0  # nothing is labeled, or all of it tiny
     num_without_labels: int = 0  # nothing is labeled, and some labels are of no image
-    orphans: list[str] = field(default_factory=list)  # labels of no image, a sentence each
+    num_without_caption: int = 0
+    num_unlabeled_captions: int = 0  # images of --captions that no labels are of
+    labels: UnusedLabels = field(
+        default_factory=UnusedLabels
+    )  # of no image, or that cannot be drawn
     refused: list[str] = field(default_factory=list)  # pictures, with the reason
 
     def left_out(self, images: Path) -> str:
@@ -85,9 +89,11 @@ class ConversionReport:
             (self.num_without_picture, f"without a picture in {images}"),
             (self.num_without_name, "without anything to name"),
             (self.num_without_labels, "without labels that say its id"),
+            (self.num_without_caption, "without a caption"),
+            (self.num_unlabeled_captions, "with captions that no labels name"),
         )
         counts = [f"{count:,} images {reason}" for count, reason in reasons if count]
-        for sentences in (self.orphans, self.refused):
+        for sentences in (self.labels.orphans, self.labels.unusable, self.refused):
             counts += sentences[:NAMED]
             if len(sentences) > NAMED:
                 counts.append(f"and {len(sentences) - NAMED:,} more such")
@@ -166,10 +172,7 @@ def _region(
     if len(things) == 1 and things[0].outline is None:
         return box_region(things[0].box), {"box": list(things[0].box)}
     height, width = labels.height, labels.width
-    try:
-        encoded = rle.merge([thing.encoded(height, width) for thing in things])
-    except ValueError as error:
-        raise ValueError(f"image {labels.image_id!r}: segmentation: {error}") from error
+    encoded = rle.merge([thing.encoded(height, width) for thing in things])
     mask = rle.decode(encoded).astype(bool)
     if not mask.any():
         return None
@@ -197,28 +200,29 @@ def write_simulated(
     there is nothing to tell.
     """
     report = ConversionReport()
-    own_captions: dict[str, Sequence[str]] = {}  # by the picture's path, else by image id
+    own_captions = texts.CaptionIndex()
     for file in captions:
-        for one in texts.read(file, name, report.orphans):
-            own_captions[one.file or one.image_id] = one.texts
+        for one in texts.read(file, name, report.labels.orphans):
+            own_captions.add(one)
     with whole_folder(to) as building:
         with (
             _lines(building / "narratives.jsonl") as write_narratives,
             _lines(building / REGIONS) as write_regions,
         ):
-            labeled = (one for file in files for one in instances.read(file, name, report.orphans))
+            labeled = (one for file in files for one in instances.read(file, name, report.labels))
             for as_told in tqdm(labeled, unit="image", leave=False):
+                written = own_captions.of(as_told)
                 labels = _of_its_picture(as_told, images, report)
                 if labels is None:
                     continue
-                written = own_captions.get(as_told.file or "", own_captions.get(as_told.image_id))
-                narratives, regions = simulate(labels, written or (), seed, settings)
+                narratives, regions = simulate(labels, written, seed, settings)
                 report.num_narratives += len(narratives)
-                is_lost = not labels.instances and bool(report.orphans)
+                is_lost = not labels.instances and bool(report.labels.orphans)
                 report.num_without_labels += is_lost and not narratives
                 report.num_without_name += not is_lost and not narratives
                 write_narratives([narrative.to_json() for narrative in narratives])
                 write_regions(regions)
+        report.num_unlabeled_captions = own_captions.num_unused
         if not report.num_narratives:
             raise ValueError(f"nothing to tell: {report.left_out(images) or 'no image is labeled'}")
         record = {"seed": seed, "narrator": asdict(settings), "narratives": report.num_narratives}
@@ -276,13 +280,18 @@ def write_captions(
     report = ConversionReport()
     with whole_folder(to) as building:
         with _lines(building / "narratives.jsonl") as write_narratives:
-            captioned = (one for file in files for one in texts.read(file, name, report.orphans))
+            captioned = (
+                one for file in files for one in texts.read(file, name, report.labels.orphans)
+            )
             for captions in captioned:
+                if not captions.texts:
+                    report.num_without_caption += 1
+                    continue
                 try:
                     picture_id, picture = name_picture(
                         images, captions.dataset_id, captions.image_id, captions.file
                     )
-                except ValueError as error:
+                except (ValueError, OSError) as error:
                     report.refused.append(str(error))
                     continue
                 if picture is None:

@@ -112,11 +112,18 @@ def for_snapshot(data: bytes, image: np.ndarray, short_side: int, quality: int) 
 
 
 def browsable(data: bytes) -> bytes:
-    """The picture as browsers show it: a TIFF becomes PNG, everything else stays as it is."""
-    if not data.startswith((b"II*\0", b"MM\0*")):
+    """The picture as browsers show it: a TIFF becomes PNG; AVIF and HEIC, which lost something
+    before, JPEG; everything else stays as it is."""
+    if data.startswith((b"II*\0", b"MM\0*")):
+        form, options = ".png", []
+    elif data[4:8] == b"ftyp":
+        form, options = ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95]
+    else:
         return data
-    is_done, encoded = cv2.imencode(".png", np.ascontiguousarray(decode_image(data)[..., ::-1]))
-    assert is_done
+    pixels = np.ascontiguousarray(decode_image(data)[..., ::-1])
+    is_done, encoded = cv2.imencode(form, pixels, options)
+    if not is_done:  # a JPEG side has at most 65,535 pixels
+        raise ValueError(f"cannot be kept as JPEG: {pixels.shape[1]} x {pixels.shape[0]} pixels")
     return encoded.tobytes()
 
 

@@ -11,7 +11,8 @@ theirs. The folder appears whole or not at all.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if is_file == (options.workspace is not None and options.collection is not None):
         parser.error("give either --narratives and --images, or --workspace and --collection")
     try:
-        with tqdm(unit="step", leave=False, disable=None) as bar:
+        with _sources(options) as sources, tqdm(unit="step", leave=False, disable=None) as bar:
             manifest = freeze(
                 options.to,
-                _sources(options),
+                sources,
                 lambda done, total: _show(bar, total),
                 previous=options.previous,
                 workers=options.workers,
@@ -55,14 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _sources(options: argparse.Namespace) -> list[Source]:
+@contextmanager
+def _sources(options: argparse.Namespace) -> Iterator[list[Source]]:
     if options.workspace is None:
         files = Files(options.narratives, options.images, options.regions, license=options.license)
-        return [files]
+        yield [files]
+        return
     from data_tools.store import Store  # a file needs no database
 
-    store = Store.of_workspace(options.workspace, options.database)
-    return [CollectionSource(store, name) for name in options.collection]
+    with closing(Store.of_workspace(options.workspace, options.database)) as store:
+        yield [CollectionSource(store, name) for name in options.collection]
 
 
 def _show(bar: tqdm, total: int) -> None:

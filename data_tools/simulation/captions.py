@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from loctex.records.annotations import (
+    ImageAnnotations,
     check,
     dataset_id,
     image_ids,
@@ -24,6 +25,7 @@ from loctex.records.annotations import (
     official,
     plain_id,
 )
+from loctex.records.file_names import folded, plain_path
 from loctex.records.narrative import Narrative, NarrativeError, numbered_lines
 
 ANNOTATOR = 0  # not known
@@ -52,10 +54,59 @@ class Captions:
         return list({narrative.caption: narrative for narrative in narratives}.values())
 
 
+class CaptionIndex:
+    """People's captions, found for the labels of the same picture."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, list[Captions]] = defaultdict(list)  # by file name, by image id
+        self._unused: dict[int, Captions] = {}  # by identity
+
+    def add(self, captions: Captions) -> None:
+        self._unused[id(captions)] = captions
+        keys = {f"id {captions.image_id}"}
+        if captions.file is not None:
+            keys.add(_file_key(captions.file))
+        for key in keys:
+            self._entries[key].append(captions)
+
+    def of(self, labels: ImageAnnotations) -> list[str]:
+        """The captions of the picture: of its file, whose folders may begin at another one, or,
+        where one of the two names no file, of its image id. Those of two pictures are nobody's."""
+        entries = self._entries.get(f"id {labels.image_id}", [])
+        entries = [one for one in entries if one.file is None or labels.file is None]
+        if not entries and labels.file is not None:
+            named = self._entries.get(_file_key(labels.file), [])
+            named = [one for one in named if _may_be_one(labels.file, one.file or "")]
+            same = [one for one in named if plain_path(one.file or "") == plain_path(labels.file)]
+            entries = same or named
+            if len({str(plain_path(one.file or "")) for one in entries}) > 1:
+                return []
+
+        for captions in entries:
+            self._unused.pop(id(captions), None)
+        return [text for captions in entries for text in captions.texts]
+
+    @property
+    def num_unused(self) -> int:
+        """Captioned images of which no labels were looked for."""
+        return sum(bool(captions.texts) for captions in self._unused.values())
+
+
+def _file_key(file: str) -> str:
+    return f"file {folded(plain_path(file).name)}"
+
+
+def _may_be_one(file: str, other: str) -> bool:
+    """Whether one path ends as the whole other one."""
+    pieces = [list(map(folded, plain_path(path).parts)) for path in (file, other)]
+    shorter, longer = sorted(pieces, key=len)
+    return longer[-len(shorter) :] == shorter
+
+
 def read(
     path: Path, name: str | None = None, orphans: list[str] | None = None
 ) -> Iterator[Captions]:
-    """The captions of each image, in the order of the file.
+    """The captions of each image, perhaps none, in the order of the file.
 
     dataset_id becomes NAME_SPLIT: `name` is the file's own, or "coco", unless given; the split is
     what the file's name says. orphans: gets a sentence for each caption of an image that is not in
@@ -77,11 +128,10 @@ def _read_coco(path: Path, name: str, orphans: list[str]) -> Iterator[Captions]:
     for key in captions_of.keys() - {plain_id(image["id"]) for image in images}:
         orphans += [f"{path.name}: a caption is of image {key!r}, which is not there"]
     for own_id, image in zip(image_ids(path, name, images), images, strict=True):
-        key = plain_id(image["id"])
-        if key in captions_of:
-            texts, where = captions_of[key], f"{path}: image {image['id']}"
-            own = dataset_id(name, official(path.stem))
-            yield Captions(own, own_id, texts, where, str(image["file_name"]))
+        texts = captions_of.get(plain_id(image["id"]), [])
+        where = f"{path}: image {image['id']}"
+        own = dataset_id(name, official(path.stem))
+        yield Captions(own, own_id, texts, where, str(image["file_name"]))
 
 
 def _read_lines(path: Path, name: str | None) -> Iterator[Captions]:

@@ -11,12 +11,11 @@ from data_tools.quality.flags import OF_RECORDS
 from data_tools.store import tables as db
 from data_tools.store.database import StoreError
 from data_tools.store.queries import narrative_rows
+from loctex.records.words import UNSPACED
 
 FLAGS = ("any", "none", *OF_RECORDS)
 _WORD = regex.compile(r"[\p{L}\p{N}_]\w*")
-_UNSPACED = regex.compile(
-    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
-)
+_UNSPACED = regex.compile(rf"{UNSPACED.pattern}|\p{{Tibetan}}")
 _SYMBOL = regex.compile(r"\p{S}")  # emoji, and signs as + and €
 STATUSES = ("unreviewed", "accepted", "rejected")
 _words = table("narratives_search", column("rowid"), column("narratives_search"))

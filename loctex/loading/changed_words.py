@@ -2,8 +2,11 @@
 
 A word gives way to another that the captions of the data show between the same two neighbors:
 "a [red] circle" and "a [blue] circle", "is [above] the" and "is [below] the". Needs no list of
-words and no parser, in any language with spaces; ours. Now and then a synonym comes in; where words
-that exclude each other are given, only those change, and what is taught is right.
+words and no parser; ours. Now and then a synonym comes in; where words that exclude each other are
+given, only those change, and what is taught is right.
+
+In scripts without spaces a character or a syllable is the word (records.words.WORD), also in a
+list of words that exclude each other: "左 右".
 """
 
 from collections import defaultdict

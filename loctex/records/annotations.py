@@ -14,7 +14,7 @@ import re
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ from xml.etree import ElementTree
 import numpy as np
 from pycocotools import mask as rle
 
-from loctex.records.file_names import folded, plain_path
+from loctex.records.file_names import folded, is_hidden, plain_path
 from loctex.records.text import read_text
 
 Box = tuple[float, float, float, float]
+LARGEST = 65_535  # pixels of a side
+THINNEST = 0.01  # pixels: less is no area once it is scaled in float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,21 +121,30 @@ def _run_lengths(outline: Mapping, height: int, width: int) -> Mapping:
     return rle.frPyObjects(dict(outline), height, width) if is_plain else dict(outline)
 
 
+@dataclass
+class UnusedLabels:
+    """What a file of labels holds and nobody can use: a sentence each."""
+
+    orphans: list[str] = field(default_factory=list)  # annotations of an image that is not there
+    unusable: list[str] = field(default_factory=list)  # what cannot be drawn, and has no size
+
+
 def read(
-    path: Path, name: str | None = None, orphans: list[str] | None = None
+    path: Path, name: str | None = None, unused: UnusedLabels | None = None
 ) -> Iterator[ImageAnnotations]:
     """The images of a COCO file, a folder of XML or a JSON of boxes, in the order of the file.
 
     dataset_id becomes NAME_SPLIT_simulated; `name` is "coco", "voc" or the folder's name unless
-    given. orphans: gets a sentence for each annotation of an image that is not in the file.
-    ValueError names the file and the field that is wrong, or what is there twice.
+    given. unused: gets what is in the file and not in the images given, by name. ValueError names
+    the file and the field that is wrong, or what is there twice.
     """
+    unused = UnusedLabels() if unused is None else unused
     if path.is_dir():
-        return _read_xml(path, name or "voc")
+        return _read_xml(path, name or "voc", unused)
     content = load(path)
     if isinstance(content, Mapping) and "annotations" in content:
-        return _read_coco(path, content, name or "coco", [] if orphans is None else orphans)
-    return _read_boxes(path, content, name or path.resolve().parent.name)
+        return _read_coco(path, content, name or "coco", unused)
+    return _read_boxes(path, content, name or path.resolve().parent.name, unused)
 
 
 def dataset_id(name: str, split: str | None, *marks: str) -> str:
@@ -192,7 +203,7 @@ def _compact(record: dict[str, Any]) -> dict[str, Any]:
         try:
             record["segmentation"] = [array("f", polygon) for polygon in polygons]
         except (TypeError, OverflowError):
-            pass  # _outline says what is wrong, and where
+            pass  # outline_problem says what is wrong
     return record
 
 
@@ -200,7 +211,7 @@ def _compact(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_coco(
-    path: Path, content: Mapping, name: str, orphans: list[str]
+    path: Path, content: Mapping, name: str, unused: UnusedLabels
 ) -> Iterator[ImageAnnotations]:
     split = official(path.stem)
     names: dict[Any, str] = {}
@@ -208,6 +219,7 @@ def _read_coco(
         key, known = plain_id(category["id"]), category["name"]
         if names.setdefault(key, known) != known:
             raise ValueError(f"{path}: categories: {key!r} is {names[key]!r} and {known!r}")
+
     instances_of = defaultdict(list)
     needed = ("image_id", "category_id", "bbox")
     for i, annotation in enumerate(items(path, content, "annotations", needed)):
@@ -216,42 +228,70 @@ def _read_coco(
                 f"{path}: annotations[{i}].category_id: no category {annotation['category_id']!r}"
             )
         instances_of[plain_id(annotation["image_id"])].append((i, annotation))
-    images = items(path, content, "images", ("id", "file_name", "width", "height"))
+
+    images = items(path, content, "images", ("id", "file_name"))
     for key in instances_of.keys() - {plain_id(image["id"]) for image in images}:
-        for i, _ in instances_of[key]:
-            orphans.append(f"{path.name}: annotations[{i}] is of image {key!r}, which is not there")
-    for k, (own_id, image) in enumerate(zip(image_ids(path, name, images), images, strict=True)):
-        size = _size((image["width"], image["height"]), f"{path}: images[{k}].width")
-        things = [
-            _coco_instance(a, names[plain_id(a["category_id"])], size, f"{path}: annotations[{i}]")
-            for i, a in instances_of.get(plain_id(image["id"]), ())
+        unused.orphans += [
+            f"{path.name}: annotations[{i}] is of image {key!r}, which is not there"
+            for i, _ in instances_of[key]
         ]
-        yield ImageAnnotations(
-            dataset_id(name, split, "simulated"),
-            own_id,
-            *size,
-            tuple(thing for thing in things if thing),
-            str(image["file_name"]),
-        )
+
+    for own_id, image in zip(image_ids(path, name, images), images, strict=True):
+        size = _known_size(image)
+        if size is None:
+            unused.unusable.append(
+                f"{path.name}: image {image['file_name']} has no width and height there; "
+                "write its picture's into the file"
+            )
+            continue
+        things = []
+        for i, annotation in instances_of.get(plain_id(image["id"]), ()):
+            problem = annotation_problem(annotation, size)
+            if problem is None:
+                things.append(_coco_instance(annotation, names, size))
+            else:
+                unused.unusable.append(f"{path.name}: annotations[{i}]: {problem}")
+        own_dataset = dataset_id(name, split, "simulated")
+        file = str(image["file_name"])
+        yield ImageAnnotations(own_dataset, own_id, *size, tuple(things), file)
 
 
-def _coco_instance(
-    annotation: Mapping, name: str, size: tuple[int, int], where: str
-) -> Instance | None:
-    x, y, width, height = _numbers(annotation["bbox"], f"{where}.bbox")
-    outline = _outline(annotation.get("segmentation"), size, f"{where}.segmentation")
+def _known_size(image: Mapping) -> tuple[int, int] | None:
+    sides = plain_id(image.get("width")), plain_id(image.get("height"))
+    if all(type(side) is int and 1 <= side <= LARGEST for side in sides):
+        return sides
+    return None
+
+
+def _coco_instance(annotation: Mapping, names: Mapping, size: tuple[int, int]) -> Instance:
+    """Of an annotation without a problem."""
+    x, y, width, height = annotation["bbox"]
     box = _box((x, y, x + width, y + height), size)
-    return box and Instance(str(name), box, outline, bool(annotation.get("iscrowd")))
+    assert box is not None
+    name = str(names[plain_id(annotation["category_id"])])
+    outline = annotation.get("segmentation") or None
+    return Instance(name, box, outline, bool(annotation.get("iscrowd")))
 
 
-def _outline(value: Any, size: tuple[int, int], where: str) -> Sequence | Mapping | None:
-    """The outline if it can be drawn; None if there is none."""
-    if not value:
-        return None
-    problem = outline_problem(value, size)
-    if problem is not None:
-        raise ValueError(f"{where}{problem}")
-    return value
+def annotation_problem(annotation: Mapping, size: tuple[int, int]) -> str | None:
+    """Why an annotation of COCO can be neither drawn nor learned in an image of (width, height);
+    None where it can."""
+    bbox = annotation["bbox"]
+    is_list = isinstance(bbox, list) and len(bbox) == 4
+    if not is_list or not all(type(n) in (int, float) and math.isfinite(n) for n in bbox):
+        return f"its bbox is not four numbers: {bbox!r:.60}"
+
+    x, y, width, height = bbox
+    box = _box((x, y, x + width, y + height), size)
+    is_thin = (
+        box is None or min((box[2] - box[0]) * size[0], (box[3] - box[1]) * size[1]) < THINNEST
+    )
+    if is_thin:
+        return f"its bbox has no area inside the image: {bbox}"
+
+    outline = annotation.get("segmentation")
+    problem = outline_problem(outline, size) if outline else None
+    return problem and f"its segmentation{problem}"
 
 
 def outline_problem(value: Any, size: tuple[int, int]) -> str | None:
@@ -264,6 +304,11 @@ def outline_problem(value: Any, size: tuple[int, int]) -> str | None:
             return ".size: must be [height, width] of the image"
         if not _are_counts(value.get("counts"), size[0] * size[1]):
             return ".counts: must be text, or numbers that fill the image"
+        if isinstance(value["counts"], str):
+            try:
+                rle.decode(dict(value))
+            except ValueError as error:
+                return f".counts: {error}"
         return None
     if not isinstance(value, (list, tuple)) or any(type(item) in (int, float) for item in value):
         return ": must be a list of polygons, [[x, y, x, y, ...]]"
@@ -296,23 +341,27 @@ def plain_id(value: Any) -> Any:
 # --- boxes
 
 
-def _read_boxes(path: Path, content: Any, name: str) -> Iterator[ImageAnnotations]:
+def _read_boxes(
+    path: Path, content: Any, name: str, unused: UnusedLabels
+) -> Iterator[ImageAnnotations]:
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: must be a COCO file, or an object of boxes by image id")
     for image_id, record in content.items():
         where = f"{path}: {image_id}"
         check(record, f"{where}.", ("size", "objects"))
         size = _size(record["size"], f"{where}.size")
-        yield _boxed(name, record.get("split"), image_id, size, record["objects"], where)
+        split, objects = record.get("split"), record["objects"]
+        yield _boxed(name, split, image_id, size, objects, where, unused)
 
 
-def _read_xml(folder: Path, name: str) -> Iterator[ImageAnnotations]:
+def _read_xml(folder: Path, name: str, unused: UnusedLabels) -> Iterator[ImageAnnotations]:
     split_of = {
         line.split()[0]: split
         for split in ("test", "val", "train")
         for line in _lines(folder.parent / "ImageSets" / "Main" / f"{split}.txt")
     }
-    paths = sorted(folder.glob("*.xml"))
+    files = [path for path in folder.iterdir() if path.suffix.lower() == ".xml"]
+    paths = sorted(path for path in files if not is_hidden(path.name))
     if not paths:
         raise ValueError(f"{folder}: holds no .xml file")
     for path in paths:
@@ -332,7 +381,8 @@ def _read_xml(folder: Path, name: str) -> Iterator[ImageAnnotations]:
         except (ElementTree.ParseError, ValueError) as error:
             raise ValueError(f"{path}: is not an annotation of Pascal VOC: {error}") from error
         size = _size((width, height), f"{path}: size")
-        yield _boxed(name, split_of.get(path.stem), path.stem, size, objects, str(path))
+        split = split_of.get(path.stem)
+        yield _boxed(name, split, path.stem, size, objects, str(path), unused)
 
 
 def _boxed(
@@ -342,14 +392,19 @@ def _boxed(
     size: tuple[int, int],
     objects: Sequence[Mapping],
     where: str,
+    unused: UnusedLabels,
 ) -> ImageAnnotations:
     things = []
     for i, thing in enumerate(objects):
         check(thing, f"{where}: objects[{i}].", ("name", "bbox"))
         x0, y0, x1, y1 = _numbers(thing["bbox"], f"{where}: objects[{i}].bbox")
         box = _box((x0 - 1, y0 - 1, x1, y1), size)  # Pascal VOC counts pixels from 1
-        if box:
+        if box is not None:
             things.append(Instance(str(thing["name"]), box))
+        else:
+            unused.unusable.append(
+                f"{where}: objects[{i}]: its bbox has no area inside the image: {thing['bbox']}"
+            )
     marks = dataset_id(name, split, "simulated")
     return ImageAnnotations(marks, image_id, *size, tuple(things))
 
@@ -385,7 +440,7 @@ def _numbers(value: Any, where: str) -> list[float]:
 
 def _size(value: Any, where: str) -> tuple[int, int]:
     is_pair = isinstance(value, (list, tuple)) and len(value) == 2
-    if not is_pair or not all(type(n) in (int, float) and 1 <= n <= 65_535 for n in value):
+    if not is_pair or not all(type(n) in (int, float) and 1 <= n <= LARGEST for n in value):
         raise ValueError(f"{where}: must be width and height in pixels, got {value!r:.60}")
     return int(value[0]), int(value[1])
 

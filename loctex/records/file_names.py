@@ -10,11 +10,14 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
+HAS_HEIF = find_spec("pillow_heif") is not None  # Pillow's plugin, which reads phones' photographs
 EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"),
-    *(".tif", ".tiff"),
+    *(".tif", ".tiff", ".avif"),
+    *((".heic", ".heif") if HAS_HEIF else ()),
 )  # of images, in the order in which they are looked for
 _SETTLED = 2e9  # nanoseconds: a folder written to just now may change within one tick of its clock
 
@@ -44,7 +47,7 @@ def find_file(folder: Path, name: str) -> Path | None:
 
     None where there is none. ValueError where it may mean two.
     """
-    if (folder / name).is_file():
+    if os.path.isfile(folder / name):  # no error of a name that no file can have
         return folder / name
     pieces = plain_path(name).parts
     if not pieces or ".." in pieces:
@@ -55,7 +58,7 @@ def find_file(folder: Path, name: str) -> Path | None:
         if spelled is None:
             return None
         place = place / spelled
-    return place if place.is_file() else None
+    return place if os.path.isfile(place) else None
 
 
 def find_stem(folder: Path, stem: str) -> list[str]:
@@ -71,7 +74,7 @@ def find_stem(folder: Path, stem: str) -> list[str]:
 
 
 def _spelled(folder: Path, piece: str) -> str | None:
-    if (folder / piece).exists():
+    if os.path.exists(folder / piece):
         return piece
     names = [
         name

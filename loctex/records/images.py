@@ -4,13 +4,16 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from threading import local
 
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, features
+
+from loctex.records.file_names import HAS_HEIF
 
 _scratch, _NONE = local(), np.empty(0, np.uint8)
 
@@ -43,7 +46,25 @@ def resize_into(image: np.ndarray, out: np.ndarray) -> None:
 
 
 SHOWN = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what browsers show
-FORMATS = (*SHOWN, "TIFF")
+HAS_AVIF = features.check("avif") is True  # as Pillow was built
+FORMATS = (*SHOWN, "TIFF", *(("AVIF",) if HAS_AVIF else ()), *(("HEIF",) if HAS_HEIF else ()))
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+_RESAVE = "save it as JPEG or PNG"
+_OTHER_KINDS = {  # how files begin that people take for pictures, and the way out
+    b"%PDF": "is a PDF; save its pages as JPEG or PNG",
+    b"8BPS": f"is a Photoshop file; {_RESAVE}",
+    b"\xff\x0a": f"is a JPEG XL image; {_RESAVE}",
+    b"\0\0\0\x0cJXL ": f"is a JPEG XL image; {_RESAVE}",
+    b"\0\0\0\x0cjP  ": f"is a JPEG 2000 image; {_RESAVE}",
+    b"FUJIFILM": f"is a raw photograph; {_RESAVE}",
+    b"<svg": f"is an SVG drawing; {_RESAVE}",
+    b"<?xml": f"is XML, perhaps an SVG drawing; {_RESAVE}",
+    b"<!DOC": "is a web page, not the picture on it; download it again",
+    b"<html": "is a web page, not the picture on it; download it again",
+    b"PK\x03\x04": "is a zip archive; unpack it first",
+    b"\x1aE\xdf\xa3": "is a video; save single pictures of it",
+    b"version https://git-lfs": "is a pointer of Git LFS, not the picture; run git lfs pull",
+}
 _ORIENTATION = 0x0112  # the tag of EXIF
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -62,8 +83,41 @@ def begins_as_image(head: bytes) -> bool:
         return True
     if head.startswith((b"II*\0", b"MM\0*")):  # TIFF
         return True
+    if head[4:8] == b"ftyp":
+        return (HAS_AVIF and _is_avif(head)) or (HAS_HEIF and head[8:12] in _HEIF_BRANDS)
     is_bmp = head.startswith(b"BM") and head[6:10] == bytes(4)
     return is_bmp or head.startswith(b"RIFF") and head[8:12] == b"WEBP"
+
+
+def _is_avif(head: bytes) -> bool:
+    return head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis")
+
+
+def _other_kind(head: bytes) -> str:
+    """What a file is that is no picture we read, and the way out."""
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    sentences = [why for mark, why in _OTHER_KINDS.items() if start.startswith(mark)]
+    if sentences:
+        return sentences[0]
+    if head[4:8] == b"ftyp":
+        if head[8:12] in _HEIF_BRANDS:
+            return f"is a HEIC photograph, as phones keep; pip install pillow-heif, or {_RESAVE}"
+        if _is_avif(head):
+            return f"is an AVIF image, which this Pillow cannot read; update it, or {_RESAVE}"
+        return "is a video; save single pictures of it"
+    return f"is not an image; the studio reads {', '.join(FORMATS)}"
+
+
+def simplified(data: bytes) -> str:
+    """What decode_image leaves out of a sound TIFF, in words; "" of what it shows whole."""
+    if not data.startswith((b"II*\0", b"MM\0*")):
+        return ""
+    image = open_image(data)
+    num_pages = getattr(image, "n_frames", 1)
+    notes = [f"only the first of its {num_pages} pages"] if num_pages > 1 else []
+    if image.mode.startswith("I;16"):
+        notes.append(f"the upper 8 of the {_num_bits(np.asarray(image))} bits that its values use")
+    return ", ".join(notes)
 
 
 def decode_image(
@@ -72,8 +126,8 @@ def decode_image(
     """(H, W, 3) uint8 RGB, turned as its EXIF orientation says, transparency on white.
 
     at_least: so many pixels a side are enough, and a large JPEG is decoded at a half or less.
-    Of a TIFF the first page; of 16 bits the upper 8. Metadata that cannot be read is as if it were
-    not there.
+    Of a TIFF the first page; of 16 bits the upper 8 of those that its values use (12, say, of a
+    microscope's): `simplified` says so. Metadata that cannot be read is as if it were not there.
 
     ValueError: no image, damaged, or by its header larger than max_pixels (never decoded).
     """
@@ -110,6 +164,8 @@ def _decode(data: bytes, max_pixels: int, at_least: int | None) -> np.ndarray:
 
 def open_image(source: bytes | Path, max_pixels: int = 100_000_000) -> Image.Image:
     """Pillow's image of which the header is read; ValueError where it is none, or too large."""
+    if HAS_HEIF:
+        _register_heif()
     try:
         return Image.open(
             io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS
@@ -117,13 +173,27 @@ def open_image(source: bytes | Path, max_pixels: int = 100_000_000) -> Image.Ima
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(_too_large(max_pixels)) from error
     except Image.UnidentifiedImageError as error:
-        raise ValueError(f"is not an image; the studio reads {', '.join(FORMATS)}") from error
-    except OSError:
-        if isinstance(source, Path):
+        raise ValueError(_other_kind(_head(source))) from error
+    except OSError as error:
+        if isinstance(source, Path) and error.errno is not None:
             raise  # the file, not what is in it
         raise ValueError("is a damaged or incomplete image") from None
     except Exception as error:
         raise ValueError(f"is a damaged or incomplete image ({error})") from error
+
+
+@cache
+def _register_heif() -> None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
+
+def _head(source: bytes | Path) -> bytes:
+    if isinstance(source, bytes):
+        return source[:64]
+    with open(source, "rb") as file:
+        return file.read(64)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -267,11 +337,19 @@ class _UnreadableKindError(ValueError):
     """A sound image of a kind that has no colors to show."""
 
 
+def _num_bits(values: np.ndarray) -> int:
+    """8 to 16: how many bits of uint16 the largest value takes. Cameras of 10, 12 or 14 bits write
+    theirs into 16, which would look black."""
+    return max(8, int(values.max(initial=0)).bit_length())
+
+
 def _rgb(image: Image.Image) -> Image.Image:
     if image.format == "TIFF" and image.mode in ("F", "I"):
         raise _UnreadableKindError("is a TIFF of 32 bits a pixel; save it with 8 or 16")
     if image.mode.startswith("I;16"):  # convert() would clip, not scale
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        values = np.asarray(image)
+        num_bits = _num_bits(values) if image.format == "TIFF" else 16
+        image = Image.fromarray((values >> (num_bits - 8)).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

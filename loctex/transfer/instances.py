@@ -8,7 +8,6 @@ Where no annotation has a segmentation, boxes alone are learned. A crowd is neve
 pycocotools counts it neither for nor against a detection.
 """
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,14 +21,13 @@ import torch
 from pycocotools import mask as rle
 from torch import Tensor
 
-from loctex.records.annotations import outline_problem, plain_id
+from loctex.records.annotations import annotation_problem, plain_id
 from loctex.records.file_names import find_file
 from loctex.records.images import Frame, decode_image, read_frame
 from loctex.records.text import read_json
 from loctex.transfer.labels import listing
 
 THREADS = 4  # that decode where every image is looked at
-LEAST_SIDE = 0.01  # pixels: less is no area once it is scaled in float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +126,7 @@ def read(file: Path, images: Path, *, skip_damaged: bool = False) -> Instances:
             raise ValueError(f"{where} is of category {item.get('category_id')!r}: not there")
         if item["image_id"] not in sizes:
             continue
-        why = _unusable(item, sizes[item["image_id"]])
+        why = annotation_problem(item, sizes[item["image_id"]])
         if why is not None:
             left_out[f"annotation {item['id']}"] = why
             continue
@@ -237,35 +235,9 @@ def _check_size(photo: Photo, frame: Frame) -> None:
 
 def _corners(bbox: Sequence[float], photo: Photo) -> tuple[float, ...]:
     """x, y, width, height -> x0, y0, x1, y1 inside the image; pixel k spans k to k + 1."""
-    return _inside(bbox, (photo.width, photo.height))
-
-
-def _inside(bbox: Sequence[float], size: tuple[int, int]) -> tuple[float, ...]:
     x, y, width, height = bbox
-    sides = zip((x, y, x + width, y + height), size * 2, strict=True)
+    sides = zip((x, y, x + width, y + height), (photo.width, photo.height) * 2, strict=True)
     return tuple(min(max(float(value), 0.0), float(side)) for value, side in sides)
-
-
-def _unusable(annotation: Mapping, size: tuple[int, int]) -> str | None:
-    """Why an annotation can neither be learned nor scored; None where it can."""
-    bbox = annotation["bbox"]
-    is_list = isinstance(bbox, list) and len(bbox) == 4
-    if not is_list or not all(type(n) in (int, float) and math.isfinite(n) for n in bbox):
-        return f"its bbox is not four numbers: {bbox!r:.60}"
-    x0, y0, x1, y1 = _inside(bbox, size)
-    if min(x1 - x0, y1 - y0) < LEAST_SIDE:
-        return f"its bbox has no area inside the image: {bbox}"
-
-    value = annotation.get("segmentation")
-    if not value:
-        return None
-    problem = outline_problem(value, size)
-    if problem is None and isinstance(value, Mapping) and isinstance(value["counts"], str):
-        try:
-            rle.decode(dict(value))
-        except ValueError as error:
-            problem = f".counts: {error}"
-    return problem and f"its segmentation{problem}"
 
 
 def _load(file: Path) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import io
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,24 +87,51 @@ def read(
     the source's own test (else val) images; where it has none, every fifth image of each kind.
     left_out: gets what was not read, by kind. ValueError says what is wrong, and where.
     """
-    if test is None and any([*labels.glob("ImageSets/Main"), *labels.glob("*/ImageSets/Main")]):
-        folder = voc.find(labels)
-        return voc.read(folder, *voc.splits(folder))
-    rows = list(_reader(labels)(labels, images, left_out))
+    left_out = {} if left_out is None else left_out
+    if test is None and _is_devkit(labels):
+        return _read_devkit(labels, left_out)
+    rows = _read_rows(labels, images, left_out)
     if test is not None:
-        rows = [_assign(row, "train") for row in rows]
-        rows += [_assign(row, "test") for row in _reader(test)(test, images, left_out)]
-        train, held = ([row for row in rows if row.split == name] for name in ("train", "test"))
+        of_test: LeftOut = {}
+        train = [_assign(row, "train") for row in rows]
+        held = [_assign(row, "test") for row in _read_rows(test, images, of_test)]
+        rows = train + held
+        left_out |= {f"to test on: {what}": why for what, why in of_test.items()}
     else:
-        train, held = _divide(rows)
-    twice = [image for image, count in Counter(row.image for row in rows).items() if count > 1]
-    if twice:
-        raise ValueError(f"{labels}: image {twice[0]!r} is listed twice; give it one line")
+        train, held = _divide(rows, left_out)
     for labels_of_split, name in ((train, "train"), (held, "test")):
         if not labels_of_split:
             raise ValueError(f"{labels} holds no image to {name} on")
     classes = sorted({name for row in rows for name in row.values})
     return _table(train, classes), _table(held, classes)
+
+
+def _is_devkit(labels: Path) -> bool:
+    """Pascal VOC's folders, perhaps one level down, and perhaps without the lists of its sets."""
+    has_sets = any([*labels.glob("ImageSets/Main"), *labels.glob("*/ImageSets/Main")])
+    return has_sets or all((labels / name).is_dir() for name in ("Annotations", "JPEGImages"))
+
+
+def _read_devkit(labels: Path, left_out: LeftOut) -> tuple[Labels, Labels]:
+    folder = voc.find(labels)
+    tables = voc.read(folder, *voc.splits(folder))
+    used = {image for table_of_split in tables for image in table_of_split.images}
+    files = _files_below(folder / "JPEGImages")
+    num_unused = sum(is_image(file) and file.stem not in used for file in files)
+    if num_unused:
+        left_out["images of no set to train or test on"] = f"{num_unused} not used"
+    return tables
+
+
+def _read_rows(labels: Path, images: Path | None, left_out: LeftOut) -> list[Row]:
+    """ValueError names a picture that is there twice, perhaps with its name written otherwise."""
+    rows = list(_reader(labels)(labels, images, left_out))
+    names = [row.image for row in rows]
+    files = [os.fspath(row.picture) for row in rows if isinstance(row.picture, Path)]
+    for key, count in chain(Counter(names).items(), Counter(files).items()):
+        if count > 1:
+            raise ValueError(f"{labels}: image {key!r} is listed twice; give it one line")
+    return rows
 
 
 def _reader(path: Path) -> Callable[[Path, Path | None, LeftOut | None], Iterator[Row]]:
@@ -125,13 +153,19 @@ def _assign(row: Row, split: str) -> Row:
     return Row(f"{split}:{row.image}", row.picture, row.values, split)
 
 
-def _divide(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+def _divide(rows: Sequence[Row], left_out: LeftOut) -> tuple[list[Row], list[Row]]:
     """Rows to train and to test on: as they say, else one of five of each set of classes.
 
-    Which ones depends on the images' names alone, not on their order.
+    Which ones depends on the images' names alone, not on their order. left_out: gets what belongs
+    to neither.
     """
     if any(row.split for row in rows):
         train, val, test = ([r for r in rows if r.split == n] for n in ("train", "val", "test"))
+        if val and test:
+            left_out["split val"] = f"{len(val)} images not used: there are some to test on"
+        num_without = sum(row.split is None for row in rows)
+        if num_without:
+            left_out["images without a split"] = f"{num_without} not used: the others have one"
         if test or val:
             return train, test or val
         rows = train  # all there is
@@ -166,6 +200,9 @@ def read_folders(
                 ignored[f"images beside the folders of {split_folder.name}"] += is_image(folder)
                 continue
             for file in _files_below(folder):
+                if file.is_dir():
+                    ignored["links to folders inside a class's"] += 1
+                    continue
                 if not is_image(file):
                     ignored[f"files {file.suffix.lower() or file.name}"] += 1
                     continue
@@ -194,7 +231,8 @@ def _split_folders(root: Path, left_out: LeftOut | None) -> dict[Path, str | Non
     for path in unlabeled:
         del split_of[path]
         if left_out is not None:
-            left_out[f"folder {path.name}"] = "its images have no labels"
+            num_images = sum(map(is_image, _files_below(path)))
+            left_out[f"folder {path.name}"] = f"its {num_images} images have no labels"
     for path, split in split_of.items():
         if split is None:
             raise ValueError(f"{path} is neither train nor test; move it away")
@@ -206,10 +244,15 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """All files in the folder and in those inside it, but for hidden ones, in order."""
+    """All files in the folder and in those inside it, but for hidden ones, in order.
+
+    Of links to folders, which may lead in a circle, the links themselves.
+    """
     for path, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not is_hidden(name))
-        yield from (Path(path, name) for name in sorted(names) if not is_hidden(name))
+        links = [name for name in folders if Path(path, name).is_symlink()]
+        visible = [name for name in names if not is_hidden(name)]
+        yield from (Path(path, name) for name in sorted(visible + links))
 
 
 def is_image(file: Path) -> bool:
@@ -248,6 +291,11 @@ def read_csv(
             raise ValueError(f"{file}: the first line must name the columns image and label")
         for record in reader:
             where = f"{file}:{reader.line_num}"
+            if any(record.pop(None, ())):
+                raise ValueError(
+                    f"{where}: has more columns than the first line; put what holds a "
+                    f"{delimiter!r} into quotes"
+                )
             name, label, split = (
                 (record.get(column) or "").strip() if column is not None else ""
                 for column in columns.values()
@@ -301,7 +349,12 @@ def read_coco(
         names = {plain_id(item["id"]): _class_name(item["name"]) for item in content["categories"]}
         pictures = {plain_id(item["id"]): item["file_name"] for item in content["images"]}
         values: dict[Any, dict[str, int]] = {key: {} for key in pictures}
-        for item in content["annotations"]:
+        for i, item in enumerate(content["annotations"]):
+            if plain_id(item["image_id"]) not in values:
+                raise ValueError(
+                    f"{file}: annotations[{i}] is of image {item['image_id']!r}, which is not "
+                    "there; take it out, or add the image"
+                )
             values_of = values[plain_id(item["image_id"])]
             name = names[plain_id(item["category_id"])]
             values_of[name] = max(values_of.get(name, 0), int(not item.get("iscrowd", 0)))
@@ -339,12 +392,13 @@ def read_saved(
         rows = rows.cast_column(column, Image(decode=False))
         kind = rows.features[label]
         kind = getattr(kind, "feature", kind)  # of a list of labels: the one label
+        _refuse_one_hot(folder, label, rows[label], hasattr(kind, "int2str"))
         for index, value in enumerate(rows[label]):
             name = f"{split_name or 'row'}/{index:07d}"
             labels = (
                 value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
             )
-            if any(number in (None, -1) for number in labels):
+            if any(one in (None, -1, "") or one != one for one in labels):  # NaN is not itself
                 raise ValueError(f"{folder}: {name} has no label; remove it")
             classes = [
                 _class_name(kind.int2str(one) if hasattr(kind, "int2str") else str(one))
@@ -352,6 +406,19 @@ def read_saved(
             ]
             picture = SavedImage(name, rows, index, column)
             yield Row(name, picture, dict.fromkeys(classes, 1), SPLITS.get(split_name.lower()))
+
+
+def _refuse_one_hot(folder: Path, label: str, values: Iterable, has_names: bool) -> None:
+    """ValueError where each row has a list of zeros and ones, as long as all others."""
+    lists = [one for one in values if isinstance(one, Sequence) and not isinstance(one, str)]
+    lengths = {len(value) for value in lists}
+    is_binary = all(one in (0, 1) for one in chain.from_iterable(lists))
+    is_one_hot = is_binary and len(lengths) == 1 and min(lengths) > 1
+    if is_one_hot and not has_names:
+        raise ValueError(
+            f"{folder}: {label} holds {min(lengths)} zeros and ones a row; write the numbers or "
+            "names of the classes that are shown, [2] for [0, 0, 1]"
+        )
 
 
 def is_single(labels: Labels) -> bool:

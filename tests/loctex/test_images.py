@@ -1,6 +1,7 @@
 """Pictures of strangers: sound pixels are read whatever stands around them, and kept to the bit."""
 
 import io
+import re
 import struct
 import zlib
 
@@ -10,7 +11,8 @@ import simplejpeg
 from PIL import Image, ImageCms
 
 from data_tools.pictures import browsable, extension, for_snapshot
-from loctex.records.images import decode_image, decode_into, without_metadata
+from loctex.records import images
+from loctex.records.images import decode_image, decode_into, simplified, without_metadata
 from loctex.records.text import decode
 
 
@@ -83,6 +85,59 @@ def test_tiff_is_read_with_8_and_16_bits_first_page_first_and_shown_as_png():
     assert np.array_equal(decode_image(turned), np.rot90(image, -1))
     with pytest.raises(ValueError, match="is a TIFF of 32 bits a pixel; save it with 8 or 16"):
         decode_image(encoded(Image.fromarray(gray.astype(np.float32)), "TIFF"))
+
+
+@pytest.mark.parametrize("num_bits", [8, 10, 12, 14, 16])
+def test_a_tiff_of_a_camera_of_fewer_bits_is_not_black_and_says_what_is_left_out(num_bits):
+    gray = np.linspace(0, 2**num_bits - 1, 128).astype(np.uint16).reshape(8, 16)
+    page = Image.fromarray(gray)
+    tiff = encoded(page, "TIFF", save_all=True, append_images=[page, page])
+    assert np.array_equal(decode_image(tiff)[..., 0], gray >> (num_bits - 8))
+    assert simplified(tiff) == (
+        f"only the first of its 3 pages, the upper 8 of the {num_bits} bits that its values use"
+    )
+    assert simplified(encoded(scene(), "TIFF")) == simplified(encoded(scene())) == ""
+
+
+@pytest.mark.skipif(not images.HAS_AVIF, reason="Pillow was built without AVIF")
+def test_avif_is_read_by_its_bytes_and_kept_as_jpeg_without_its_place():
+    exif = Image.Exif()
+    exif[0x8825] = {1: "N", 2: (52.0, 31.0, 0.0)}
+    avif = encoded(scene(), "AVIF", quality=95, exif=exif)
+    assert images.begins_as_image(avif[:16])
+    assert np.abs(decode_image(avif).astype(int) - scene()).mean() < 3
+    kept = browsable(avif)
+    assert extension(kept) == ".jpg" and b"Exif" not in kept
+    assert np.abs(decode_image(kept).astype(int) - scene()).mean() < 4
+
+
+@pytest.mark.skipif(images.HAS_HEIF, reason="the plugin is there")
+def test_heic_without_its_plugin_names_it():
+    heic = b"\0\0\0\x18ftypheic" + bytes(200)
+    with pytest.raises(ValueError, match="is a HEIC photograph, as phones keep; pip install pil"):
+        decode_image(heic)
+    assert not images.begins_as_image(heic[:16])
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"%PDF-1.7 ...", "is a PDF; save its pages as JPEG or PNG"),
+        (b"\xef\xbb\xbf<svg xmlns=''/>", "is an SVG drawing; save it as JPEG or PNG"),
+        (b"8BPS\0\1", "is a Photoshop file; save it as JPEG or PNG"),
+        (b"\0\0\0\x0cJXL \r\n", "is a JPEG XL image; save it as JPEG or PNG"),
+        (b"\n<!DOCTYPE html><html>", "is a web page, not the picture on it; download it again"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "run git lfs pull"),
+        (b"\0\0\0\x20ftypisom", "is a video; save single pictures of it"),
+        (b"PK\x03\x04....", "is a zip archive; unpack it first"),
+        (b"just words", "is not an image; the studio reads JPEG, PNG, WEBP, GIF, BMP, TIFF"),
+    ],
+)
+def test_a_file_that_is_no_picture_says_its_kind_and_the_way_out(tmp_path, content, sentence):
+    (tmp_path / "x.jpg").write_bytes(content)
+    for source in (content, tmp_path / "x.jpg"):
+        with pytest.raises(ValueError, match=re.escape(sentence)):
+            decode_image(source)
 
 
 def phone_jpeg(image, **options) -> bytes:

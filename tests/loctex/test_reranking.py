@@ -133,6 +133,34 @@ def test_a_word_gives_way_to_one_seen_between_the_same_neighbors():
     assert all("image" not in words for words in exchange.options.values())  # a stop word
 
 
+@pytest.mark.parametrize(
+    ("captions", "sets", "expected"),
+    [
+        (("红色的圆在左边", "蓝色的圆在右边"), "", {"蓝色的圆在左边", "红色的圆在右边"}),
+        (("红色的圆在左边", "蓝色的圆在右边"), "左 右", {"红色的圆在右边"}),
+        (("丸の左に人がいる", "丸の右に人がいる"), "", {"丸の右に人がいる"}),
+        (("แมวสีดำ", "แมวสีฟ้า"), "", {"แมวสีฟ้า"}),
+    ],
+)
+def test_in_scripts_without_spaces_a_character_or_syllable_changes(captions, sets, expected):
+    exchange = WordSwaps(captions, sets)
+    random = np.random.default_rng(0)
+    changes = [exchange.change(captions[0], random) for _ in range(40)]
+    assert {one.caption for one in changes} == expected
+    for one in changes:
+        (new,) = one.new
+        assert 0 < new[1] - new[0] < 4, "a word of it, not the sentence"
+
+
+def test_a_foil_without_spaces_differs_in_one_word_of_many():
+    row = {"caption": "红色的圆在左边", "foil": "蓝色的圆在左边"}
+    offsets = np.array([(i, i + 1) for i in range(7)])
+    doubts = np.full(7, 0.1)
+    of_foil = np.where(np.arange(7) == 0, 0.99, 0.1)
+    scores = false_captions._words(row, (doubts, offsets), (of_foil, offsets), "")
+    assert scores[:2] == (1.0, pytest.approx(1 / 7))
+
+
 def test_only_words_that_exclude_each_other_change_wherever_the_same_thing_is_named():
     said = [
         "a red circle above it",

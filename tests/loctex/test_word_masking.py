@@ -101,3 +101,15 @@ def test_words_hidden_from_all_losses_are_not_localized_nor_are_stop_words(snaps
     assert grounded.any()
     assert not grounded[made.hidden != made.tokens].any()
     assert not grounded[made.word < 0].any()
+
+
+def test_a_sentence_without_spaces_is_hidden_by_the_character_or_syllable():
+    for caption in ("一只黑色的狗在红色汽车旁边", "青いトラックの左に人がいます", "แมวสีดำนั่งบนเก้าอี้"):
+        offsets = np.array([(0, 0), *((i, i + 1) for i in range(len(caption))), (0, 0)])
+        numbers = words.numbers(caption, offsets)
+        num_words = len({*numbers.tolist()} - {-1})
+        assert num_words > 9 and (numbers[1:-1] >= 0).all()
+        _, places = hidden(np.arange(100, 100 + len(offsets)), numbers, 0.2)
+        hidden_words = np.unique(numbers[places])
+        assert len(hidden_words) == round(0.2 * num_words), "not all of the sentence"
+        assert set(places) == set(np.flatnonzero(np.isin(numbers, hidden_words)))

@@ -140,3 +140,38 @@ def test_the_estimated_clock_has_a_word_every_third_of_a_second():
     said = words.estimate("one two  three")
     assert [word.text for word in said] == ["one", "two", "three"]
     assert said[-1].end == pytest.approx(3 * words.SECONDS_PER_WORD)
+
+
+SENTENCES = [  # what is one word is parted by |
+    ("一只黑色的狗在红色汽车旁边。", "一|只|黑|色|的|狗|在|红|色|汽|车|旁|边"),
+    ("青いトラックの左に人がいます", "青|い|トラック|の|左|に|人|が|い|ま|す"),
+    ("らーめんを食べる人々", "らー|め|ん|を|食|べ|る|人|々"),
+    ("แมวสีดำนั่งบนเก้าอี้", "แม|ว|สี|ดำ|นั่|ง|บ|น|เก้า|อี้"),
+    ("ແມວດຳ", "ແມ|ວ|ດຳ"),
+    ("ឆ្មាខ្មៅ", "ឆ្មា|ខ្មៅ"),
+    ("我的iPhone12在3个well-known盒子里", "我|的|iPhone12|在|3|个|well-known|盒|子|里"),
+    ("빨간 자동차 옆의 개", "빨간|자동차|옆의|개"),  # Korean has spaces
+    ("एक कुत्ता", "एक|कुत्ता"),
+    ("the dog's left-hand side", "the|dog's|left-hand|side"),
+]
+
+
+@pytest.mark.parametrize(("caption", "expected"), SENTENCES)
+def test_a_word_of_a_script_without_spaces_is_a_character_or_a_syllable(caption, expected):
+    assert [match.group() for match in words.WORD.finditer(caption)] == expected.split("|")
+    offsets = np.array([match.span() for match in words.WORD.finditer(caption)])
+    assert words.numbers(caption, offsets).tolist() == list(range(len(offsets)))
+
+
+@pytest.mark.parametrize(("caption", "expected"), SENTENCES)
+def test_the_estimated_clock_times_each_of_them_and_the_caption_is_whole(caption, expected):
+    said = words.estimate(caption)
+    assert "".join(word.text for word in said) == "".join(caption.split())
+    if " " not in caption:
+        assert len(said) == len(expected.split("|")) and said[-1].text.startswith(
+            expected.split("|")[-1]
+        )
+    else:
+        assert [word.text for word in said] == caption.split()
+    spans = words.spans(caption, said)
+    assert [caption[a:b] for a, b in spans] == [word.text for word in said]

@@ -4,10 +4,12 @@ import json
 from html import escape
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from data_tools.store.search import NarrativeFilter
+from loctex.records.images import decode_image
 from loctex.records.narrative import read_jsonl
 from tests.data_tools.samples import items, narrative, picture
 from ui.data import exchange, listing
@@ -247,3 +249,18 @@ def test_whoever_is_filtered_by_stays_a_choice_when_their_last_narrative_is_gone
     workspace.store.trash.put_narrative(only, 7)
     choices = data.people(workspace, data.find(workspace, own), 0)
     assert [value for _, value in choices] == ["", "0"]
+
+
+def test_a_tiff_comes_in_by_the_page_and_what_was_left_out_of_it_is_said(workspace, own, tmp_path):
+    gray = np.linspace(0, 4095, 96 * 64).astype(np.uint16).reshape(64, 96)
+    page = Image.fromarray(gray)
+    page.save(tmp_path / "cells.tif", save_all=True, append_images=[page])
+    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    (tmp_path / "page.jpg").write_bytes(b"<!DOCTYPE html>")
+    *_, outcome = exchange.add_images(workspace, own, exchange.files_of(str(tmp_path)))
+    assert "1 image added; 1 TIFF kept with only the first of its 2 pages" in outcome.text
+    assert "the upper 8 of the 12 bits" in outcome.text
+    assert [sentence.split(":")[0] for sentence in outcome.problems] == ["page.jpg", "phone.heic"]
+    assert "is a web page" in outcome.problems[0]
+    (row,) = [row for row in workspace.store.images(own) if row.name == "cells.tif"]
+    assert np.array_equal(decode_image(row.path)[..., 0], gray >> 4)

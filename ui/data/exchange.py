@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from data_tools.store import Collection
+from loctex.records.images import simplified
 from ui.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -86,12 +88,15 @@ def add_images(
 ) -> Iterator[Outcome]:
     """Add picture files one by one; yields the outcome so far after each."""
     problems: list[str] = []
+    notes = Counter[str]()
     before = num_images(workspace, collection_id)
     began = time.monotonic()
     for number, path in enumerate(files, 1):
         try:
             data = path.read_bytes()
             workspace.store.add_image(collection_id, data, dataset_id=OWN, name=path.name)
+            if note := simplified(data):
+                notes[note] += 1
         except (ValueError, OSError) as error:
             problems.append(str(error) if path.name in str(error) else f"{path.name}: {error}")
         added = num_images(workspace, collection_id) - before
@@ -100,6 +105,7 @@ def add_images(
         yield Outcome(
             f"{counted(added, 'image')} added"
             + (f", {num_duplicates} already there" if num_duplicates else "")
+            + "".join(f"; {count} TIFF kept with {note}" for note, count in notes.items())
             + (f", {len(files) - number} to go ({seconds:.0f} s)" if number < len(files) else ""),
             problems,
             number / len(files),
