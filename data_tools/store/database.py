@@ -7,6 +7,7 @@ and asks for the lock later fails at once when another has written, whatever the
 
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -43,6 +44,9 @@ class Database:
     def __init__(self, url: str, revision: str = "head") -> None:
         self._engine = _engine(url)
         self._place = self._engine.url.render_as_string(hide_password=True)
+        # SQLite's own waiting is a poll with growing pauses: behind a lock, writers come in turn
+        is_sqlite = self._engine.url.get_backend_name() == "sqlite"
+        self._turn: threading.Semaphore | None = threading.Semaphore() if is_sqlite else None
         try:
             self._migrate(revision)
         except StoreError:
@@ -72,12 +76,26 @@ class Database:
     def writing(self) -> Iterator[Connection]:
         """Committed, on disk, when the block ends. StoreError: not saved, and nothing changed."""
         try:
-            with self._engine.execution_options(is_writing=True).begin() as connection:
-                yield connection
+            with self._writers_turn():
+                with self._engine.execution_options(is_writing=True).begin() as connection:
+                    yield connection
         except IntegrityError:
             raise
         except DBAPIError as error:
             raise StoreError(f"not saved: {error.orig}") from error
+
+    @contextmanager
+    def _writers_turn(self) -> Iterator[None]:
+        """Of the writers of this process; those of others are waited for by SQLite itself."""
+        if self._turn is None:
+            yield
+            return
+        if not self._turn.acquire(timeout=BUSY_SECONDS):
+            raise StoreError("not saved: the database is busy with other work; try again")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """One transaction. Where another inserted the same meanwhile, a second look finds it."""

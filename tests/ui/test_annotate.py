@@ -50,13 +50,10 @@ class Person:
     def ask(self, action: str, **more) -> dict:
         image = (self.told.get("image") or {}).get("id")
         asked = {
-            "action": action,
-            "serial": 5,
             "collection": self.told.get("collection"),
             "image": image,
         } | more
-        told = json.loads(answer(self.workspace, self.name, json.dumps(asked)))
-        assert told.pop("serial") == 5
+        told = json.loads(answer(self.workspace, self.name, action, json.dumps(asked)))
         self.told = told if "collections" in told else self.told
         return told
 

@@ -151,7 +151,9 @@ def test_a_split_s_result_stands_beside_its_chance() -> None:
 def test_pointing_is_said_in_words_beside_always_pointing_at_the_middle() -> None:
     metrics = {"pointing_region": 0.52, "pointing_region_center": 0.48}
     assert view.verdict({"auc": 0.7}, {}) == ""
-    sentence = "Points at the thing named 52% of the time, better than always pointing at the middle"
+    sentence = (
+        "Points at the thing named 52% of the time, better than always pointing at the middle"
+    )
     assert f"{sentence} (48%).</p>" in view.verdict(metrics, {"pointing_region": [0.5, 0.54]})
     unsure = view.verdict(metrics, {"pointing_region": [0.45, 0.6]})
     assert f"{sentence} (48%); with so few pictures that may be chance." in unsure

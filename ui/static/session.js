@@ -61,8 +61,7 @@ async function keep() { // the draft, here and on the server
   const { version, voice } = take, kept = take, draft = shelve();
   if (isSaving) return; // the server is slow or gone; the next one is soon enough
   isSaving = true;
-  const piece = voice && voice.sent < voice.length ? voice.piece(voice.sent) : null;
-  const answer = await link.ask("save", { ...draft, voice: piece }, 4000);
+  const answer = await send(kept, draft, voice && voice.sent < voice.length ? voice.piece(voice.sent) : null);
   isSaving = false;
   if (answer.saved) kept.savedVersion = Math.max(kept.savedVersion, version);
   if (answer.heard !== undefined) voice.sent = Math.min(answer.heard, voice.length);
@@ -70,6 +69,19 @@ async function keep() { // the draft, here and on the server
   if (answer.saved) say("saved", "draft saved " + time());
   else say("unsaved", "not saved, retrying");
   if (answer.problem) note(answer.problem, "", null, "bad");
+}
+
+async function send(kept, draft, piece) { // what changed since the last save, or all of it
+  const { record, ...about } = draft, { acknowledged } = kept, revision = newTakeId();
+  const question = { ...about, revision, voice: piece };
+  let answer = { isBehind: true };
+  if (acknowledged) {
+    const change = changeBetween(acknowledged.record, record);
+    answer = await link.ask("save", { ...question, base: acknowledged.revision, change }, 4000);
+  }
+  if (answer.isBehind) answer = await link.ask("save", { ...question, record }, 4000);
+  kept.acknowledged = answer.saved ? { revision, record } : null; // unsure what the server has: all of it
+  return answer;
 }
 
 const saving = setInterval(() => (element.isConnected ? keep() : clearInterval(saving)), SAVING);
@@ -87,7 +99,7 @@ async function submit() {
   while (element.isConnected) { // the same take twice is one narrative
     answer = await link.ask("submit", sent);
     if (answer.isMissing) sent = whole;
-    else if (answer.heard !== undefined) await link.ask("save", { ...whole, voice: voice.piece(answer.heard) });
+    else if (answer.heard !== undefined) await send(take, whole, voice.piece(answer.heard));
     else if (answer.isLost) {
       say("unsaved", "not submitted, retrying");
       note("The studio does not answer. Your take is kept in this browser; trying again.", "", null, "bad");
