@@ -431,7 +431,9 @@ class Store:
         if not base:  # as of drafts of before, which no change builds on
             return False
         values = {"base": base, "revision": revision, "body": change}
-        return self._database.write(lambda c: drafts.change(c, take_id, name, image_row_id, values))
+        return self._database.write_together(
+            lambda c: drafts.change(c, take_id, name, image_row_id, values)
+        )
 
     def drafts(self, annotator_id: int, *, image_row_id: int | None = None) -> list[Draft]:
         """Of this annotator, the oldest first; of one image, or all."""

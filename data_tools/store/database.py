@@ -9,7 +9,9 @@ import logging
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,6 +49,8 @@ class Database:
         # SQLite's own waiting is a poll with growing pauses: behind a lock, writers come in turn
         is_sqlite = self._engine.url.get_backend_name() == "sqlite"
         self._turn: threading.Semaphore | None = threading.Semaphore() if is_sqlite else None
+        self._waiting: deque[tuple[Callable[[Connection], Any], Future]] = deque()
+        self._together = threading.Lock()  # held by who writes for all that wait
         try:
             self._migrate(revision)
         except StoreError:
@@ -109,6 +113,34 @@ class Database:
                 return work(connection)
         except IntegrityError as error:
             raise StoreError(f"not saved: {error.orig}") from error
+
+    def write_together(self, work: Callable[[Connection], T]) -> T:
+        """As `write`, in one transaction with what other threads write so at this moment.
+
+        A commit waits for the disk some milliseconds, in which others come: the next commit is
+        theirs together. Where one of them fails, each is written by itself.
+        """
+        outcome: Future[T] = Future()
+        self._waiting.append((work, outcome))
+        with self._together:
+            batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            if batch:  # else whoever had the turn before has written ours
+                self._write_batch(batch)
+        return outcome.result()
+
+    def _write_batch(self, batch: Sequence[tuple[Callable[[Connection], Any], Future]]) -> None:
+        try:
+            with self.writing() as connection:
+                results = [work(connection) for work, _ in batch]
+        except Exception:  # of one of them: whose it is comes out alone, below
+            for work, outcome in batch:
+                try:
+                    outcome.set_result(self.write(work))
+                except Exception as error:
+                    outcome.set_exception(error)
+            return
+        for (_, outcome), result in zip(batch, results, strict=True):
+            outcome.set_result(result)
 
     def all(self, query: Select) -> Sequence[Row]:
         with self.reading() as connection:

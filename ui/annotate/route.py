@@ -15,7 +15,7 @@ from ui.guard.sessions import login_of
 from ui.workspace import Workspace
 
 LISTENING = ("align", "propose")  # a minute each, in a process of their own
-NUM_ANSWERING, NUM_LISTENING = 8, 4  # threads
+NUM_ANSWERING, NUM_LISTENING = 32, 4  # threads; most wait for the disk, together
 LOGGED_OUT = (
     "You are logged out. Your take is kept in this browser: load the page anew and log in, and it "
     "is offered again."
