@@ -6,6 +6,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +16,9 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, event, insert
 
-from data_tools.store import FIRST_ANNOTATOR, Store, StoreError
+from data_tools.store import FIRST_ANNOTATOR, Store, StoreError, tables
 from data_tools.store.database import Database, migrations
 from data_tools.store.tables import metadata
 from loctex.records.narrative import read_jsonl
@@ -225,6 +226,43 @@ def test_many_writers_at_once_all_succeed(url, tmp_path):
     store = Store(url, tmp_path / "images")
     assert len({i for ids in written for i in ids}) == 72 == store.collections()[0].num_narratives
     store.close()
+
+
+def test_writes_that_come_together_share_a_commit_and_not_a_failure(store):
+    database, commits, is_free = store._database, [], threading.Event()
+    event.listen(database._engine, "commit", lambda _: commits.append(1))
+
+    def hold() -> None:
+        with database._together:
+            is_free.wait(30)
+
+    def add(k: int) -> object:
+        def work(connection):
+            if k == 3:
+                raise StoreError("this one fails")
+            connection.execute(insert(tables.collections).values(name=f"{k:02}"))
+            return k
+
+        try:
+            return database.write_together(work)
+        except StoreError as error:
+            return str(error)
+
+    for numbers, most in (((*range(10, 30),), 3), (range(10), 12)):
+        commits.clear()
+        is_free.clear()
+        with ThreadPoolExecutor(24) as pool:
+            holder = pool.submit(hold)
+            results = [pool.submit(add, k) for k in numbers]
+            while len(database._waiting) < len(numbers):
+                time.sleep(0.01)
+            is_free.set()
+            holder.result()
+            for k, result in zip(numbers, results, strict=True):
+                assert result.result(30) == ("this one fails" if k == 3 else k)
+        assert 1 <= len(commits) <= most
+    names = [collection.name for collection in store.collections()]
+    assert names == [f"{k:02}" for k in range(30) if k != 3]
 
 
 def test_opening_an_empty_database_at_once_migrates_it_once(url, tmp_path):

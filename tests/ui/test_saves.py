@@ -1,22 +1,29 @@
-"""What saves cost a running studio: neither memory nor disk beyond what is saved, and no doubling.
+"""What saves cost a running studio: neither memory nor disk beyond what is saved; and what of them
+survives when it is killed.
 
-pytest -m slow -s tests/ui/test_saves.py      10,000 saves by 20 people, about five minutes
+pytest -m slow -s tests/ui/test_saves.py      10,000 saves by 20 people, 20 kills; ten minutes
 """
 
 import asyncio
 import json
+import os
+import random
 import signal
 import threading
 import time
 import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import select
 
 from data_tools.store import Store
-from data_tools.store.database import Database
-from tests.benchmarks.saves import PASSWORD, Saves, change, crowd, record, resident, serving
+from data_tools.store.tables import narratives
+from tests.benchmarks.saves import PASSWORD, Saves, change, crowd, points, record, resident, serving
 from tests.browser.conftest import Studio
 
 
@@ -57,3 +64,117 @@ def test_ten_thousand_saves_by_twenty_people_leave_the_memory_flat(tmp_path):
     assert len(saves.seconds) == 10_000 and saves.num_submitted == 20 * (500 // 60)
     assert megabytes < 50
     assert added < saves.num_bytes + 6e6
+
+
+@dataclass
+class SentTake:
+    """What a person knows of a take: seconds of it that were sent, and acknowledged."""
+
+    take_id: str
+    image: int
+    num_sent: int = 0
+    num_acknowledged: int = 0
+    is_submit_sent: bool = False
+    is_submitted: bool = False
+
+
+class Person:
+    """Records, saves and submits take after take until the studio is gone."""
+
+    def __init__(self, studio: Studio, name: str, pause: float) -> None:
+        self.studio, self.name, self.pause = studio, name, pause
+        self.takes: list[SentTake] = []
+        self.refusals: list[object] = []
+
+    def work(self) -> None:
+        try:
+            with httpx.Client(base_url=self.studio.url, timeout=60) as client:
+                self._work(client)
+        except httpx.TransportError:
+            return  # killed
+
+    def _work(self, client: httpx.Client) -> None:
+        client.post("/login", data={"username": self.name, "password": PASSWORD})
+
+        def ask(action: str, **fields: Any) -> dict[str, Any]:
+            answer = client.post(f"/recorder/{action}", json=fields).raise_for_status().json()
+            if "problem" in answer or "isBehind" in answer or "isMissing" in answer:
+                self.refusals.append(answer)
+            return answer
+
+        task = ask("open")
+        if task["draft"]:  # of before the kill: go on with it, as a page does, and submit it
+            take = next(each for each in self.takes if each.take_id == task["draft"]["take_id"])
+            task = self._submit(ask, task, take)
+        while not self.refusals:
+            take = SentTake(uuid.uuid4().hex, task["image"]["id"])
+            self.takes.append(take)
+            for seconds in (1, 2, 3):
+                body = {"record": record(1)} if seconds == 1 else {"change": change(seconds)}
+                about = {"take_id": take.take_id, "image": take.image, "base": str(seconds - 1)}
+                take.num_sent = seconds
+                ask("save", **about, revision=str(seconds), **body)
+                take.num_acknowledged = seconds
+                time.sleep(self.pause)
+            task = self._submit(ask, task, take)
+
+    def _submit(
+        self, ask: Callable[..., dict], task: dict[str, Any], take: SentTake
+    ) -> dict[str, Any]:
+        take.is_submit_sent = True
+        where = {"collection": task["collection"], "image": take.image}
+        next_task = ask("submit", take_id=take.take_id, **where)
+        take.is_submitted = True
+        return next_task
+
+
+def check(store: Store, person: Person) -> None:
+    """Each take is a narrative or a draft, once, and holds what was acknowledged, and no half save."""
+    drafts = {draft.take_id: draft.body for draft in store.drafts(store.annotator(person.name))}
+    for take in person.takes:
+        which = select(narratives.c.id).where(narratives.c.take_id == take.take_id)
+        rows = store._database.all(which)
+        assert len(rows) + (take.take_id in drafts) <= 1, "doubled"
+        if rows:
+            assert take.is_submit_sent
+            traces = store.narrative(rows[0].id).to_json()["traces"]
+        elif take.take_id in drafts:
+            assert not take.is_submitted, "submitted, and a draft"
+            traces = json.loads(drafts[take.take_id])["traces"]
+        else:
+            assert take.num_acknowledged == 0, "lost"
+            continue
+        times = [point["t"] for stroke in traces for point in stroke]
+        possible = [points(0, n) for n in (take.num_acknowledged, take.num_sent) if n]
+        assert times in [[t for _, _, t in whole] for whole in possible], "half"
+
+
+@pytest.mark.parametrize("num", [1, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("pause", [0.02, 0.0], ids=["saving", "submitting"])
+def test_a_studio_killed_while_it_saves_loses_doubles_and_halves_nothing(tmp_path, num, pause):
+    chance = random.Random(int(os.environ.get("LOCTEX_SEED", 17)))
+    with serving(tmp_path, 4, images=4_000 if num > 1 else 400) as studio:
+        persons = [Person(studio, f"person{k}", pause) for k in range(4)]
+        for _ in range(num):
+            threads = [threading.Thread(target=person.work) for person in persons]
+            for thread in threads:
+                thread.start()
+            num_before = sum(len(person.takes) for person in persons)
+            deadline = time.monotonic() + 120
+            while sum(len(person.takes) for person in persons) < num_before + 6:
+                assert time.monotonic() < deadline, [person.refusals for person in persons]
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0, 0.7))
+            studio.stop(signal.SIGKILL)
+            for thread in threads:
+                thread.join()
+            studio.start()
+            store = studio.store()
+            for person in persons:
+                assert person.refusals == []
+                check(store, person)
+            store.close()
+        num_takes = sum(len(person.takes) for person in persons)
+        num_submitted = sum(take.is_submitted for person in persons for take in person.takes)
+    print(f"{num} kills: {num_takes} takes, {num_submitted} submitted, each there once")
+    assert num_submitted > num
