@@ -19,7 +19,8 @@ from data_tools.store import assignment, bulk, drafts, writes
 from data_tools.store import tables as db
 from data_tools.store.address import address
 from data_tools.store.bulk import AddReport, StoredImage
-from data_tools.store.database import Database, StoreError
+from data_tools.store.database import Database, SharedCommits, StoreError
+from data_tools.store.drafts import DraftChange
 from data_tools.store.people import People
 from data_tools.store.queries import (
     bodies_of,
@@ -76,6 +77,7 @@ class Store:
         self.images_folder = Path(images)
         self.images_folder.mkdir(parents=True, exist_ok=True)
         self._database = Database(url)
+        self._draft_changes = SharedCommits(self._database, drafts.add_changes)
         self.reviews = Reviews(self._database)
         self.people = People(self._database)
         self.trash = Trash(self._database, self.images_folder)
@@ -428,12 +430,8 @@ class Store:
     ) -> bool:
         """Add a change (drafts.changes, as JSON) to the take of the annotator of this name; False,
         and nothing changed, where its stored state is not `base`, or it is on another image."""
-        if not base:  # as of drafts of before, which no change builds on
-            return False
-        values = {"base": base, "revision": revision, "body": change}
-        return self._database.write_together(
-            lambda c: drafts.change(c, take_id, name, image_row_id, values)
-        )
+        change_of_draft = DraftChange(take_id, name, image_row_id, base, revision, change)
+        return self._draft_changes.write(change_of_draft)
 
     def drafts(self, annotator_id: int, *, image_row_id: int | None = None) -> list[Draft]:
         """Of this annotator, the oldest first; of one image, or all."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -28,6 +28,7 @@ from loctex.records.files import draft_file
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 60  # twenty writers on a machine that is busy with other work waited 20
 T = TypeVar("T")
+Item = TypeVar("Item")
 log = logging.getLogger("studio")
 _PRAGMAS = ("synchronous=FULL", "foreign_keys=ON")
 
@@ -49,8 +50,6 @@ class Database:
         # SQLite's own waiting is a poll with growing pauses: behind a lock, writers come in turn
         is_sqlite = self._engine.url.get_backend_name() == "sqlite"
         self._turn: threading.Semaphore | None = threading.Semaphore() if is_sqlite else None
-        self._waiting: deque[tuple[Callable[[Connection], Any], Future]] = deque()
-        self._together = threading.Lock()  # held by who writes for all that wait
         try:
             self._migrate(revision)
         except StoreError:
@@ -114,34 +113,6 @@ class Database:
         except IntegrityError as error:
             raise StoreError(f"not saved: {error.orig}") from error
 
-    def write_together(self, work: Callable[[Connection], T]) -> T:
-        """As `write`, in one transaction with what other threads write so at this moment.
-
-        A commit waits for the disk some milliseconds, in which others come: the next commit is
-        theirs together. Where one of them fails, each is written by itself.
-        """
-        outcome: Future[T] = Future()
-        self._waiting.append((work, outcome))
-        with self._together:
-            batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
-            if batch:  # else whoever had the turn before has written ours
-                self._write_batch(batch)
-        return outcome.result()
-
-    def _write_batch(self, batch: Sequence[tuple[Callable[[Connection], Any], Future]]) -> None:
-        try:
-            with self.writing() as connection:
-                results = [work(connection) for work, _ in batch]
-        except Exception:  # of one of them: whose it is comes out alone, below
-            for work, outcome in batch:
-                try:
-                    outcome.set_result(self.write(work))
-                except Exception as error:
-                    outcome.set_exception(error)
-            return
-        for (_, outcome), result in zip(batch, results, strict=True):
-            outcome.set_result(result)
-
     def all(self, query: Select) -> Sequence[Row]:
         with self.reading() as connection:
             return connection.execute(query).all()
@@ -204,6 +175,45 @@ class Database:
                 log.info("%s is brought up to date; as it was, it is kept in %s", self.file, to)
             settings.attributes["connection"] = connection
             command.upgrade(settings, revision)
+
+
+class SharedCommits(Generic[Item, T]):
+    """Writes of one kind, from many threads: what comes together is one transaction.
+
+    A commit waits for the disk some milliseconds, in which others come: the next commit is theirs
+    together. work: takes some items, and returns as many results; where it fails for some together,
+    each is written by itself, and only who sent the wrong one gets the error.
+    """
+
+    def __init__(
+        self, database: Database, work: Callable[[Connection, Sequence[Item]], Sequence[T]]
+    ) -> None:
+        self._database, self._work = database, work
+        self._waiting: deque[tuple[Item, Future[T]]] = deque()
+        self._turn = threading.Lock()  # held by who writes for all that wait
+
+    def write(self, item: Item) -> T:
+        """Its result, when it is on disk. Raises StoreError as `Database.write`."""
+        outcome: Future[T] = Future()
+        self._waiting.append((item, outcome))
+        with self._turn:
+            batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            if batch:  # else whoever had the turn before has written ours
+                self._write_batch(batch)
+        return outcome.result()
+
+    def _write_batch(self, batch: Sequence[tuple[Item, Future[T]]]) -> None:
+        try:
+            results = self._database.write(lambda c: self._work(c, [item for item, _ in batch]))
+        except Exception as error:
+            if len(batch) == 1:
+                batch[0][1].set_exception(error)
+                return
+            for member in batch:
+                self._write_batch([member])
+            return
+        for (_, outcome), result in zip(batch, results, strict=True):
+            outcome.set_result(result)
 
 
 def migrations() -> Config:

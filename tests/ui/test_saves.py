@@ -129,7 +129,7 @@ class Person:
 
 
 def check(store: Store, person: Person) -> None:
-    """Each take is a narrative or a draft, once, and holds what was acknowledged, and no half save."""
+    """Each take is a narrative or a draft, once, with what was acknowledged and no half save."""
     drafts = {draft.take_id: draft.body for draft in store.drafts(store.annotator(person.name))}
     for take in person.takes:
         which = select(narratives.c.id).where(narratives.c.take_id == take.take_id)

@@ -8,6 +8,8 @@ the stored one, it is refused and the whole take is sent. So two pages with one 
 
 import time
 from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -29,29 +31,24 @@ from data_tools.store.rows import Draft, moment
 Values = dict[str, Any]
 RENEWED = 3600  # seconds after which a save holds its image for another day
 
-_OWNER = select(db.FIRST_ANNOTATOR + db.annotators.c.id).where(
-    db.annotators.c.name == bindparam("name")
-)
-_MOVE_ON = (  # to another revision, where everything is as the recorder thinks
+_MOVE_ON = (
     update(db.drafts)
-    .where(
-        db.drafts.c.take_id == bindparam("draft"),
-        db.drafts.c.image_row_id == bindparam("image"),
-        db.drafts.c.revision == bindparam("base"),
-        db.drafts.c.annotator_id == _OWNER.scalar_subquery(),
-    )
+    .where(db.drafts.c.take_id == bindparam("draft"))
     .values(revision=bindparam("next_revision"), saved=bindparam("now"))
 )
-_ADD_CHANGE = insert(db.draft_changes)
-_RENEW = (
-    update(db.claims)
-    .where(
-        db.claims.c.image_row_id == bindparam("image"),
-        db.claims.c.annotator_id == _OWNER.scalar_subquery(),
-        db.claims.c.expires < bindparam("soon"),
-    )
-    .values(expires=bindparam("until"))
-)
+
+
+@dataclass(frozen=True)
+class DraftChange:
+    """What a person adds to a draft of theirs; body: a change as JSON. `base` and `revision` name
+    the state that it builds on and the one that it makes."""
+
+    take_id: str
+    name: str  # of the annotator
+    image_row_id: int
+    base: str
+    revision: str
+    body: str
 
 
 def save(connection: Connection, take_id: str, values: Values) -> None:
@@ -70,19 +67,57 @@ def save(connection: Connection, take_id: str, values: Values) -> None:
     assignment.hold_draft(connection, values["image_row_id"], values["annotator_id"])
 
 
-def change(
-    connection: Connection, take_id: str, name: str, image_row_id: int, values: Values
-) -> bool:
-    """Add a change {"base", "revision", "body"} of a person's draft; False: it is another state."""
+def add_changes(connection: Connection, changes: Sequence[DraftChange]) -> list[bool]:
+    """Add each where it builds on what is stored, by its owner and of its image; False where not.
+
+    However many they are, few statements: each is a way to the database and back.
+    """
     now = time.time()
-    key = {"draft": take_id, "image": image_row_id, "name": name}
-    move = key | {"base": values["base"], "next_revision": values["revision"], "now": now}
-    if not connection.execute(_MOVE_ON, move).rowcount:
-        return False
-    connection.execute(_ADD_CHANGE, {"take_id": take_id, "body": values["body"]})
-    until = now + assignment.HOLD_DRAFT
-    connection.execute(_RENEW, key | {"soon": until - RENEWED, "until": until})
-    return True
+    states = _states(connection, {change.take_id for change in changes})
+    added = []
+    for change in changes:
+        state = states.get(change.take_id)
+        builds_on = (change.name, change.image_row_id, change.base)
+        if state is None or change.base == "" or state[:3] != builds_on:
+            added.append(False)
+            continue
+        states[change.take_id] = (*state[:2], change.revision, *state[3:])
+        added.append(True)
+
+    new_changes = [change for change, is_next in zip(changes, added, strict=True) if is_next]
+    if new_changes:
+        moves = [
+            {"draft": change.take_id, "next_revision": change.revision, "now": now}
+            for change in new_changes
+        ]
+        rows = [{"take_id": change.take_id, "body": change.body} for change in new_changes]
+        connection.execute(_MOVE_ON, moves)
+        connection.execute(insert(db.draft_changes), rows)
+    for take_id in {change.take_id for change in new_changes}:
+        _, image_row_id, _, annotator_id, expires = states[take_id]
+        if expires < now + assignment.HOLD_DRAFT - RENEWED:
+            assignment.hold_draft(connection, image_row_id, annotator_id)
+    return added
+
+
+def _states(
+    connection: Connection, take_ids: Collection[str]
+) -> dict[str, tuple[str, int, str, int, float]]:
+    """take_id -> annotator's name, image, revision, annotator's id, end of the claim (0: none)."""
+    d, a, c = db.drafts.c, db.annotators.c, db.claims.c
+    is_owner = d.annotator_id == db.FIRST_ANNOTATOR + a.id
+    is_claim = (c.image_row_id == d.image_row_id) & (c.annotator_id == d.annotator_id)
+    columns = (d.take_id, a.name, d.image_row_id, d.revision, d.annotator_id, c.expires)
+    query = (
+        select(*columns)
+        .select_from(db.drafts.join(db.annotators, is_owner).outerjoin(db.claims, is_claim))
+        .where(d.take_id.in_(take_ids))
+        .with_for_update(of=db.drafts)
+    )
+    return {
+        row.take_id: (row.name, row.image_row_id, row.revision, row.annotator_id, row.expires or 0)
+        for row in connection.execute(query)
+    }
 
 
 def whole(connection: Connection, which: ColumnElement[bool]) -> list[Draft]:
