@@ -9,6 +9,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -24,7 +26,7 @@ from sqlalchemy import select
 from data_tools.store import Store
 from data_tools.store.tables import narratives
 from tests.benchmarks.saves import PASSWORD, Saves, change, crowd, points, record, resident, serving
-from tests.browser.conftest import Studio
+from tests.browser.conftest import ROOT, Studio
 
 
 def on_disk(studio: Studio) -> int:
@@ -64,6 +66,39 @@ def test_ten_thousand_saves_by_twenty_people_leave_the_memory_flat(tmp_path):
     assert len(saves.seconds) == 10_000 and saves.num_submitted == 20 * (500 // 60)
     assert megabytes < 50
     assert added < saves.num_bytes + 6e6
+
+
+SESSION = """
+import app, asyncio, sys; app.stay_local()
+import gradio as gr
+from gradio.state_holder import SessionState
+from ui.guard.access import Page
+from ui.workspace import Workspace
+
+with Page(Workspace(sys.argv[1]), analytics_enabled=False) as page:
+    html, text = gr.HTML("", js_on_load="trigger('ask')"), gr.Textbox()
+    html.ask(lambda value: gr.update(html_template=f"<p>{value}</p>"), html, html)
+    text.change(lambda *values: gr.update(label="y"), [text, html], text)
+state = SessionState(page)
+
+async def answer(count):
+    for k in range(count):
+        for event, inputs in zip(list(page.fns.values()), (["x"], ["x", "y"])):
+            output = (await page.process_api(event, inputs, state=state))["data"][0]
+            assert output["__type__"] == "update", output
+
+sizes = []
+for count in (5, 40):
+    asyncio.run(answer(count))
+    sizes.append((len(state.blocks_config.blocks), len(state.config_values)))
+print(sizes[0] == sizes[1], state.blocks_config.blocks[html._id].html_template, *sizes)
+"""  # in a process of its own: Gradio leaves an event loop open
+
+
+def test_a_session_keeps_no_copy_of_what_an_event_updates_and_another_reads(tmp_path):
+    words = [sys.executable, "-W", "ignore", "-c", SESSION, tmp_path]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("True <p>x</p>"), done.stdout
 
 
 @dataclass

@@ -73,7 +73,7 @@ class Sessions(MutableMapping[str, str]):
             }
 
 
-def login_of(scope: dict[str, Any]) -> str | None:
+def login_of(scope: MutableMapping[str, Any]) -> str | None:
     """The name of who is logged in, as Gradio's own cookie says. Raises UnreadableUsersError."""
     app = scope["app"]
     try:
