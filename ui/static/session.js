@@ -1,6 +1,7 @@
 // What goes to Python and comes back: tasks, drafts, submissions. Continues recorder.js.
 
 const SAVING = 1000; // milliseconds: with the way to the server, at most two seconds are at stake
+const LONG = 60000; // milliseconds: half an hour of pointing takes seconds to read and to check
 const paces = [performance.now()]; // when the page was opened, and each take submitted
 
 function record() { // the public Localized Narratives line; Python sets whose it is and of what
@@ -97,7 +98,7 @@ async function submit() {
   const whole = { ...shelve(), num_samples: take.voice?.length ?? 0 }, { voice } = take;
   let sent = isKept ? { ...whole, record: null } : whole, answer = {};
   while (element.isConnected) { // the same take twice is one narrative
-    answer = await link.ask("submit", sent);
+    answer = await link.ask("submit", sent, LONG);
     if (answer.isMissing) sent = whole;
     else if (answer.heard !== undefined) await send(take, whole, voice.piece(answer.heard));
     else if (answer.isLost) {
@@ -357,6 +358,6 @@ new IntersectionObserver(async ([entry]) => {
   isAsking = true;
   const drafts = (await shelf.all()).map(({ take_id, image, collection, annotator }) => (
     { take_id, image, collection, annotator }));
-  while (isFree() && !await go("open", { drafts }));
+  while (isFree() && !await go("open", { drafts }, LONG));
   isAsking = false;
 }).observe(root);
