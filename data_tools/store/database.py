@@ -30,6 +30,7 @@ BUSY_SECONDS = 60  # twenty writers on a machine that is busy with other work wa
 T = TypeVar("T")
 Item = TypeVar("Item")
 log = logging.getLogger("studio")
+_MIGRATING = threading.Lock()  # Alembic keeps what it migrates in globals of the process
 _PRAGMAS = ("synchronous=FULL", "foreign_keys=ON")
 
 
@@ -165,7 +166,7 @@ class Database:
                 f"{current}, this version knows up to {revisions[0]}): update the studio, nothing "
                 "was changed"
             )
-        with self.writing() as connection:
+        with _MIGRATING, self.writing() as connection:
             if connection.dialect.name == "postgresql":  # SQLite's writers wait for each other
                 connection.execute(text("SELECT pg_advisory_xact_lock(20211108950)"))
             current = MigrationContext.configure(connection).get_current_revision()
