@@ -110,6 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
     stay_local()
     believe_no_proxy()
     from ui import layout, users  # after the environment, which Gradio reads when imported
+    from ui.annotate import route
     from ui.guard.server import GuardedApp
     from ui.workspace import Workspace, served
 
@@ -123,7 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
             )
             layout.build(workspace).launch(
                 **layout.LAUNCH,
-                _app=GuardedApp(guards),
+                _app=GuardedApp(guards, [route.recorder_route(workspace)]),
                 server_name=options.host,
                 server_port=options.port,
                 root_path=options.root_path,

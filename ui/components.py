@@ -11,13 +11,14 @@ from ui.assets import PLAYER_SCRIPTS, static
 
 
 class Recorder(gr.HTML):
-    """A photograph on which a person points and types; its value and its prop `answer` are JSON
-    strings, a question to Python and the answer (ui/annotate/tab.py). Events: ask, data."""
+    """A photograph on which a person points and types. It asks ui/annotate/route.py itself: as an
+    event of the page, each save made a new copy of this component. Event: data."""
 
     def __init__(self, value: str | None = None, **kwargs: Any) -> None:
         script_names = (
             "typing",
             "drawing",
+            "changes",
             "link",
             "shelf",
             "voice",
@@ -37,15 +38,8 @@ class Recorder(gr.HTML):
             css_template=static("recorder.css"),
             js_on_load=script + "\n//# sourceURL=ui/static/recorder.js",
             apply_default_css=False,
-            **{"answer": ""} | kwargs,
+            **kwargs,
         )
-
-    def __getattr__(self, name: str) -> Any:
-        """The two events. Gradio asks for dozens of names at every answer, and gr.HTML searches the
-        whole script for each: a third of the time that a save took."""
-        if name not in ("ask", "data"):
-            raise AttributeError(name)
-        return super().__getattr__(name)
 
 
 class Player(gr.HTML):

@@ -72,7 +72,7 @@ def build(workspace: Workspace) -> gr.Blocks:
 
         with gr.Tabs() as tabs:
             with page.tab("Annotate", "annotate", "annotator"):
-                recorder = annotate.build(workspace)
+                recorder = annotate.build()
             with page.tab("Mine", "mine", "annotator"):
                 mine.build(workspace)
             with page.tab("Review", "review", "reviewer"):

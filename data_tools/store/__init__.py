@@ -15,11 +15,12 @@ from typing import Any
 from sqlalchemy import Row, case, delete, func, select, update
 
 from data_tools.pictures import browsable, extension
-from data_tools.store import assignment, bulk, writes
+from data_tools.store import assignment, bulk, drafts, writes
 from data_tools.store import tables as db
 from data_tools.store.address import address
 from data_tools.store.bulk import AddReport, StoredImage
-from data_tools.store.database import Database, StoreError
+from data_tools.store.database import Database, SharedCommits, StoreError
+from data_tools.store.drafts import DraftChange
 from data_tools.store.people import People
 from data_tools.store.queries import (
     bodies_of,
@@ -41,7 +42,6 @@ from data_tools.store.rows import (
     Draft,
     ImageRow,
     NarrativeRow,
-    moment,
 )
 from data_tools.store.search import EVERYTHING, NarrativeFilter, annotators_of, matching
 from data_tools.store.statistics import Statistics
@@ -77,6 +77,7 @@ class Store:
         self.images_folder = Path(images)
         self.images_folder.mkdir(parents=True, exist_ok=True)
         self._database = Database(url)
+        self._draft_changes = SharedCommits(self._database, drafts.add_changes)
         self.reviews = Reviews(self._database)
         self.people = People(self._database)
         self.trash = Trash(self._database, self.images_folder)
@@ -151,6 +152,10 @@ class Store:
 
     def annotator(self, name: str) -> int:
         """The annotator_id of this name, given at its first use."""
+        query = select(db.annotators.c.id).where(db.annotators.c.name == name)
+        row = self._database.first(query)  # the usual case, which waits for no writer
+        if row is not None:
+            return FIRST_ANNOTATOR + row.id
         add = partial(writes.add_named, table=db.annotators, name=name)
         return FIRST_ANNOTATOR + self._database.write(add)
 
@@ -406,22 +411,46 @@ class Store:
 
     # --- drafts
 
-    def save_draft(self, take_id: str, annotator_id: int, image_row_id: int, body: str) -> None:
-        """Keep a take that is not submitted yet; one that was submitted meanwhile stays gone."""
+    def save_draft(
+        self, take_id: str, annotator_id: int, image_row_id: int, body: str, revision: str = ""
+    ) -> None:
+        """Keep a take that is not submitted yet; one that was submitted meanwhile stays gone.
+        revision: what a change may build on."""
         values = {
             "annotator_id": annotator_id,
             "image_row_id": image_row_id,
             "body": body,
             "saved": time.time(),
+            "revision": revision,
         }
-        self._database.write(lambda c: writes.save_draft(c, take_id, values))
+        self._database.write(lambda c: drafts.save(c, take_id, values))
 
-    def drafts(self, annotator_id: int) -> list[Draft]:
-        """Of this annotator, the oldest first."""
-        d = db.drafts.c
-        query = select(d.take_id, d.image_row_id, d.body, d.saved)
-        rows = self._database.all(query.where(d.annotator_id == annotator_id).order_by(d.saved))
-        return [Draft(row.take_id, row.image_row_id, row.body, moment(row.saved)) for row in rows]
+    def change_draft(
+        self, take_id: str, name: str, image_row_id: int, change: str, *, base: str, revision: str
+    ) -> bool:
+        """Add a change (drafts.changes, as JSON) to the take of the annotator of this name; False,
+        and nothing changed, where its stored state is not `base`, or it is on another image."""
+        change_of_draft = DraftChange(take_id, name, image_row_id, base, revision, change)
+        return self._draft_changes.write(change_of_draft)
+
+    def drafts(self, annotator_id: int, *, image_row_id: int | None = None) -> list[Draft]:
+        """Of this annotator, the oldest first; of one image, or all."""
+        which = db.drafts.c.annotator_id == annotator_id
+        if image_row_id is not None:
+            which &= db.drafts.c.image_row_id == image_row_id
+        with self._database.frozen() as connection:
+            return drafts.whole(connection, which)
+
+    def draft(self, take_id: str, annotator_id: int) -> Draft | None:
+        """This annotator's draft of the take, if there is one."""
+        which = (db.drafts.c.take_id == take_id) & (db.drafts.c.annotator_id == annotator_id)
+        with self._database.frozen() as connection:
+            return next(iter(drafts.whole(connection, which)), None)
+
+    def has_draft(self, take_id: str, annotator_id: int) -> bool:
+        """Is this take one of the annotator's drafts?"""
+        query = select(db.drafts.c.take_id).filter_by(take_id=take_id, annotator_id=annotator_id)
+        return self._database.first(query) is not None
 
     def drop_draft(self, take_id: str) -> None:
         self._database.write(lambda c: c.execute(delete(db.drafts).filter_by(take_id=take_id)))

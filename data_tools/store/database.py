@@ -7,11 +7,14 @@ and asks for the lock later fails at once when another has written, whatever the
 
 import logging
 import sqlite3
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -25,7 +28,9 @@ from loctex.records.files import draft_file
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 60  # twenty writers on a machine that is busy with other work waited 20
 T = TypeVar("T")
+Item = TypeVar("Item")
 log = logging.getLogger("studio")
+_MIGRATING = threading.Lock()  # Alembic keeps what it migrates in globals of the process
 _PRAGMAS = ("synchronous=FULL", "foreign_keys=ON")
 
 
@@ -43,6 +48,9 @@ class Database:
     def __init__(self, url: str, revision: str = "head") -> None:
         self._engine = _engine(url)
         self._place = self._engine.url.render_as_string(hide_password=True)
+        # SQLite's own waiting is a poll with growing pauses: behind a lock, writers come in turn
+        is_sqlite = self._engine.url.get_backend_name() == "sqlite"
+        self._turn: threading.Semaphore | None = threading.Semaphore() if is_sqlite else None
         try:
             self._migrate(revision)
         except StoreError:
@@ -72,12 +80,26 @@ class Database:
     def writing(self) -> Iterator[Connection]:
         """Committed, on disk, when the block ends. StoreError: not saved, and nothing changed."""
         try:
-            with self._engine.execution_options(is_writing=True).begin() as connection:
-                yield connection
+            with self._writers_turn():
+                with self._engine.execution_options(is_writing=True).begin() as connection:
+                    yield connection
         except IntegrityError:
             raise
         except DBAPIError as error:
             raise StoreError(f"not saved: {error.orig}") from error
+
+    @contextmanager
+    def _writers_turn(self) -> Iterator[None]:
+        """Of the writers of this process; those of others are waited for by SQLite itself."""
+        if self._turn is None:
+            yield
+            return
+        if not self._turn.acquire(timeout=BUSY_SECONDS):
+            raise StoreError("not saved: the database is busy with other work; try again")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """One transaction. Where another inserted the same meanwhile, a second look finds it."""
@@ -144,7 +166,7 @@ class Database:
                 f"{current}, this version knows up to {revisions[0]}): update the studio, nothing "
                 "was changed"
             )
-        with self.writing() as connection:
+        with _MIGRATING, self.writing() as connection:
             if connection.dialect.name == "postgresql":  # SQLite's writers wait for each other
                 connection.execute(text("SELECT pg_advisory_xact_lock(20211108950)"))
             current = MigrationContext.configure(connection).get_current_revision()
@@ -154,6 +176,45 @@ class Database:
                 log.info("%s is brought up to date; as it was, it is kept in %s", self.file, to)
             settings.attributes["connection"] = connection
             command.upgrade(settings, revision)
+
+
+class SharedCommits(Generic[Item, T]):
+    """Writes of one kind, from many threads: what comes together is one transaction.
+
+    A commit waits for the disk some milliseconds, in which others come: the next commit is theirs
+    together. work: takes some items, and returns as many results; where it fails for some together,
+    each is written by itself, and only who sent the wrong one gets the error.
+    """
+
+    def __init__(
+        self, database: Database, work: Callable[[Connection, Sequence[Item]], Sequence[T]]
+    ) -> None:
+        self._database, self._work = database, work
+        self._waiting: deque[tuple[Item, Future[T]]] = deque()
+        self._turn = threading.Lock()  # held by who writes for all that wait
+
+    def write(self, item: Item) -> T:
+        """Its result, when it is on disk. Raises StoreError as `Database.write`."""
+        outcome: Future[T] = Future()
+        self._waiting.append((item, outcome))
+        with self._turn:
+            batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            if batch:  # else whoever had the turn before has written ours
+                self._write_batch(batch)
+        return outcome.result()
+
+    def _write_batch(self, batch: Sequence[tuple[Item, Future[T]]]) -> None:
+        try:
+            results = self._database.write(lambda c: self._work(c, [item for item, _ in batch]))
+        except Exception as error:
+            if len(batch) == 1:
+                batch[0][1].set_exception(error)
+                return
+            for member in batch:
+                self._write_batch([member])
+            return
+        for (_, outcome), result in zip(batch, results, strict=True):
+            outcome.set_result(result)
 
 
 def migrations() -> Config:

@@ -128,6 +128,14 @@ drafts = Table(
     Column("image_row_id", _ID, _to("images.id"), nullable=False),
     Column("body", Text, nullable=False),
     Column("saved", Float(53), nullable=False),  # seconds since 1970
+    Column("revision", String, nullable=False, server_default=""),  # of body and changes
+)
+draft_changes = Table(  # since a draft's body was written: data_tools/store/drafts
+    "draft_changes",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("take_id", String, _to("drafts.take_id"), nullable=False, index=True),
+    Column("body", Text, nullable=False),  # JSON
 )
 claims = Table(  # an image in the hands of an annotator, until it expires (seconds since 1970)
     "claims",

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Table, delete, insert, select, update
 
 from data_tools.speech.voices import FOLDER, Voices
-from data_tools.store import assignment, writes
+from data_tools.store import assignment, drafts, writes
 from data_tools.store import tables as db
 from data_tools.store.database import Database, StoreError
 from data_tools.store.rows import TrashEntry, moment
@@ -163,12 +163,21 @@ def _put_image(connection: Connection, image_row_id: int, annotator_id: int) -> 
     contents = _contents(connection, image_row_id, db.narratives.c.image_row_id == image_row_id)
     for table in (db.skips, db.drafts):
         contents[table.name] = _rows(connection, table, table.c.image_row_id == image_row_id)
+    _merge_changes(connection, contents["drafts"], image_row_id)
 
     image = contents["image"]
     title = image["name"] or image["image_id"]
     entry_id = _insert(connection, "image", contents, title, annotator_id)
     connection.execute(delete(db.images).where(db.images.c.id == image_row_id))
     return entry_id
+
+
+def _merge_changes(connection: Connection, rows: list[Contents], image_row_id: int) -> None:
+    """A draft goes into the trash whole; what is restored waits for a whole save."""
+    on_image = db.drafts.c.image_row_id == image_row_id
+    bodies = {draft.take_id: draft.body for draft in drafts.whole(connection, on_image)}
+    for row in rows:
+        row |= {"body": bodies[row["take_id"]], "revision": ""}
 
 
 def _contents(connection: Connection, image_row_id: int, which: ColumnElement[bool]) -> Contents:

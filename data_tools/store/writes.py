@@ -130,21 +130,6 @@ def skip(connection: Connection, image_row_id: int, annotator_id: int, reason: s
         connection.execute(insert(db.skips).values(**key, reason=reason))
 
 
-def save_draft(connection: Connection, take_id: str, values: Values) -> None:
-    """Insert or replace, unless the take was submitted; StoreError where it is another's."""
-    n, d = db.narratives.c, db.drafts.c
-    if connection.scalar(select(n.id).where(n.take_id == take_id)) is not None:
-        return  # an autosave that arrives after the submit
-    owner = connection.scalar(select(d.annotator_id).where(d.take_id == take_id))
-    if owner is None:
-        connection.execute(insert(db.drafts).values(take_id=take_id, **values))
-    elif owner == values["annotator_id"]:
-        connection.execute(update(db.drafts).where(d.take_id == take_id).values(**values))
-    else:
-        raise StoreError(f"draft {take_id!r} belongs to another annotator")
-    assignment.hold_draft(connection, values["image_row_id"], values["annotator_id"])
-
-
 def _insert(connection: Connection, table: Table, values: Values) -> int:
     key = connection.execute(insert(table).values(values)).inserted_primary_key
     assert key is not None  # each of our tables has one

@@ -21,6 +21,7 @@ TOYS = {
     "records": ["--count=8", "--turns=1"],
     "step": ["--cpu", "--preset=tiny", "--batch=4", "--turns=1"],
     "parts": ["--cpu", "--preset=tiny", "--batch=4", "--turns=1", "--parts", "mask by gradcam"],
+    "saves": ["--people=2", "--seconds=2", "--turns=1", "--databases", "sqlite"],
     "peer": ["--cpu", "--preset=tiny", "--batch=2", "--turns=1"],
 }
 

@@ -24,10 +24,11 @@ expect.set_options(timeout=30_000)  # milliseconds
 
 
 class Studio:
-    """`python app.py` over a workspace, on a port of its own."""
+    """`python app.py` of this checkout, or another one, over a workspace, on a port of its own."""
 
-    def __init__(self, root: Path, *options: str) -> None:
+    def __init__(self, root: Path, *options: str, checkout: Path = ROOT) -> None:
         self.root, self.log, self.options = root, root.with_name(root.name + ".log"), options
+        self.checkout = checkout
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -43,7 +44,12 @@ class Studio:
         }
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, stdout=log, stderr=log, env=environment, start_new_session=True
+                command,
+                cwd=self.checkout,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
             )
         deadline = time.monotonic() + PATIENCE
         while not self.answers():

@@ -191,6 +191,36 @@ def test_a_draft_comes_back_after_a_reload_and_can_be_submitted(page, own_studio
     assert not images & {draft.image_row_id for draft in store.drafts(told.annotator_id)}
 
 
+def test_a_save_carries_what_is_new_and_the_draft_is_the_take(page, studio):
+    store, collection = open_collection(page, studio, "small saves")
+    saves: list[dict] = []
+    page.on(
+        "request",
+        lambda request: request.url.endswith("/save") and saves.append(request.post_data_json),
+    )
+    box = start(page)
+    for k in range(4):
+        circle(page, box, 60)
+        page.keyboard.type(f"word{k} ")
+        page.wait_for_timeout(700)  # while the pointer rests, a save may come
+    page.keyboard.press("Alt+u")  # a change of another kind
+    page.keyboard.press("Enter")
+    wait_for(page, "review")
+    saved(page, "saved")
+    page.keyboard.press("Control+Enter")
+    saved(page, "done")
+
+    whole = [save for save in saves if save.get("record")]
+    changes = [save for save in saves if save.get("change")]
+    assert len(whole) == 1 and len(changes) >= 2
+    assert [save["base"] for save in changes] == [save["revision"] for save in saves[:-1]]
+    points = [sum(map(len, save["change"]["traces"][2])) for save in changes]
+    told = only(store, collection)
+    assert sum(points) < 1.5 * sum(map(len, told.strokes))  # not the whole take each time
+    assert told.caption.startswith("word0 word1 word2")
+    assert store.drafts(told.annotator_id) == []
+
+
 def test_killing_the_studio_loses_nothing(page, own_studio):
     store, collection = open_collection(page, own_studio, "killed")
     box = start(page)

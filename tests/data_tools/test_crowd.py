@@ -15,7 +15,7 @@ from sqlalchemy import insert
 from data_tools.store import Store, tables
 from tests.browser.conftest import Studio
 from tests.data_tools.samples import picture
-from tests.ui.client import Client, Event, built, named
+from tests.ui.client import Client
 from ui import users
 
 PASSWORD = "correct horse"
@@ -47,8 +47,8 @@ def takes(seconds: int) -> list[dict]:
 class Crowd:
     """What twenty people were given and how long each save took."""
 
-    def __init__(self, studio: Studio, event: Event, take: list[dict], pace: float) -> None:
-        self.studio, self.event, self.take, self.pace = studio, event, take, pace
+    def __init__(self, studio: Studio, take: list[dict], pace: float) -> None:
+        self.studio, self.take, self.pace = studio, take, pace
         self.given: list[tuple[int, str]] = []
         self.seconds: list[float] = []
         self.num_submitted = 0
@@ -58,7 +58,7 @@ class Crowd:
         """Takes one after another, autosaved every `pace` seconds, until the time is over."""
         time.sleep(start)
         try:
-            told = client.question(self.event, action="open")
+            told = client.question("open")
             is_first = True  # on a slow machine the first answer may come after the end
             while told["image"] and (is_first or time.monotonic() < until):
                 is_first = False
@@ -80,7 +80,7 @@ class Crowd:
 
     def _timed(self, client: Client, action: str, **ask: object) -> dict:
         began = time.perf_counter()
-        told = client.question(self.event, action=action, **ask)
+        told = client.question(action, **ask)
         self.seconds.append(time.perf_counter() - began)
         return told
 
@@ -111,10 +111,9 @@ def work_at_once(
                 for k in range(2, 2001)
             ],
         )
-    event = named(built(tmp_path / "other")[0], "build.<locals>.reply")
     options = [f"--users={tmp_path / 'users'}", f"--database={url}"]
     studio = Studio(tmp_path / "workspace", *options)
-    crowd = Crowd(studio, event, take, pace)
+    crowd = Crowd(studio, take, pace)
     clients = [Client(studio, name, PASSWORD) for name in names]
     assert {client.answer.status_code for client in clients} == {200}
     until = time.monotonic() + seconds

@@ -27,7 +27,7 @@ def an_hour(workspace: Workspace, num_takes: int) -> int:
         store.add_image(collection, picture(k), dataset_id="studio", name=f"{k}.jpg")
     for k in range(num_takes):
         who, take_id = f"person{k % 3}", f"{k:032x}"
-        told = json.loads(answer(workspace, who, json.dumps({"action": "open", "serial": 1})))
+        told = json.loads(answer(workspace, who, "open", "{}"))
         said = [WORDS[i] for i in rng.integers(0, len(WORDS), rng.integers(1, 40))]
         starts = np.sort(rng.uniform(0, 60, len(said)))
         strokes = [np.sort(rng.uniform(0, 60, rng.integers(1, 200))) for _ in range(3)]
@@ -60,11 +60,9 @@ def an_hour(workspace: Workspace, num_takes: int) -> int:
         if k % 2:
             pcm = (3000 * rng.standard_normal(RATE)).astype("<i2").tobytes()
             voice = {"at": 0, "pcm": base64.b64encode(pcm).decode()}
-            answer(workspace, who, json.dumps(ask | {"action": "save", "voice": voice}))
+            answer(workspace, who, "save", json.dumps(ask | {"voice": voice}))
             ask["num_samples"] = RATE
-        assert "problem" not in json.loads(
-            answer(workspace, who, json.dumps(ask | {"action": "submit"}))
-        )
+        assert "problem" not in json.loads(answer(workspace, who, "submit", json.dumps(ask)))
         if k % 5 == 0:
             row = store.people.narratives(store.annotator(who), limit=1)[0]
             mine.mend(workspace, who, row.id, row.caption + " noch ein Wort")

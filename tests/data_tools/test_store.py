@@ -6,6 +6,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +16,11 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, event, insert
 
-from data_tools.store import FIRST_ANNOTATOR, Store, StoreError
-from data_tools.store.database import Database, migrations
+from data_tools.store import FIRST_ANNOTATOR, Store, StoreError, tables
+from data_tools.store.database import Database, SharedCommits, migrations
+from data_tools.store.drafts import DraftChange, add_changes
 from data_tools.store.tables import metadata
 from loctex.records.narrative import read_jsonl
 from tests.data_tools.samples import narrative, picture
@@ -225,6 +227,59 @@ def test_many_writers_at_once_all_succeed(url, tmp_path):
     store = Store(url, tmp_path / "images")
     assert len({i for ids in written for i in ids}) == 72 == store.collections()[0].num_narratives
     store.close()
+
+
+def test_writes_that_come_together_share_a_commit_and_not_a_failure(store):
+    commits, is_free = [], threading.Event()
+    event.listen(store._database._engine, "commit", lambda _: commits.append(1))
+
+    def add(connection, numbers):
+        if 3 in numbers:
+            raise StoreError("this one fails")
+        rows = [{"name": f"{number:02}"} for number in numbers]
+        connection.execute(insert(tables.collections), rows)
+        return numbers
+
+    shared = SharedCommits(store._database, add)
+
+    def hold():
+        with shared._turn:
+            is_free.wait(30)
+
+    for numbers, most in ((range(10, 30), 2), (range(10), 11)):
+        commits.clear()
+        is_free.clear()
+        with ThreadPoolExecutor(24) as pool:
+            holder = pool.submit(hold)
+            results = {number: pool.submit(shared.write, number) for number in numbers}
+            while len(shared._waiting) < len(numbers):
+                time.sleep(0.01)
+            is_free.set()
+            holder.result()
+            for number, result in results.items():
+                if number == 3:
+                    with pytest.raises(StoreError, match="this one fails"):
+                        result.result(30)
+                else:
+                    assert result.result(30) == number
+        assert 1 <= len(commits) <= most
+    names = [collection.name for collection in store.collections()]
+    assert names == [f"{k:02}" for k in range(30) if k != 3]
+
+
+def test_changes_that_come_together_build_on_one_another(store):
+    """Two saves of a take in one transaction, and one of a page that is behind."""
+    _, (row,) = with_images(store, 1)
+    store.save_draft("take", store.annotator("ann"), row, '{"caption": "a"}', "1")
+    bodies = [json.dumps({"caption": [0, 0, letter]}) for letter in "bcd"]
+    changes = [
+        DraftChange("take", "ann", row, base, revision, body)
+        for base, revision, body in zip("112", "234", bodies, strict=True)
+    ]
+    with store._database.writing() as connection:
+        assert add_changes(connection, changes) == [True, False, True]
+    (draft,) = store.drafts(store.annotator("ann"))
+    assert json.loads(draft.body)["caption"] == "dba"
 
 
 def test_opening_an_empty_database_at_once_migrates_it_once(url, tmp_path):

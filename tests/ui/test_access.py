@@ -113,5 +113,17 @@ def test_without_a_login_nothing_is_told(enter):
     for answer in (
         stranger.session.post("/gradio_api/queue/join", json=asked),
         stranger.session.get("/config"),
+        stranger.session.post("/recorder/open", json={}),
     ):
         assert answer.status_code == 401 and "own" not in answer.text
+
+
+def test_the_recorders_route_is_inside_the_borders(enter):
+    ann = enter("ann").session
+    other_origin = {"origin": "http://evil.example"}
+    assert ann.post("/recorder/open", json={}).json()["annotator"] == "ann"
+    assert ann.post("/recorder/open", json={}, headers=other_origin).status_code == 403
+    assert ann.post("/recorder/save", content=iter([b"{}"])).status_code == 411
+    assert ann.get("/recorder/open").status_code in (404, 405)
+    refused = ann.post("/recorder/demo", json={}).json()
+    assert "Only an admin may do this" in refused["problem"]

@@ -2,10 +2,12 @@
 
 import base64
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 
 from data_tools.speech.voices import read_voice
 from data_tools.store import FIRST_ANNOTATOR, StoreError
@@ -28,6 +30,7 @@ RECORD = {
     ],
     "traces": [[{"x": 0.25, "y": 0.5, "t": 0.1}, {"x": 0.5, "y": 0.5, "t": 0.9}]],
 }
+TAKE = "0123456789abcdef" * 2
 
 
 @pytest.fixture
@@ -50,13 +53,10 @@ class Person:
     def ask(self, action: str, **more) -> dict:
         image = (self.told.get("image") or {}).get("id")
         asked = {
-            "action": action,
-            "serial": 5,
             "collection": self.told.get("collection"),
             "image": image,
         } | more
-        told = json.loads(answer(self.workspace, self.name, json.dumps(asked)))
-        assert told.pop("serial") == 5
+        told = json.loads(answer(self.workspace, self.name, action, json.dumps(asked)))
         self.told = told if "collections" in told else self.told
         return told
 
@@ -184,6 +184,98 @@ def test_a_late_autosave_does_not_bring_a_submitted_take_back(ann, workspace):
     assert workspace.store.drafts(workspace.store.annotator("ann")) == []
 
 
+# --- changes
+
+
+def points(*times: float) -> list[list[float]]:
+    return [[0.5, 0.5, time] for time in times]
+
+
+def stored(workspace: Workspace) -> dict:
+    (draft,) = workspace.store.drafts(workspace.store.annotator("ann"))
+    return json.loads(draft.body)
+
+
+def test_a_save_that_builds_on_the_last_one_adds_what_is_new(ann, workspace):
+    ann.ask("save", take_id=TAKE, record=RECORD, revision="1")
+    change = {
+        "caption": [1, 0, " red"],
+        "words": [1, 0, [{"utterance": "red", "start_time": 0.3, "end_time": 0.4}]],
+        "traces": [1, 2, [points(1.0), points(2.0, 2.5)]],
+        "studio": {"mode": "type"},
+    }
+    told = ann.ask("save", take_id=TAKE, change=change, base="1", revision="2")
+    assert told == {"saved": True}
+    record = stored(workspace)
+    assert record["caption"] == "a red ball" and record["studio"] == {"mode": "type"}
+    assert [word["utterance"] for word in record["timed_caption"]] == ["a", "red", "ball"]
+    first, second = record["traces"]
+    assert [point["t"] for point in first] == [0.1, 0.9, 1.0]
+    assert [point["t"] for point in second] == [2.0, 2.5]
+
+    undone = {"traces": [1, 1, [[]]]}
+    assert ann.ask("save", take_id=TAKE, change=undone, base="2", revision="3")["saved"]
+    assert stored(workspace)["traces"] == [RECORD["traces"][0][:1]]
+    told = ann.ask("submit", take_id=TAKE, record=None)
+    (row,) = workspace.store.narratives(told["collection"])
+    assert workspace.store.narrative(row.id).caption == "a red ball"
+    with workspace.store._database.reading() as connection:
+        assert connection.execute(text("SELECT count(*) FROM draft_changes")).scalar() == 0
+
+
+def test_a_save_that_builds_on_another_state_asks_for_the_whole_take(ann, workspace):
+    """As after a lost answer, and where a second page records the same take."""
+    more = {"traces": [1, 2, [points(1.0)]]}
+    assert ann.ask("save", take_id=TAKE, change=more, base="1", revision="2") == {"isBehind": True}
+    ann.ask("save", take_id=TAKE, record=RECORD, revision="1")
+    assert ann.ask("save", take_id=TAKE, change=more, base="1", revision="2")["saved"]
+    again = ann.ask("save", take_id=TAKE, change=more, base="1", revision="3")
+    assert again == {"isBehind": True}  # the page was not told of revision 2
+    assert len(stored(workspace)["traces"][0]) == 3
+
+    other_page = ann.ask("save", take_id=TAKE, record=RECORD | {"caption": "b"}, revision="x")
+    assert other_page == {"saved": True} and stored(workspace)["caption"] == "b"
+    assert ann.ask("save", take_id=TAKE, change=more, base="2", revision="4") == {"isBehind": True}
+    assert len(stored(workspace)["traces"][0]) == 2
+
+
+def test_a_change_keeps_the_rules_of_a_whole_save(ann, workspace):
+    """One's own draft of this very image, not submitted yet."""
+    own, elsewhere = ann.told["image"]["id"], workspace.store.images(1)[-1].id
+    ann.ask("save", take_id=TAKE, record=RECORD, revision="1")
+    change = {"caption": [0, 1, "the"]}
+    builds_on = {"take_id": TAKE, "change": change, "base": "1", "revision": "2"}
+    bob = Person(workspace, "bob")
+    bob.ask("open")
+    for person, image in ((bob, own), (ann, elsewhere)):
+        assert person.ask("save", image=image, **builds_on) == {"isBehind": True}
+    assert stored(workspace) == RECORD
+
+    ann.submit(TAKE, studio=None)
+    assert ann.ask("save", image=own, **builds_on) == {"saved": True}  # late: it stays gone
+    assert workspace.store.drafts(workspace.store.annotator("ann")) == []
+
+
+def test_a_take_that_is_open_for_days_keeps_its_image(ann, workspace):
+    ann.ask("save", take_id=TAKE, record=RECORD, revision="1")
+    with workspace.store._database.writing() as connection:
+        connection.execute(text("UPDATE claims SET expires = 1"))
+    ann.ask("save", take_id=TAKE, change={"caption": [0, 0, ""]}, base="1", revision="2")
+    with workspace.store._database.reading() as connection:
+        expires = connection.execute(text("SELECT max(expires) FROM claims")).scalar()
+    assert expires > time.time() + 23 * 3600
+
+
+def test_a_draft_goes_through_the_trash_with_its_changes(ann, workspace):
+    image = ann.told["image"]["id"]
+    ann.ask("save", take_id=TAKE, record=RECORD, revision="1")
+    ann.ask("save", take_id=TAKE, change={"caption": [0, 1, "the"]}, base="1", revision="2")
+    entry = workspace.store.trash.put_image(image, workspace.store.annotator("ann"))
+    assert workspace.store.drafts(workspace.store.annotator("ann")) == []
+    workspace.store.trash.restore(entry)
+    assert stored(workspace)["caption"] == "the ball"
+
+
 def test_another_persons_draft_is_neither_overwritten_nor_dropped(ann, workspace):
     ann.ask("save", take_id="take", record=RECORD)
     bob = Person(workspace, "bob")
@@ -237,8 +329,6 @@ def test_a_narrative_is_checked_once_at_the_door(workspace):
 
 
 # --- voices
-
-TAKE = "0123456789abcdef" * 2
 
 
 def piece(samples: np.ndarray, at: int = 0) -> dict:

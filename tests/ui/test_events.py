@@ -16,6 +16,8 @@ from tests.browser.conftest import Studio
 from tests.data_tools.samples import narrative, picture
 from tests.ui.client import Client, Event, built
 from ui import users
+from ui.annotate.asking import FIELDS
+from ui.annotate.tab import ACTIONS
 
 PASSWORD = "correct horse"
 ROLES = {"ann": "annotator", "rob": "reviewer", "eve": "admin"}
@@ -148,6 +150,30 @@ def attack(page: Page, count: int, seed: int) -> Counter[str]:
             assert end.startswith("sentence Only"), f"{end}: {about}"
         ends[end.split(" ")[0]] += 1
     return ends
+
+
+def attack_recorder(page: Page, count: int, seed: int) -> Counter[str]:
+    """Made-up questions of the recorder, which go by a route of their own."""
+    chance, ends = random.Random(seed), Counter[str]()
+    for _ in range(count):
+        action = chance.choice([*ACTIONS, "fly", "%00", "a" * 3000])
+        names = chance.sample(sorted(FIELDS), chance.randrange(len(FIELDS)))
+        usual = {"collection": 1, "image": 1, "take_id": "a" * 32, "change": {}, "record": {}}
+        question = usual | {name: chance.choice(VALUES) for name in names}
+        body = json.dumps(chance.choice((question, question, question, chance.choice(VALUES))))
+        name = chance.choice(list(ROLES))
+        answer = page.clients[name].session.post(f"/recorder/{action}", content=body.encode())
+        about = f"{action[:20]} by {name}: {body[:600]}: {answer.text[:300]}"
+        assert answer.status_code == 200 and isinstance(answer.json(), dict), about
+        assert "Traceback" not in page.log(), f"{about}\n{page.log()[-3000:]}"
+        ends["sentence" if "problem" in answer.json() else "done"] += 1
+    return ends
+
+
+@pytest.mark.parametrize("num", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_made_up_questions_of_the_recorder_end_in_an_answer_or_a_sentence(page, num):
+    ends = attack_recorder(page, num, seed=19)
+    assert ends.total() == num and ends["sentence"] > num / 4
 
 
 def test_sixty_made_up_payloads_end_in_an_answer_or_a_sentence(page):

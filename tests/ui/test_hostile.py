@@ -56,46 +56,41 @@ def enter(studio) -> Iterator[Callable[[str], Client]]:
         client.session.close()
 
 
-@pytest.fixture
-def recorder(events) -> Event:
-    return named(events, "build.<locals>.reply")
-
-
 def log_of(studio: Studio) -> str:
     return (studio.root / "studio.log").read_text()
 
 
-def test_another_annotators_draft_is_neither_read_nor_changed(studio, enter, recorder):
+def test_another_annotators_draft_is_neither_read_nor_changed(studio, enter):
     ann, bob = enter("ann"), enter("bob")
-    hers = ann.question(recorder, action="open")
+    hers = ann.question("open")
     at = {"image": hers["image"]["id"], "collection": hers["collection"], "take_id": TAKE}
     pcm = base64.b64encode(b"\1\0" * 160).decode()
     hers = RECORD | {"studio": {"isVoiced": True}}
-    kept = ann.question(recorder, action="save", record=hers, voice={"at": 0, "pcm": pcm}, **at)
-    assert kept == {"serial": 1, "saved": True, "heard": 160}
-    bob.question(recorder, action="open")
+    kept = ann.question("save", record=hers, voice={"at": 0, "pcm": pcm}, **at)
+    assert kept == {"saved": True, "heard": 160}
+    bob.question("open")
     for forged in (
         {"action": "save", "record": {}, "voice": {"at": 160, "pcm": pcm}},
         {"action": "voice", "at": 0},
         {"action": "align", "caption": "a dog"},
     ):
-        told = bob.question(recorder, **forged, **at)
+        told = bob.question(**forged, **at)
         refusals = ("Enough others describe", "another annotator", "not one of your drafts")
         assert any(refusal in told["problem"] for refusal in refusals)
         assert pcm not in json.dumps(told) and "a dog" not in json.dumps(told)
-    assert bob.question(recorder, action="submit", record=None, **at)["isMissing"] is True
-    bob.question(recorder, action="discard", **at)
-    again = ann.question(recorder, action="open")
+    assert bob.question("submit", record=None, **at)["isMissing"] is True
+    bob.question("discard", **at)
+    again = ann.question("open")
     assert again["draft"]["record"] == hers and again["draft"]["heard"] == 160
     assert "refused: 'bob' asked to 'save'" in log_of(studio)
 
 
-def test_a_forged_annotator_name_changes_nothing(studio, enter, recorder):
+def test_a_forged_annotator_name_changes_nothing(studio, enter):
     bob, store = enter("bob"), studio.store()
-    told = bob.question(recorder, action="open", annotator="eve")
+    told = bob.question("open", annotator="eve")
     at = {"image": told["image"]["id"], "collection": told["collection"], "take_id": "b" * 32}
     forged = RECORD | {"annotator_id": store.annotator("ann"), "voice_recording": "../studio.db"}
-    bob.question(recorder, action="submit", annotator="ann", record=forged, **at)
+    bob.question("submit", annotator="ann", record=forged, **at)
     (row,) = store.people.narratives(store.annotator("bob"))
     assert store.people.narratives(store.annotator("ann")) == []
     assert store.narrative(row.id).voice is None
@@ -103,16 +98,16 @@ def test_a_forged_annotator_name_changes_nothing(studio, enter, recorder):
 
 
 @pytest.mark.parametrize("take_id", ["../../studio", "a/b", "", "x" * 5000])
-def test_a_path_in_place_of_a_take_is_refused(studio, enter, recorder, take_id):
+def test_a_path_in_place_of_a_take_is_refused(studio, enter, take_id):
     bob = enter("bob")
-    told = bob.question(recorder, action="open")
+    told = bob.question("open")
     pcm = base64.b64encode(b"\1\0" * 160).decode()
     ask = {"image": told["image"]["id"], "collection": told["collection"], "take_id": take_id}
-    said = bob.question(recorder, action="save", record=RECORD, voice={"at": 0, "pcm": pcm}, **ask)
+    said = bob.question("save", record=RECORD, voice={"at": 0, "pcm": pcm}, **ask)
     assert "no proper id" in said["problem"]
     drafts = studio.root / "voices" / "drafts"
     assert {path.name for path in drafts.iterdir()} <= {f"{TAKE}.pcm"}
-    bob.question(recorder, action="discard", **ask)
+    bob.question("discard", **ask)
 
 
 def test_a_path_in_place_of_an_upload_is_refused_and_not_read(studio, enter, events):

@@ -102,7 +102,7 @@ def entered(studio: Studio, name: str) -> httpx.Client:
 
 
 def statuses(studio: Studio, client: httpx.Client) -> dict[str, int]:
-    """What each kind of request is answered: page, picture, upload, event, stream."""
+    """What each kind of request is answered: page, picture, upload, event, stream, recorder."""
     (image,) = (studio.root / "images").rglob("*.*")
     event = {"fn_index": 0, "data": [], "session_hash": "s"}
     requests = {
@@ -111,6 +111,7 @@ def statuses(studio: Studio, client: httpx.Client) -> dict[str, int]:
         "upload": client.build_request("POST", "/gradio_api/upload", files={"files": b"x"}),
         "event": client.build_request("POST", "/gradio_api/queue/join", json=event),
         "info": client.build_request("GET", "/gradio_api/info"),
+        "recorder": client.build_request("POST", "/recorder/open", json={}),
     }
     return {name: client.send(request).status_code for name, request in requests.items()}
 

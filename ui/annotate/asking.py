@@ -11,27 +11,29 @@ from ui.guard.payloads import MOST_INTEGER
 Message = dict[str, Any]
 
 FIELDS: dict[str, tuple[type, ...]] = {
-    "action": (str,),
     "take_id": (str,),
     "caption": (str,),
     "reason": (str,),
     "question": (str,),
     "annotator": (str,),
     "record": (dict,),
+    "change": (dict,),
+    "base": (str,),
+    "revision": (str,),
     "voice": (dict,),
     "drafts": (list,),
     "keeps_voice": (bool,),
     "collection": (int,),
     "image": (int,),
-    "serial": (int,),
     "num_samples": (int,),
     "at": (int,),
     "pcm": (str,),
 }
 TASK = ("collection", "image")
+LONGEST_REVISION = 64  # characters; the recorder's are 32
 REQUIRED: dict[str, tuple[str, ...]] = {
     "choose": ("collection",),
-    "save": ("take_id", "image", "record"),
+    "save": ("take_id", "image"),
     "submit": ("take_id", *TASK),
     "skip": TASK,
     "previous": TASK,
@@ -47,7 +49,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 ANEW = "Reload the page, and try again."
 
 
-def decoded(text: Any) -> Any:
+def decoded(text: str | bytes) -> Any:
     """What the recorder sent as JSON; None where it is none."""
     try:
         return json.loads(text)
@@ -55,12 +57,16 @@ def decoded(text: Any) -> Any:
         return None
 
 
-def demand_question(ask: Any) -> None:
+def demand_question(action: str, ask: Any) -> None:
     """Raises ValueError, a sentence, where a recorder would never ask so."""
     _demand_fields(ask)
-    missing = [name for name in REQUIRED.get(ask.get("action", ""), ()) if ask.get(name) is None]
-    if missing and not (missing == ["record"] and ask["action"] == "submit"):
+    missing = [name for name in REQUIRED.get(action, ()) if ask.get(name) is None]
+    if action == "save" and ask.get("change") is None and ask.get("record") is None:
+        missing.append("record")
+    if missing:
         raise ValueError(f"The recorder's question lacks {', '.join(missing)}. {ANEW}")
+    if len(ask.get("revision") or "") > LONGEST_REVISION:
+        raise ValueError(f"The recorder's revision is too long. {ANEW}")
     _demand_fields(ask.get("voice") or {})
     for draft in ask.get("drafts") or ():
         _demand_fields(draft)

@@ -1,8 +1,8 @@
-"""Annotate: the recorder asks, these functions answer. A question is one JSON object
+"""Annotate: the recorder asks, these functions answer. A question has a name and is one JSON object
 
-    {"action", "serial", "collection", "image", "take_id", "record", ...}
+    {"collection", "image", "take_id", "record", ...}
 
-and so is the answer: {"serial", ...}, with "problem" where a person must mend something.
+and so is the answer, with "problem" where a person must mend something.
 """
 
 import base64
@@ -10,18 +10,17 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any
 from urllib.parse import quote
 
-import gradio as gr
-
 from data_tools.store import Collection, ImageRow, StoreError
+from data_tools.store.drafts.changes import demand_change
 from ui.annotate import listening
 from ui.annotate.asking import decoded, demand_question
 from ui.annotate.takes import Message, checked, own_voice, take, unsent
 from ui.components import Recorder
 from ui.data.exchange import DEMO, add_demo_part, counted
 from ui.guard.payloads import MOST_CHARACTERS, demand_length
+from ui.users import UnreadableUsersError
 from ui.workspace import Workspace
 
 log = logging.getLogger("studio")
@@ -82,17 +81,40 @@ def choose(workspace: Workspace, annotator: str, ask: Message) -> Message:
 
 
 def save(workspace: Workspace, annotator: str, ask: Message) -> Message:
-    """Keep a take that is still being recorded, and the piece of its voice that came with it."""
-    store, me = workspace.store, workspace.store.annotator(annotator)
-    take_id, piece = ask["take_id"], ask.get("voice")
-    record = json.dumps(ask["record"], allow_nan=False)
-    if not store.has_take(take_id):
-        demand_place(workspace, me, ask["image"])
-    store.save_draft(take_id, me, ask["image"], record)
-    if piece is None or store.has_take(take_id):
+    """Keep a take that is still being recorded, and the piece of its voice that came with it.
+
+    It comes as a change of the revision `base`, or as a whole record; "isBehind" asks for the
+    whole, where the stored revision is another one.
+    """
+    store, take_id, piece = workspace.store, ask["take_id"], ask.get("voice")
+    is_stored = _keep_change(workspace, annotator, ask) if ask.get("change") is not None else None
+    if is_stored is False and not store.has_take(take_id):
+        return {"isBehind": True}
+    if is_stored is None:
+        me, record = store.annotator(annotator), json.dumps(ask["record"], allow_nan=False)
+        is_submitted = store.has_take(take_id)
+        if not is_submitted:
+            demand_place(workspace, me, ask["image"])
+        store.save_draft(take_id, me, ask["image"], record, ask.get("revision") or "")
+        is_stored = not is_submitted
+    if piece is None or not is_stored:
         return {"saved": True}
     at, sound = piece.get("at") or 0, base64.b64decode(piece.get("pcm") or "", validate=True)
     return {"saved": True, "heard": workspace.voices.append(take_id, at, sound)}
+
+
+def _keep_change(workspace: Workspace, annotator: str, ask: Message) -> bool:
+    """Whether the change of a take builds on what is stored, and is stored now."""
+    demand_change(ask["change"])
+    change = json.dumps(ask["change"], allow_nan=False, separators=(",", ":"))
+    return workspace.store.change_draft(
+        ask["take_id"],
+        annotator,
+        ask["image"],
+        change,
+        base=ask.get("base") or "",
+        revision=ask.get("revision") or "",
+    )
 
 
 def submit(workspace: Workspace, annotator: str, ask: Message) -> Message:
@@ -107,13 +129,15 @@ def submit(workspace: Workspace, annotator: str, ask: Message) -> Message:
     was_done = False
     if not store.has_take(take_id):
         was_done = store.is_done(image.id, me)
-        drafts = {draft.take_id: draft.body for draft in store.drafts(me)}
-        record = ask.get("record") or json.loads(drafts.get(take_id, "null"))
+        record = ask.get("record")
+        if record is None:
+            draft = store.draft(take_id, me)
+            record = None if draft is None else json.loads(draft.body)
         if record is None:
             return {"isMissing": True}
         narrative = checked(record, image, me)
         demand_place(workspace, me, image.id)
-        if take_id not in drafts:  # StoreError where it is another's
+        if not store.has_draft(take_id, me):  # StoreError where it is another's
             store.save_draft(take_id, me, image.id, json.dumps(record, allow_nan=False))
         if (heard := workspace.voices.heard(take_id) if num_samples else 0) < num_samples:
             return {"heard": heard}
@@ -222,7 +246,7 @@ def collections(workspace: Workspace, annotator: str, ask: Message) -> Message:
 def discard(workspace: Workspace, annotator: str, ask: Message) -> Message:
     """Forget a take that was cleared."""
     store = workspace.store
-    if ask["take_id"] in {draft.take_id for draft in store.drafts(store.annotator(annotator))}:
+    if store.has_draft(ask["take_id"], store.annotator(annotator)):
         store.drop_draft(ask["take_id"])
         workspace.voices.drop_draft(ask["take_id"])
     return {}
@@ -257,19 +281,20 @@ ACTIONS: dict[str, Callable[[Workspace, str, Message], Message]] = {
 }
 
 
-def answer(workspace: Workspace, annotator: str, question: str) -> str:
+def answer(workspace: Workspace, annotator: str, action: str, question: str | bytes) -> str:
     """The answer to a question of the recorder, both JSON; what a person can mend is said there."""
     ask = decoded(question)
-    serial, action = (ask.get("serial"), ask.get("action")) if isinstance(ask, dict) else (None, "")
     try:
-        demand_question(ask)
         if action not in ACTIONS:
-            raise ValueError(f"there is no question {str(action)[:60]!r}")
+            raise ValueError(f"there is no question {action[:60]!r}")
+        demand_question(action, ask)
         reply = ACTIONS[action](workspace, annotator, ask)
+    except UnreadableUsersError:
+        raise  # the whole studio says so, and that it passes
     except (ValueError, OSError) as error:
-        log.info("refused: %r asked to %.20r: %s", annotator, str(action), error)
+        log.info("refused: %r asked to %.20r: %s", annotator, action, error)
         reply = {"problem": str(error)}
-    return json.dumps({"serial": serial, **reply})
+    return json.dumps(reply)
 
 
 # --- what the answers hold
@@ -371,7 +396,7 @@ def task(
     """What the recorder shows. draft: the unsent take of the image, if it is already known."""
     store, me = workspace.store, workspace.store.annotator(annotator)
     if image is not None and draft is None:
-        mine = [take(workspace, d) for d in store.drafts(me) if d.image_row_id == image.id]
+        mine = [take(workspace, d) for d in store.drafts(me, image_row_id=image.id)]
         draft = max(mine, key=lambda message: message["saved"], default=None)
     current = next((c for c in store.collections() if c.id == collection), None)
     counts = progress(workspace, collection, me)
@@ -428,20 +453,7 @@ def picture(image: ImageRow) -> Message:
 # --- the page
 
 
-def build(workspace: Workspace) -> Recorder:
-    """The tab. Returns the recorder, whose event `data` asks for the tab Data."""
-    recorder = Recorder(elem_id="recorder")
-
-    def reply(question: str, request: gr.Request) -> dict[str, Any]:
-        return gr.update(answer=answer(workspace, request.username or "annotator", question))
-
-    recorder.ask(
-        reply,
-        recorder,
-        recorder,
-        api_visibility="private",
-        show_progress="hidden",
-        trigger_mode="multiple",
-        concurrency_limit=8,
-    )
-    return recorder
+def build() -> Recorder:
+    """The tab. Returns the recorder, whose event `data` asks for the tab Data; all that it asks
+    itself goes to ui.annotate.route."""
+    return Recorder(elem_id="recorder")

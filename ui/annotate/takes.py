@@ -76,7 +76,6 @@ def take(workspace: Workspace, draft: Draft) -> Message:
 
 def own_voice(workspace: Workspace, annotator: str, take_id: str) -> np.ndarray:
     """(S,) int16 of this annotator's draft; ValueError: it is another's, or gone."""
-    drafts = workspace.store.drafts(workspace.store.annotator(annotator))
-    if take_id not in {draft.take_id for draft in drafts}:
+    if not workspace.store.has_draft(take_id, workspace.store.annotator(annotator)):
         raise ValueError("This take is not one of your drafts.")
     return workspace.voices.draft(take_id)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.state_holder import SessionState
 from gradio.utils import get_upload_folder
 
 from ui.guard.payloads import shaped
@@ -70,6 +71,19 @@ class Page(gr.Blocks):
         except (ValueError, OSError) as error:  # what a person can mend, wherever it was met
             log.info("refused: event %s of %r: %s", event._id, name, error)
             raise gr.Error(str(error), print_exception=False) from error
+        finally:
+            self._forget_copies(kwargs.get("state"))
+
+    def _forget_copies(self, state: SessionState | None) -> None:
+        """Where an event reads a component that an update changed, Gradio files the changed copy in
+        the session once more, under a number of its own, which nobody asks for again: a copy for
+        each answer, as long as the session lasts."""
+        if state is None:
+            return
+        blocks = state.blocks_config.blocks
+        for number in blocks.keys() - self.default_config.blocks.keys():
+            blocks.pop(number, None)
+            state.config_values.pop(number, None)
 
 
 def uploaded(file: Any) -> Path:

@@ -2,7 +2,7 @@
 proxies, borders, sizes, logins, uploads, and Gradio's own routes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from fastapi import Request
 from gradio.routes import App, ORJSONResponse
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute
 
 from ui.guard.borders import Borders
 from ui.guard.limits import LimitedBodies
@@ -34,12 +35,13 @@ class Guards:
 
 
 class GuardedApp(App):
-    """Gradio's app. Its middleware is added inside of Gradio's own, which answers preflights for
-    every origin; so the borders are built around the whole stack."""
+    """Gradio's app, with routes of ours before its own. Our middleware is added inside of Gradio's,
+    which answers preflights for every origin; so the borders are built around the whole stack."""
 
-    def __init__(self, guards: Guards) -> None:
+    def __init__(self, guards: Guards, routes: Sequence[BaseRoute] = ()) -> None:
         self.guards = guards
         super().__init__(
+            routes=list(routes),  # before Gradio's own
             middleware=[
                 Middleware(LimitedBodies),
                 Middleware(SlowLogins),

@@ -5,8 +5,10 @@ changes: another password, another role, or none.
 import time
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from ui import users
 
@@ -69,3 +71,17 @@ class Sessions(MutableMapping[str, str]):
                 for token, session in self._sessions.items()
                 if self._is_live(session, logins)
             }
+
+
+def login_of(scope: MutableMapping[str, Any]) -> str | None:
+    """The name of who is logged in, as Gradio's own cookie says. Raises UnreadableUsersError."""
+    app = scope["app"]
+    try:
+        cookies = SimpleCookie(dict(scope["headers"]).get(b"cookie", b"").decode("latin-1"))
+    except CookieError:
+        return None
+    for kind in ("access-token", "access-token-unsecure"):
+        cookie = cookies.get(f"{kind}-{app.cookie_id}")
+        if cookie is not None and cookie.value in app.tokens:
+            return app.tokens[cookie.value]
+    return None

@@ -6,10 +6,10 @@ An annotator uploads nothing: what they record comes through events that ask for
 import time
 from collections import deque
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from ui.guard.limits import refuse
+from ui.guard.sessions import login_of
 from ui.users import UnreadableUsersError
 
 QUOTA = {"reviewer": 1 * 2**30, "admin": 50 * 2**30}  # bytes in an hour, by role
@@ -61,21 +61,7 @@ class LimitedUploads:
         workspace = scope["app"].get_blocks().workspace
         if workspace.users is None:
             return ""
-        name = _name_of(scope)
+        name = login_of(scope)
         length = dict(scope["headers"]).get(b"content-length", b"0")
         roles = [role for role in ("admin", "reviewer") if workspace.allows(role, name)]
         return self.quotas.take(name or "", roles[0] if roles else "", int(length))
-
-
-def _name_of(scope: dict) -> str | None:
-    """Who is logged in, as Gradio's own cookie says."""
-    app = scope["app"]
-    try:
-        cookies = SimpleCookie(dict(scope["headers"]).get(b"cookie", b"").decode("latin-1"))
-    except CookieError:
-        return None
-    for kind in ("access-token", "access-token-unsecure"):
-        cookie = cookies.get(f"{kind}-{app.cookie_id}")
-        if cookie is not None and cookie.value in app.tokens:
-            return app.tokens[cookie.value]
-    return None

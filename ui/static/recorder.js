@@ -1,10 +1,9 @@
-// The recorder: a photograph, a pointer, typed words, one clock. Python sees "ask" events whose value
-// is {action, serial, ...}; it answers in props.answer. Needs colors, typing, drawing,
-// link, shelf and voice.
+// The recorder: a photograph, a pointer, typed words, one clock. It asks Python by link.js. Needs
+// colors, typing, drawing, changes, link, shelf and voice.
 
 const root = element.querySelector(".recorder"), find = (selector) => root.querySelector(selector);
 const frame = find(".frame"), photo = find(".photo"), caption = find(".caption");
-const trace = new Trace(find(".trace")), link = new Link(props, trigger, watch), shelf = new Shelf();
+const trace = new Trace(find(".trace")), link = new Link(), shelf = new Shelf();
 const RESTING = 0.1; // seconds; a pointer that has been still for longer is noted at each keystroke
 const round = (value, digits) => Math.round(value * 10 ** digits) / 10 ** digits;
 
@@ -20,7 +19,7 @@ const pointer = { x: 0, y: 0, isInside: false, isNewStroke: true };
 function newTake() {
   return {
     id: newTakeId(), image: task.image, mode, strokes: [], undone: [], typing: Object.assign(new Typing(), { isPhrased: mode === "trace" }),
-    origin: 0, elapsed: 0, version: 0, savedVersion: 0,
+    origin: 0, elapsed: 0, version: 0, savedVersion: 0, acknowledged: null, // {revision, record}: what the server has
     voice: null, heard: null, aligned: null, isCorrected: false,
     steps: [], // what was typed and corrected, the latest last: undo.js
   };

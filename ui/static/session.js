@@ -1,6 +1,7 @@
 // What goes to Python and comes back: tasks, drafts, submissions. Continues recorder.js.
 
 const SAVING = 1000; // milliseconds: with the way to the server, at most two seconds are at stake
+const LONG = 60000; // milliseconds: half an hour of pointing takes seconds to read and to check
 const paces = [performance.now()]; // when the page was opened, and each take submitted
 
 function record() { // the public Localized Narratives line; Python sets whose it is and of what
@@ -61,8 +62,7 @@ async function keep() { // the draft, here and on the server
   const { version, voice } = take, kept = take, draft = shelve();
   if (isSaving) return; // the server is slow or gone; the next one is soon enough
   isSaving = true;
-  const piece = voice && voice.sent < voice.length ? voice.piece(voice.sent) : null;
-  const answer = await link.ask("save", { ...draft, voice: piece }, 4000);
+  const answer = await send(kept, draft, voice && voice.sent < voice.length ? voice.piece(voice.sent) : null);
   isSaving = false;
   if (answer.saved) kept.savedVersion = Math.max(kept.savedVersion, version);
   if (answer.heard !== undefined) voice.sent = Math.min(answer.heard, voice.length);
@@ -70,6 +70,19 @@ async function keep() { // the draft, here and on the server
   if (answer.saved) say("saved", "draft saved " + time());
   else say("unsaved", "not saved, retrying");
   if (answer.problem) note(answer.problem, "", null, "bad");
+}
+
+async function send(kept, draft, piece) { // what changed since the last save, or all of it
+  const { record, ...about } = draft, { acknowledged } = kept, revision = newTakeId();
+  const question = { ...about, revision, voice: piece };
+  let answer = { isBehind: true };
+  if (acknowledged) {
+    const change = changeBetween(acknowledged.record, record);
+    answer = await link.ask("save", { ...question, base: acknowledged.revision, change }, 4000);
+  }
+  if (answer.isBehind) answer = await link.ask("save", { ...question, record }, 4000);
+  kept.acknowledged = answer.saved ? { revision, record } : null; // unsure what the server has: all of it
+  return answer;
 }
 
 const saving = setInterval(() => (element.isConnected ? keep() : clearInterval(saving)), SAVING);
@@ -85,9 +98,9 @@ async function submit() {
   const whole = { ...shelve(), num_samples: take.voice?.length ?? 0 }, { voice } = take;
   let sent = isKept ? { ...whole, record: null } : whole, answer = {};
   while (element.isConnected) { // the same take twice is one narrative
-    answer = await link.ask("submit", sent);
+    answer = await link.ask("submit", sent, LONG);
     if (answer.isMissing) sent = whole;
-    else if (answer.heard !== undefined) await link.ask("save", { ...whole, voice: voice.piece(answer.heard) });
+    else if (answer.heard !== undefined) await send(take, whole, voice.piece(answer.heard));
     else if (answer.isLost) {
       say("unsaved", "not submitted, retrying");
       note("The studio does not answer. Your take is kept in this browser; trying again.", "", null, "bad");
@@ -345,6 +358,6 @@ new IntersectionObserver(async ([entry]) => {
   isAsking = true;
   const drafts = (await shelf.all()).map(({ take_id, image, collection, annotator }) => (
     { take_id, image, collection, annotator }));
-  while (isFree() && !await go("open", { drafts }));
+  while (isFree() && !await go("open", { drafts }, LONG));
   isAsking = false;
 }).observe(root);
