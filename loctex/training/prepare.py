@@ -24,6 +24,7 @@ from loctex.loading.changed_words import WordSwaps
 from loctex.loading.frozen_features import BLOCK, Extraction, FeatureMaps, key_of
 from loctex.loading.mixture import Mixture
 from loctex.model import build
+from loctex.model.backbones import folded
 from loctex.model.config import LocTexConfig
 from loctex.model.model import LocTexModel
 from loctex.records.files import is_writable, write_whole
@@ -211,13 +212,14 @@ def extract(
     config, device = model.config, model.device
     channels, grids = model.backbone.channels, model.grids()
 
-    num_at_once = BLOCK if device.type == "cuda" else max(1, PIXELS // config.image_size**2)
+    num_at_once, backbone = BLOCK, model.backbone
+    if device.type != "cuda":
+        num_at_once = max(1, PIXELS // config.image_size**2)
+        backbone = folded(model.backbone, config.image_size)
 
     @torch.inference_mode()
     def encode(images: Tensor) -> list[Tensor]:
-        parts = [
-            model.backbone(normalise(part.to(device), config)) for part in images.split(num_at_once)
-        ]
+        parts = [backbone(normalise(part.to(device), config)) for part in images.split(num_at_once)]
         return [torch.cat(scale) for scale in zip(*parts, strict=True)]
 
     extraction = Extraction(

@@ -7,7 +7,8 @@ import torch
 
 from loctex import settings
 from loctex.jobs.run import Run
-from loctex.model.backbones import Backbone, grids
+from loctex.model import backbones
+from loctex.model.backbones import Backbone, folded, grids
 from loctex.settings.presets import TINY
 from loctex.train import main, settle_settings
 
@@ -23,6 +24,27 @@ def settled(tmp_path, *words, preset="tiny", file=None):
 def num_parameters(model) -> int:
     backbone = Backbone(name=model.backbone, num_scales=1, options=model.backbone_options)
     return sum(parameter.numel() for parameter in backbone.parameters())
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet18", "vit_tiny_patch16_224"])
+def test_norms_folded_into_convolutions_leave_the_maps_as_they_are(name, monkeypatch):
+    backbone = Backbone(name=name, num_scales=2).eval()
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 2.0)
+    pixels = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        expected = backbone(pixels)
+        faster = folded(backbone, 224)
+        for maps, own in zip(expected, faster(pixels), strict=True):
+            torch.testing.assert_close(own, maps, rtol=1e-4, atol=1e-4 * float(maps.abs().max()))
+    norms = [m for m in faster.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert not norms and faster is not backbone
+
+    if name == "resnet18":  # a norm that does not belong to its convolution is noticed
+        monkeypatch.setattr(backbones, "fuse_conv_bn_eval", lambda convolution, norm: convolution)
+        assert folded(backbone, 224) is backbone
 
 
 def test_a_preset_s_backbone_options_do_not_travel_to_another_backbone(tmp_path):
