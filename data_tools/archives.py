@@ -136,6 +136,7 @@ def obtain(
     failed = download([Download(url, file)], to, patience=patience, is_quiet=is_quiet)
     if failed:
         raise ValueError(f"{failed[0]}; run the same command again: it goes on where it stopped")
+
     with open(file, "rb") as content:
         checksum = hashlib.file_digest(content, "md5").hexdigest()
     if checksum != archive.md5:
@@ -144,6 +145,7 @@ def obtain(
             f"{file} has the checksum {checksum}, not the published {archive.md5}: it was removed; "
             "run the same command again, or name another server with --source"
         )
+
     unpack(file, to, is_quiet)
     mark(archive, to).touch()
     if not keep:
@@ -152,6 +154,7 @@ def obtain(
 
 def unpack(file: Path, to: Path, is_quiet: bool = False) -> None:
     """The files of a tar or zip below a folder. ValueError: it is damaged, or leads elsewhere."""
+
     try:
         if file.suffix == ".zip":
             with zipfile.ZipFile(file) as archive:
@@ -175,12 +178,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
     parser.add_argument("names", nargs="+", metavar="SET", help=", ".join(ARCHIVES))
     parser.add_argument("--to", type=Path, required=True, help="the folder to write")
     parser.add_argument("--yes", action="store_true", help="do not ask before fetching")
     parser.add_argument("--keep", action="store_true", help="keep the archives when unpacked")
     parser.add_argument("--source", help="another server that has the files, by name, at its URL")
+
     options = parser.parse_args(arguments)
+
     try:
         options.to.mkdir(parents=True, exist_ok=True)
         print(plan(options.names, options.to, options.keep))
@@ -192,6 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             obtain(archive, options.to, source=options.source, keep=options.keep)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+
     return 0
 
 

@@ -215,6 +215,7 @@ def restore(
 def _extract(tar: tarfile.TarFile, building: Path, file: Path) -> list[str]:
     """Everything that can be read of it; what could not. ValueError: a path leads out."""
     problems: list[str] = []
+
     while True:
         name = ""
         try:
@@ -308,6 +309,7 @@ def _put_held(building: Path, has_launchers: bool, users: Path | None) -> list[s
             to.chmod(0o600)
         elif path.is_file():
             waiting.append(f"{name} was not put in place; add {option} to have it")
+
     shutil.rmtree(building / HELD, ignore_errors=True)
     return waiting
 
@@ -381,14 +383,17 @@ def _revision(building: Path, file: Path) -> str:
         raise ValueError(f"{file} is no saved workspace: it holds no database") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged: its tables cannot be read ({error})") from error
+
     revisions = [
         script.revision for script in ScriptDirectory.from_config(migrations()).walk_revisions()
     ]
+
     if revision not in revisions:
         raise StoreError(
             f"{file} was saved by a newer version of LocTex Studio (its tables are at {revision}, "
             f"this version knows up to {revisions[0]}): update the studio"
         )
+
     return revision
 
 
@@ -405,6 +410,7 @@ def _in_order(connection: Connection, lines: Sequence[Path]) -> list[Path]:
 
 def _fill(connection: Connection, path: Path) -> int:
     table, count = Table(path.stem, MetaData(), autoload_with=connection), 0
+
     rows: list[dict] = []
     with open(path, encoding="utf-8") as lines:
         for line in lines:
@@ -412,8 +418,10 @@ def _fill(connection: Connection, path: Path) -> int:
             if len(rows) == ROWS:
                 connection.execute(insert(table), rows)
                 rows, count = [], count + len(rows)
+
     if rows:
         connection.execute(insert(table), rows)
+
     if connection.dialect.name == "postgresql" and "id" in table.c:
         next_id = f"(SELECT coalesce(max(id), 0) + 1 FROM {table.name})"
         sequence = f"pg_get_serial_sequence('{table.name}', 'id')"
@@ -429,6 +437,7 @@ def report(restored: RestoreReport, file: Path) -> None:
             "whether all is there before the original goes.",
             file=sys.stderr,
         )
+
     for noun, lines in (
         ("missing", restored.missing),
         ("not saved", restored.left_out),
@@ -442,6 +451,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m data_tools.backup", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("what", choices=("save", "restore"))
+
     parser.add_argument("file", type=Path, help="the file to write, or to read")
     parser.add_argument("--workspace", type=Path, default=Path("workspace"), help="the folder")
     parser.add_argument("--database", help="its database URL, if not its studio.db")
@@ -453,7 +463,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--launchers", action="store_true", help="put launchers.yaml in place, which runs commands"
     )
+
     options = parser.parse_args(arguments)
+
     try:
         if options.what == "save":
             count = save(
@@ -479,6 +491,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
+
     return 0
 
 

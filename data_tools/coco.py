@@ -171,11 +171,14 @@ def _region(
     """(M, 2) points to point at, and box and mask as regions.jsonl has them; None if not seen."""
     if len(things) == 1 and things[0].outline is None:
         return box_region(things[0].box), {"box": list(things[0].box)}
+
     height, width = labels.height, labels.width
     encoded = rle.merge([thing.encoded(height, width) for thing in things])
     mask = rle.decode(encoded).astype(bool)
+
     if not mask.any():
         return None
+
     (y0, y1), (x0, x1) = (np.flatnonzero(mask.any(axis=k))[[0, -1]].tolist() for k in (1, 0))
     place = {
         "box": [x0 / width, y0 / height, (x1 + 1) / width, (y1 + 1) / height],
@@ -200,10 +203,12 @@ def write_simulated(
     there is nothing to tell.
     """
     report = ConversionReport()
+
     own_captions = texts.CaptionIndex()
     for file in captions:
         for one in texts.read(file, name, report.labels.orphans):
             own_captions.add(one)
+
     with whole_folder(to) as building:
         with (
             _lines(building / "narratives.jsonl") as write_narratives,
@@ -222,9 +227,11 @@ def write_simulated(
                 report.num_without_name += not is_lost and not narratives
                 write_narratives([narrative.to_json() for narrative in narratives])
                 write_regions(regions)
+
         report.num_unlabeled_captions = own_captions.num_unused
         if not report.num_narratives:
             raise ValueError(f"nothing to tell: {report.left_out(images) or 'no image is labeled'}")
+
         record = {"seed": seed, "narrator": asdict(settings), "narratives": report.num_narratives}
         write_whole(building / "narrator.json", json.dumps(record, indent=1))
     return report

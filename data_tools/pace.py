@@ -32,11 +32,14 @@ def measure(narratives: Sequence[Narrative]) -> dict[str, float]:
     durations = [word.end - word.start for n in narratives for word in n.words]
     gaps = np.array([b.start - a.end for n in narratives for a, b in pairwise(n.words)])
     pauses = gaps[gaps > PAUSE]
+
     strokes = [stroke for n in narratives for stroke in n.strokes]
     steps = np.concatenate([np.empty((0, 3)), *(np.diff(stroke, axis=0) for stroke in strokes)])
+
     seconds = steps[:, 2]
     moves = (seconds > 0) & (seconds <= REST)
     speed = np.hypot(steps[moves, 0], steps[moves, 1]) / seconds[moves]
+
     return {
         "narratives": len(narratives),
         "words": len(durations),
@@ -70,16 +73,19 @@ def inside(narrative: Narrative, regions: Sequence[dict[str, Any]]) -> np.ndarra
     """
     boxed = [region for region in regions if region.get("box")]
     namings = [(region["start"], region["end"]) for region in boxed]
+
     covers = overlaps(namings, spans(narrative.caption, narrative.words))  # (regions, words)
     points = np.concatenate([np.empty((0, 3)), *narrative.strokes])
     times = np.array([(word.start, word.end) for word in narrative.words]).reshape(-1, 2)
     result = [np.zeros(0, dtype=bool)]
+
     for region, is_said in zip(boxed, covers, strict=True):
         if is_said.any():
             t, box = points[:, 2], np.array(region["box"])
             pointed = points[(t >= times[is_said, 0].min()) & (t <= times[is_said, 1].max()), :2]
             is_inside = (pointed >= box[:2]) & (pointed <= box[2:])
             result.append(np.asarray(is_inside.all(axis=1)))
+
     return np.concatenate(result)
 
 
@@ -116,16 +122,19 @@ def of_file(path: Path) -> dict[str, float]:
     """
     narratives = list(read_jsonl(path))
     result = measure(narratives)
+
     beside = path.with_name("regions.jsonl")
     if beside.exists():
         of_image = defaultdict(list)
         for narrative in narratives:
             of_image[narrative.dataset_id, narrative.image_id].append(narrative)
         regions_of = region_lines.read_regions(beside)
+
         hits = [np.zeros(0, dtype=bool)]
         for key, members in of_image.items():
             regions = region_lines.assign(regions_of.get(key, ()), members)
             hits += map(inside, members, regions)
+
         held = np.concatenate(hits)
         result["points while something known is named"] = len(held)
         result["share of them inside its box"] = _ratio(held.sum(), len(held))
@@ -135,6 +144,7 @@ def of_file(path: Path) -> dict[str, float]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m data_tools.pace", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE.jsonl")
     options = parser.parse_args(arguments)
     try:
@@ -142,6 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
+
     for number, path in enumerate(options.files, 1):
         print(f"({number}) {path}")
     for name in dict.fromkeys(name for column in columns for name in column):

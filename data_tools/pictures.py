@@ -35,16 +35,19 @@ def _find(folder: Path, dataset_id: str, image_id: str) -> Path | None:
     coco = folder / picture_name(dataset_id, image_id, ".jpg")
     if coco.name != f"{image_id}.jpg" and coco.is_file():
         return coco
+
     name, names = image_id, find_stem(folder, image_id)
     if not names and SLASH in image_id:
         *above, name = image_id.split(SLASH)
         folder = folder.joinpath(*above)
         names = find_stem(folder, name)
+
     if len(names) > 1:
         raise ValueError(
             f"image_id: {image_id!r} may be {' or '.join(names)} in {folder}; "
             "name it with its extension, or rename one of them"
         )
+
     if names:
         return folder / names[0]
     is_whole = name.lower().endswith(EXTENSIONS)
@@ -62,10 +65,12 @@ def name_picture(
     """
     if file is None or image_id == long_id(file):
         return image_id, find_picture(folder, dataset_id, image_id)
+
     pieces = plain_path(file).parts
     for start in range(len(pieces)):
         name = "/".join(pieces[start:])
         path = find_file(folder, name)
+
         if path is None:
             continue
         for some_id in (image_id, long_id(path.relative_to(folder).as_posix())):
@@ -75,6 +80,7 @@ def name_picture(
                 continue  # the short one is two pictures'
             if its_path == path:
                 return some_id, path
+
     return image_id, find_picture(folder, dataset_id, image_id)
 
 
@@ -84,10 +90,12 @@ def shrink(image: np.ndarray, short_side: int, quality: int) -> bytes:
     ValueError: a side is too long for JPEG.
     """
     height, width = image.shape[:2]
+
     scale = short_side / min(height, width)
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
     options = [cv2.IMWRITE_JPEG_QUALITY, quality]
     is_done, encoded = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), options)
     if not is_done:  # a JPEG side has at most 65,535 pixels

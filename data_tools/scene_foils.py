@@ -61,13 +61,16 @@ def attribute_foil(
         color, _, noun = caption[start:end].rpartition(" ")
         if color in {"", *COLORS} and noun in _SHAPES:
             named.append((start, end, color, _SHAPES[noun]))
+
     present = {thing[2:] for thing in named if thing[2]}
     if not present:
         return None
+
     color, shape = sorted(present)[random.integers(len(present))]
     free = [(c, shape) for c in COLORS if (c, shape) not in present]
     free += [(color, s) for s in NAMES if (color, s) not in present]
     new_color, new_shape = free[random.integers(len(free))]
+
     for start, end, color_said, kind in sorted(named, reverse=True):
         if kind == shape and color_said in ("", color):
             name = f"{new_color if color_said else ''} {NAMES[new_shape][0]}".strip()
@@ -91,8 +94,10 @@ def relation_foil(
         if not any(start < m.end() and m.start() < end for start, end in namings)
         and re.match(r" (the|an?|it)\b", caption[m.end() :])
     ]
+
     if not matches:
         return None
+
     match = matches[random.integers(len(matches))]
     options = RELATIONS[OPPOSITES[_SIDES[match.group()]]]
     twin = options[RELATIONS[_SIDES[match.group()]].index(match.group()) % len(options)]
@@ -129,19 +134,23 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
     parser.add_argument("--data", type=Path, required=True, help="a snapshot of rendered scenes")
     parser.add_argument("--split", default="val", help="train, val or test [val]")
     parser.add_argument("--to", type=Path, required=True, help="the file to write")
     parser.add_argument("--seed", type=int, default=0, help="another number, other foils")
+
     options = parser.parse_args(arguments)
     try:
         lines = list(foils(Snapshot.open(options.data).split(options.split), options.seed))
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
+
     if not lines:
         sys.exit(
             f"error: {options.data} names no colored shapes; use a snapshot of rendered scenes"
         )
+
     write_whole(options.to, "".join(json.dumps(line) + "\n" for line in lines))
     print(f"{len(lines)} false captions in {options.to}")
 

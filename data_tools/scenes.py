@@ -88,10 +88,12 @@ def scene(seed: int, size: tuple[int, int] | None = None) -> Scene:
     rng = np.random.default_rng(seed)
     if size and not 96 <= min(size) <= max(size) <= 2 * min(size):
         raise ValueError(f"size: sides of at least 96 pixels, at most 2 : 1, got {size}")
+
     width, height = size or draw_size(rng)
     ground, pattern = str(rng.choice(list(GROUNDS))), str(rng.choice(PATTERNS))
     image = texture(GROUNDS[ground], pattern, width, height, rng)
     colors = [name for name, rgb in COLORS.items() if distance(rgb, GROUNDS[ground]) > 30]
+
     things: list[Thing] = []
     for center, side in places(int(rng.integers(2, 5)), width, height, rng):
         used = {(thing.color, thing.shape) for thing in things}
@@ -100,6 +102,7 @@ def scene(seed: int, size: tuple[int, int] | None = None) -> Scene:
         mask = paint(image, shape, COLORS[color], center, side, rng)
         things = [thing.below(mask) for thing in things]
         things.append(Thing(shape, color, center, side, mask))
+
     narrative, regions = narrated(things, (ground, pattern), f"{seed:08d}", rng)
     return Scene(np.clip(image, 0, 255).astype(np.uint8), narrative, regions)
 
@@ -114,6 +117,7 @@ def narrated(
     height, width = things[0].mask.shape
     centers, sides = (np.array([getattr(t, name) for t in things]) for name in ("center", "side"))
     template = SceneWording(centers, sides, (width, height), ground, rng).template()
+
     texts: list[str] = []
     targets: list[np.ndarray | None] = []
     lines: list[dict] = []
