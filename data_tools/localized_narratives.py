@@ -127,16 +127,20 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
     checking = commands.add_parser("check", help="say what is wrong in a file; exit 1 if anything")
     checking.add_argument("file", type=Path)
     checking.add_argument("--images", type=Path, help="the folder of pictures: look at them too")
     checking.add_argument("--workers", type=int, help="processes (one for each core)")
     checking.set_defaults(command=_check)
+
     importing = commands.add_parser("import", help="add a file to a collection of a workspace")
     importing.add_argument("file", type=Path)
     importing.add_argument("--images", type=Path, required=True, help="the folder of its pictures")
     importing.set_defaults(command=_import)
+
     exporting = commands.add_parser("export", help="write a collection as a public file")
     exporting.add_argument("--to", type=Path, required=True, help="the folder to write")
     exporting.add_argument(
@@ -144,22 +148,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     exporting.add_argument("--license", help="its terms of use, kept with the collection")
     exporting.set_defaults(command=_export)
+
     for command in (importing, exporting):
         command.add_argument("--collection", required=True, help="its name")
         command.add_argument(
             "--workspace", type=Path, default=Path("workspace"), help="the app's folder (workspace)"
         )
         command.add_argument("--database", help="its database URL, if not its studio.db")
+
     downloading = commands.add_parser("download", help="fetch parts of the public files")
     downloading.add_argument(
         "names", nargs="+", metavar="NAME", help=f"all, {', '.join(sorted(NAMES))}"
     )
     downloading.set_defaults(command=_download)
+
     showing = commands.add_parser("pictures", help="fetch the pictures that files speak of")
     showing.add_argument(
         "files", type=Path, nargs="+", metavar="FILE", help="narratives, or a COCO file (.json)"
     )
     showing.set_defaults(command=_pictures)
+
     for command in (downloading, showing):
         command.add_argument("--to", type=Path, required=True, help="the folder to write")
         command.add_argument("--source", help="another server that has the same files, its URL")

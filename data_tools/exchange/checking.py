@@ -50,6 +50,7 @@ def read_part(path: Path, images: Path | None, span: Span) -> CheckReport:
         if report.num_records == MOST and span[1] is not None:
             report.num_bytes, report.unread = place - span[0], (place, span[1])
             return report
+
         report.num_lines = number
         if text is not None and not text.strip():
             continue
@@ -64,6 +65,7 @@ def read_part(path: Path, images: Path | None, span: Span) -> CheckReport:
             assert text is not None  # _key refuses a line that is too long
             digest = hashlib.blake2b(text, digest_size=16).digest()
             report.records.append((number, key, place, digest))
+
     return report
 
 
@@ -100,9 +102,11 @@ def read_parts(
         raise FileNotFoundError(f"{path} does not exist")
     if images is not None and not images.is_dir():
         raise FileNotFoundError(f"{images} is not a folder")
+
     workers = workers or os.cpu_count() or 1
     work = partial(read_part, path, images)
     is_small = not path.is_file() or path.stat().st_size <= SMALL
+
     before = 0
     for report in _in_turn(work, path) if is_small else _spread(work, path, workers):
         yield before, report
@@ -156,6 +160,7 @@ def check(
         digests.append(np.array([record[3] for record in report.records], "S16"))
         if progress:
             progress(report.num_bytes, report.num_records)
+
     for number, original in twice(np.concatenate(numbers), np.concatenate(digests)):
         yield f"{path}:{number}: record: is that of line {original} again; leave it out"
 

@@ -84,8 +84,10 @@ def fetch(
     """
     if len({item.path for item in items}) < len(items):
         raise ValueError("two files would have the same name")
+
     missing = [item for item in items if not item.path.exists()]
     stop, failed = threading.Event(), {}
+
     with ThreadPoolExecutor(workers) as pool:
         running = {
             pool.submit(_fetch, item, patience, progress, tell, stop): item for item in missing
@@ -100,6 +102,7 @@ def fetch(
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
+
     return [failed[item] for item in missing if item in failed]
 
 
@@ -110,10 +113,12 @@ def check_room(items: Sequence[Download], to: Path, workers: int = 8, stall: flo
     """
     missing = [item for item in items if not item.path.exists()]
     sample = missing[:: max(1, len(missing) // SAMPLE)]
+
     with ThreadPoolExecutor(workers) as pool:
         sizes = [s for s in pool.map(lambda item: _size(item.url, stall), sample) if s is not None]
     if not sizes:
         return 0
+
     come = sum(draft.stat().st_size for item in missing if (draft := _draft_of(item)).exists())
     needed = max(0, round(sum(sizes) / len(sizes) * len(missing)) - come)
     free = shutil.disk_usage(to).free - RESERVE
@@ -122,6 +127,7 @@ def check_room(items: Sequence[Download], to: Path, workers: int = 8, stall: flo
             f"{to}: {needed / 1e9:.2f} GB are still to come, and the disk has room for "
             f"{max(free, 0) / 1e9:.2f} GB"
         )
+
     return needed
 
 
@@ -148,6 +154,7 @@ def _fetch(
     item.path.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft_of(item)
     tag = draft.with_name(draft.name + ".tag")
+
     with open(draft, "ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -155,12 +162,14 @@ def _fetch(
             raise ValueError("another process is fetching it") from None
         if item.path.exists():  # since another process has, it was its part that we opened
             return
+
         try:
             _persist(item, file, tag, patience, progress, tell, stop)
         finally:
             if file.seek(0, os.SEEK_END) == 0:
                 draft.unlink()
                 tag.unlink(missing_ok=True)
+
         os.fsync(file.fileno())
         os.replace(draft, item.path)
         tag.unlink(missing_ok=True)
@@ -185,6 +194,7 @@ def _persist(
             return
         except _Broken as error:
             reason, wait = str(error), error.wait
+
         size = file.seek(0, os.SEEK_END)
         has_come = size - most > patience.slowest * patience.stall
         most, num_failed = max(most, size), 0 if has_come else num_failed + 1
@@ -192,6 +202,7 @@ def _persist(
             raise ValueError(reason)
         wait = max(wait, patience.wait * 2**num_failed * random.uniform(0.25, 0.5))
         wait = min(wait, patience.longest)
+
         tell(f"{item.url}: {reason}; again in {wait:.0f} s")
         if stop.wait(wait):
             raise _Stopped
@@ -212,6 +223,7 @@ def _receive(
     have = file.seek(0, os.SEEK_END)
     version = tag.read_text() if tag.exists() else ""
     resumes = {"Range": f"bytes={have}-", "If-Range": version} if have and version else {}
+
     with _open(Request(url, headers=AGENT | resumes), file, patience) as answer:
         total = _length(answer)
         if answer.status == 206:
@@ -223,14 +235,17 @@ def _receive(
         else:
             file.truncate(0)
             tag.write_text(_version(answer))
+
         for data in _pieces(answer, patience, stop):
             file.write(data)
             progress(len(data))
+
         size = file.seek(0, os.SEEK_END)
         if total is not None and size != total:
             if size > total:
                 file.truncate(0)
             raise _Broken(f"{size:,} of {total:,} bytes came")
+
         return _digest(answer)
 
 
@@ -263,6 +278,7 @@ def _pieces(answer: HTTPResponse, patience: Patience, stop: threading.Event) -> 
         yield data
         if stop.is_set():
             raise _Stopped
+
         come += len(data)
         seconds = time.monotonic() - start
         if seconds > patience.stall:

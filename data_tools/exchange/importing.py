@@ -43,27 +43,32 @@ def import_file(
     path, images, report = Path(path), Path(images), ImportReport()
     regions = path.with_name("regions.jsonl")
     files = Files(path, images, regions if regions.exists() else None, is_strict=False)
+
     entries = list(files)
     report.num_missing_images = len(files.missing)
     report.problems += files.wrong + files.refused
+
     for reason, what in (
         ("the line is no narrative", files.wrong),
         ("the image's name leads out of the folder", files.refused),
         (f"no picture in {images}", files.missing),
     ):
         report.reasons += Counter({reason: len(what)})
+
     collection_id, num_done = store.add_collection(collection), 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(entries), TOGETHER):
             some = entries[start : start + TOGETHER]
             results = list(pool.map(lambda entry: _keep(store, collection_id, entry), some))
             stored = [image for image in results if isinstance(image, StoredImage)]
+
             added = store.add_all(collection_id, stored)
             report.num_imported += added.num_new
             report.num_known += added.num_known
             unusable = [image for image in results if isinstance(image, str)] + added.problems
             report.problems += unusable
             report.reasons += Counter({"the picture cannot be used": len(unusable)})
+
             num_done += len(some)
             if progress:
                 progress(num_done, len(entries))

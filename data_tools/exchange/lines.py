@@ -63,12 +63,14 @@ def read(path: Path, start: int = 0, end: int | None = None) -> Iterator[Line]:
         if start:
             file.seek(start - 1)
             place = start - 1 + _skip(file, None if end is None else end - start + 1)
+
         number = 0
         while end is None or place < end:
             text = file.readline(LONGEST + 1)
             if not text:
                 return
             number += 1
+
             length = len(text)
             if length > LONGEST and not text.endswith(b"\n"):
                 yield Line(number, place, None)

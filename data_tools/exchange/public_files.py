@@ -48,11 +48,13 @@ def narrative_items(names: Sequence[str], to: Path, source: str | None = None) -
     for name in NAMES if "all" in names else dict.fromkeys(names):
         if name not in NAMES:
             raise ValueError(f"no part {name!r}; there is all, {', '.join(sorted(NAMES))}")
+
         count = SHARDS.get(name)
         ends = [f"-{i:05d}-of-{count:05d}" for i in range(count)] if count else [""]
         for end in ends:
             file = f"{name}_localized_narratives{end}.jsonl"
             downloads.append(Download(f"{source or PUBLIC}/{file}", to / file, check_narratives))
+
     return downloads
 
 
@@ -71,6 +73,7 @@ def picture_items(
         else:
             place = to / picture_name(dataset_id, number, ".jpg")
             downloads[place] = Download(url, place, decode_image)
+
     return list(downloads.values()), refused
 
 
@@ -123,6 +126,7 @@ def download(
     """
     to.mkdir(parents=True, exist_ok=True)
     total = check_room(downloads, to, workers, patience.stall)
+
     with tqdm(total=total or None, unit="B", unit_scale=True, disable=is_quiet) as bar:
         tell = (lambda message: None) if is_quiet else (lambda m: bar.write(m, file=sys.stderr))
         return fetch(downloads, workers=workers, patience=patience, progress=bar.update, tell=tell)

@@ -46,13 +46,16 @@ def assign(
             if region.get("annotator_id") in (None, narrative.annotator_id)
             and region.get("caption") in (None, narrative.caption)
         ]
+
         where = f"region of image {region['image_id']!r}"
         if len(meant) > 1:
             raise ValueError(f"{where} fits {len(meant)} narratives: add annotator_id or caption")
+
         for i in meant:
             if region["end"] > len(narratives[i].caption):
                 raise ValueError(f"{where}: end {region['end']} lies beyond its caption")
             assigned[i].append(region)
+
     return assigned
 
 
@@ -62,8 +65,10 @@ def _check(region: Any) -> None:
     for key, kinds in (("dataset_id", str), ("image_id", (str, int)), ("start", int), ("end", int)):
         if not isinstance(region.get(key), kinds):
             raise ValueError(f"{key}: is missing or of the wrong kind, got {region.get(key)!r}")
+
     if not 0 <= region["start"] < region["end"]:
         raise ValueError(f"end: must lie after start, got {region['start']} to {region['end']}")
+
     box, rle = region.get("box"), region.get("rle")
     if box is None and rle is None:
         raise ValueError("box: is missing, and so is rle")

@@ -69,9 +69,11 @@ class Files:
         for path in (narratives, images, regions):
             if path is not None and not path.exists():
                 raise FileNotFoundError(f"{path} does not exist")
+
         self.narratives, self.images, self.is_strict = narratives, images, is_strict
         self.regions = {} if regions is None else region_lines.read_regions(regions)
         self.license = license
+
         self.wrong: list[str] = []  # lines
         self.refused: list[str] = []  # names that lead elsewhere
         self.missing: list[str] = []  # pictures

@@ -63,13 +63,16 @@ def freeze(
     """
     earlier = EarlierSnapshot.open(previous) if previous else None
     workers = workers or os.cpu_count() or 1
+
     with whole_folder(to) as building, tempfile.TemporaryFile(dir=building) as spool:
         gathered = _SourceEntries(sources)
         step = _steps(progress, 2 * len(gathered.entries))
         frozen = _Freeze(gathered, earlier, spool, step, workers, building / "data", shard_bytes)
         manifest = frozen.run()
+
         shards.write_index(building / "rows.parquet", frozen.rows)
         write_whole(building / "snapshot.json", json.dumps(manifest, indent=1))
+
     return manifest
 
 
@@ -119,6 +122,7 @@ class _Freeze:
         self.earlier = earlier or EarlierSnapshot(Path())
         self.spool, self.step, self.workers = spool, step, workers
         self.folder, self.shard_bytes = folder, shard_bytes
+
         self.spooled: dict[Key, SpooledImage] = {}  # pictures that were shrunk
         self.sizes: dict[Key, int] = {}  # bytes of the lines
         self.digests: dict[Path, str] = {}  # of the files that were taken over
@@ -169,16 +173,20 @@ class _Freeze:
         """None: the image is as it was. A text: its picture is damaged."""
         entries = self.entries[key]
         picture = entries[0].picture.read_bytes()
+
         line_lists = [entry.tell() for entry in entries]
         source = fingerprint(picture, line_lists)
         self.sizes[key] = sum(len(line) for lines in line_lists for line, _ in lines)
+
         if not again and key in self.earlier.rows and self.earlier.rows[key].source == source:
             return None
+
         try:
             image = decode_image(picture)
             jpeg = for_snapshot(picture, image, SHORT_SIDE, QUALITY)
         except ValueError as error:
             return f"{entries[0].picture.name}: {error}"
+
         height, width = image.shape[:2]
         return FrozenImage(jpeg, width, height, near_duplicates.perceptual_hash(image), source)
 
@@ -202,13 +210,17 @@ class _Freeze:
             packs = shards.pack(mine, self._size, self.shard_bytes)
             total = len(old) + len(packs)
             names = [self.folder / f"{split}-{i:05d}-of-{total:05d}.parquet" for i in range(total)]
+
             for number, (path, shard) in enumerate(zip(names, old, strict=False)):
                 self._link(split, shard, number, path)
+
             for number, some in enumerate(packs, len(old)):
                 callbacks = self._lines_of, self._spooled, self.step
                 new.append(Shard(names[number], split, number, some, *callbacks))
+
             if names:
                 files[split] = names
+
         with _processes(self.workers, len(keys)) as pool:
             with ThreadPoolExecutor(self.workers) as writers:
                 try:
@@ -219,6 +231,7 @@ class _Freeze:
                         pool.shutdown(wait=False, cancel_futures=True)
                     writers.shutdown(cancel_futures=True)
                     raise
+
         return files
 
     def _link(self, split: str, old: int, number: int, path: Path) -> None:
@@ -250,14 +263,18 @@ class _Freeze:
     def _manifest(self, files: dict[str, list[Path]], num_reused: int) -> dict[str, Any]:
         order = {split: number for number, split in enumerate(SPLITS)}
         self.rows.sort(key=lambda row: (order[row.split], row.shard))
+
         content = hashlib.sha256()
         for row in sorted(self.rows, key=lambda row: (row.split, row.key)):
             content.update(row.split.encode() + row.content)
+
         sizes = Counter((row.split, row.shard) for row in self.rows)
         left_out = self.gathered.left_out
+
         previous = (
             {"name": self.earlier.path.name, "reused": num_reused} if self.earlier.rows else None
         )
+
         return {
             "hash": content.hexdigest(),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -334,6 +351,7 @@ def _near(rows: Sequence[FrozenRow]) -> dict[str, Any]:
     names = [row.split for row in rows]
     looks = np.array([row.look for row in rows], np.uint64)
     pairs = near_duplicates.find(looks, np.array([SPLITS.index(name) for name in names]))
+
     nearest = [
         {
             "images": [

@@ -35,6 +35,7 @@ def find(hashes: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """
     firsts = np.unique(np.stack((hashes, groups.astype(np.uint64))), axis=1, return_index=True)[1]
     firsts = np.sort(firsts)
+
     batches = [np.empty((0, 3), np.int64)]
     for shift in range(NEAR + 1):
         width = -(-64 // (NEAR + 1))
@@ -42,6 +43,7 @@ def find(hashes: np.ndarray, groups: np.ndarray) -> np.ndarray:
         textured = firsts[hashes[firsts] != 0]
         order = textured[np.argsort(piece[textured], kind="stable")]
         batches += _within(hashes, groups, order, piece[order])
+
     pairs = np.unique(np.concatenate(batches), axis=0)
     return pairs[np.argsort(pairs[:, 2], kind="stable")]
 
@@ -51,15 +53,18 @@ def _within(
 ) -> Sequence[np.ndarray]:
     """Near pairs among neighbors of equal piece: each with the next, the one after next, ..."""
     batches, step = [], 1
+
     lower = np.arange(len(order) - 1)
     while len(lower):
         lower = lower[lower + step < len(order)]
         lower = lower[piece[lower] == piece[lower + step]]
+
         for start in range(0, len(lower), _CHUNK):
             a, b = order[lower[start:][:_CHUNK]], order[lower[start:][:_CHUNK] + step]
             distance = np.bitwise_count(hashes[a] ^ hashes[b]).astype(np.int64)
             is_near = (distance <= NEAR) & (groups[a] != groups[b])
             pairs = np.sort(np.stack((a[is_near], b[is_near]), axis=1), axis=1)
             batches.append(np.column_stack((pairs, distance[is_near])))
+
         step += 1
     return batches

@@ -176,15 +176,18 @@ def write(shard: Shard, pool: Executor | None) -> list[FrozenRow]:
         for keys, columns in _row_groups(shard, pool):
             pictures = [shard.picture(key) for key in keys]
             writer.write_table(_table(keys, pictures, columns))
+
             for i, (key, picture) in enumerate(zip(keys, pictures, strict=True)):
                 content = _content(key, picture, columns.digests[i])
                 counts = columns.annotators[i], columns.with_trace[i], columns.words[i]
                 start = shard.split, shard.number, *key, picture.source, content, picture.look
                 rows.append(FrozenRow(*start, *counts))
                 shard.step()
+
         writer.close()
         file.flush()
         os.fsync(file.fileno())
+
     return rows
 
 
@@ -193,12 +196,14 @@ def _row_groups(
 ) -> Iterator[tuple[Sequence[Key], NarrativeColumns]]:
     """The shard's row groups in their order, a few of them ahead."""
     starts = iter(range(0, len(shard.keys), ROWS_PER_GROUP))
+
     waiting: deque = deque()
     while True:
         for start in islice(starts, 3 - len(waiting) if pool else 1):
             keys = shard.keys[start : start + ROWS_PER_GROUP]
             images = [shard.lines_of(key) for key in keys]
             waiting.append((keys, pool.submit(make, images) if pool else make(images)))
+
         if not waiting:
             return
         keys, columns = waiting.popleft()
@@ -261,6 +266,7 @@ class EarlierSnapshot:
             raise ValueError(
                 f"{path} cannot be gone on from ({error}): freeze without --previous"
             ) from error
+
         earlier = cls(path, files=files)
         for values in table.to_pylist():
             row = FrozenRow(**values)

@@ -21,14 +21,19 @@ def assign(keys: Iterable[Key], before: Mapping[Key, str] | None = None) -> dict
     splits = {key: split for key in keys if (split := official(key[0]))}
     free = keys - splits.keys()
     count = len(free)
+
     splits |= {key: before[key] for key in free & before.keys()} if before else {}
     counts = Counter(splits[key] for key in free & splits.keys())
+
     tenth = max(round(count / 10), int(count >= 5))
     num_val, num_test = max(0, tenth - counts["val"]), max(0, tenth - counts["test"])
+
     ranked = sorted(
         free - splits.keys(), key=lambda key: (hashlib.sha256(key[1].encode()).digest(), key)
     )
+
     for rank, key in enumerate(ranked):
         is_val, is_test = rank < num_val, rank < num_val + num_test
         splits[key] = "val" if is_val else "test" if is_test else "train"
+
     return splits

@@ -74,12 +74,15 @@ def _share_spoken(voice: np.ndarray) -> float:
 def _trace_flags(narrative: Narrative) -> list[Flag]:
     if not narrative.num_points:
         return [Flag("no trace", "Nobody pointed at anything.")]
+
     flags_raised = []
     times = np.array([(stroke[0, 2], stroke[-1, 2]) for stroke in narrative.strokes if len(stroke)])
+
     if narrative.words:
         windows = words.windows(narrative.words, MARGIN)
         is_on = (windows[:, :1] <= times[:, 1]) & (windows[:, 1:] >= times[:, 0])  # (W, strokes)
         pointed = is_on.any(axis=1).mean()
+
         if pointed < POINTED:
             flags_raised.append(
                 Flag(
@@ -89,10 +92,12 @@ def _trace_flags(narrative: Narrative) -> list[Flag]:
             )
         if len(narrative.words) >= 5 and visited(narrative).sum() < CELLS:
             flags_raised.append(Flag("stands still", "The pointer hardly moved."))
+
     if len(narrative.words) >= 5 and (covered := _covered(narrative, times)) < COVERED:
         flags_raised.append(
             Flag("trace coverage", f"The pointer was on the picture {covered:.0%} of the time.")
         )
+
     return flags_raised
 
 

@@ -15,8 +15,10 @@ def reworded(narrative: Narrative, caption: str) -> Narrative:
     texts = caption.split()
     if not texts:
         raise ValueError("A narrative needs words.")
+
     old = [piece for word in narrative.words for piece in _pieces(word)]
     matcher = SequenceMatcher(None, _plain(old), _plain(texts), autojunk=False)
+
     words: list[Word] = []
     for kind, i, j, first, last in matcher.get_opcodes():
         if kind == "equal":
@@ -28,6 +30,7 @@ def reworded(narrative: Narrative, caption: str) -> Narrative:
             start = old[i].start if i < j else old[i - 1].end if i else 0.0
             end = old[j - 1].end if i < j else old[i].start if i < len(old) else start
             words += _spread(texts[first:last], start, max(start, end))
+
     return replace(narrative, caption=" ".join(texts), words=tuple(words))
 
 

@@ -22,10 +22,12 @@ def settle(run: Run, workspace: Path) -> None:
     Nothing that a backup names is executed before somebody resumes it.
     """
     checkpoint_files.mend_links(run.path)
+
     is_done = run.state == "done"  # locks do not travel: by its files alone
     run.waiting_file.unlink(missing_ok=True)
     if run.exit_code is None and not is_done:
         run.request_stop()
+
     with suppress(ValueError):
         command = jobs.command_of(run)
         old = _old_place(command)

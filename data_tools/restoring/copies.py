@@ -41,16 +41,19 @@ def count_images(file: Path) -> int | None:
     """
     if not file.exists() or file.stat().st_size == 0:
         return None
+
     with closing(sqlite3.connect(file, timeout=BUSY_SECONDS)) as connection:
         (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if answer != "ok":
             raise sqlite3.DatabaseError(answer)
+
         tables = {
             name
             for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
         }
         if "images" not in tables:
             return None
+
         counted = tables & {"images", "trash"}
         counts = [connection.execute(f"SELECT count(*) FROM {table}") for table in sorted(counted)]
         return sum(count.fetchone()[0] for count in counts)
@@ -104,6 +107,7 @@ def keep(root: Path) -> None:
     file, to = root / FILE, root / f"{COPY}{date.today().isoformat()}"
     if to.exists():
         return
+
     try:
         if not count_images(file):
             return
@@ -112,6 +116,7 @@ def keep(root: Path) -> None:
     except (OSError, sqlite3.Error) as error:
         log.warning("no copy of %s was made today: %s", file, error)
         return
+
     for copy in all_copies(root)[:-MOST]:
         copy.unlink(missing_ok=True)
 

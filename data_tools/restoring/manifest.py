@@ -55,12 +55,14 @@ class Manifest:
                 problems[name] = f"has {path.stat().st_size:,} of {size:,} bytes"
             elif hash_of(path) != content:
                 problems[name] = "is damaged"
+
         for name, target in self.links.items():
             path = folder / name
             is_plain = path.is_file() and path.read_bytes() == f"{target}\n".encode()
             is_link = path.is_symlink() and os.readlink(path) == target
             if not is_link and not is_plain:
                 problems[name] = "is missing, a link"
+
         return problems
 
 
