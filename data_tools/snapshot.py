@@ -26,6 +26,7 @@ from data_tools.processes import stop_tidily
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m data_tools.snapshot", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+
     parser.add_argument("--narratives", type=Path, help="a Localized Narratives file")
     parser.add_argument("--images", type=Path, help="the folder of its pictures")
     parser.add_argument("--regions", type=Path, help="regions.jsonl: known masks and boxes")
@@ -37,9 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, help="processes (one for each core)")
     parser.add_argument("--to", type=Path, required=True, help="the folder to write")
     options = parser.parse_args(arguments)
+
     is_file = options.narratives is not None and options.images is not None
     if is_file == (options.workspace is not None and options.collection is not None):
         parser.error("give either --narratives and --images, or --workspace and --collection")
+
     try:
         with _sources(options) as sources, tqdm(unit="step", leave=False, disable=None) as bar:
             manifest = freeze(
@@ -52,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
+
     _report(options.to, manifest)
     return 0
 

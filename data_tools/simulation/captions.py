@@ -121,12 +121,15 @@ def _read_coco(path: Path, name: str, orphans: list[str]) -> Iterator[Captions]:
     content = load(path)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: must be a COCO file of captions, or be named .jsonl")
+
     captions_of: dict[Any, list[str]] = defaultdict(list)
     for annotation in items(path, content, "annotations", ("image_id", "caption")):
         captions_of[plain_id(annotation["image_id"])].append(annotation["caption"])
+
     images = items(path, content, "images", ("id", "file_name"))
     for key in captions_of.keys() - {plain_id(image["id"]) for image in images}:
         orphans += [f"{path.name}: a caption is of image {key!r}, which is not there"]
+
     for own_id, image in zip(image_ids(path, name, images), images, strict=True):
         texts = captions_of.get(plain_id(image["id"]), [])
         where = f"{path}: image {image['id']}"

@@ -81,12 +81,14 @@ def gather(instances: Sequence[Instance], rng: np.random.Generator) -> list[Grou
     tiny = {thing.name for thing in instances if area(thing.box) < SMALLEST}
     if not visible:
         return []
+
     largest = max((thing.box for thing in visible), key=area)
     gathered = defaultdict(list)
     for thing in visible:
         is_small = area(thing.box) < FAR * area(largest)
         is_far = is_small and thing.box[3] < largest[3] - FAR_HIGHER
         gathered[thing.name, is_far].append(thing)
+
     groups = []
     for (name, is_far), things in gathered.items():
         is_crowd = any(thing.is_crowd for thing in things)
@@ -94,6 +96,7 @@ def gather(instances: Sequence[Instance], rng: np.random.Generator) -> list[Grou
         count = _count(len(things), is_known, is_crowd, rng)
         is_other = is_far and (name, False) in gathered
         groups.append(Group(name, tuple(things), _around(things), count, is_far, is_other))
+
     return sorted(groups, key=lambda group: -area(group.box))[:MOST]
 
 
@@ -125,19 +128,23 @@ class PhotoWording:
         """One to five sentences that name each group: first the near ones, then the others."""
         near = [k for k, group in enumerate(self.groups) if not group.is_far]
         far = [k for k, group in enumerate(self.groups) if group.is_far]
+
         num_first = int(self.rng.integers(1, min(3, len(near)) + 1))
         place = self.place(near[0]) if num_first == 1 and self.rng.random() < 0.4 else ""
         sentences = [f"{self.opening(near[:num_first])} {place}".strip()]
         if len(self.groups) == 1 or (num_first == 1 and self.rng.random() < 0.25):
             sentences += self.more_of(near[0], is_placed=bool(place))
+
         mentioned, waiting = near[:num_first], near[num_first:]
         while waiting:
             some = waiting[: self.rng.integers(1, 3)]
             sentences.append(self.further(some, mentioned))
             mentioned, waiting = mentioned + some, waiting[len(some) :]
+
         if far:
             phrase = self.pick((f"there {self.verb(far[0])}", "I can see", "we can see"))
             sentences.append(f"in the background {phrase} {self.join(far)}")
+
         return " ".join(f"{text[0].upper()}{text[1:]}." for text in sentences)
 
     def pick(self, options: Sequence[T]) -> T:
@@ -179,15 +186,18 @@ class PhotoWording:
         """Beside what was seen, at their place, or simply also there."""
         k, verb = members[0], self.verb(members[0])
         anchors = [a for a in mentioned if self.is_alone[a] and self.relation(k, a)]
+
         if anchors and len(members) == 1 and self.rng.random() < 0.6:
             anchor = self.pick(anchors)
             beside = f"{self.pick(RELATIONS[self.relation(k, anchor)])} the {self.named(anchor)}"
             return self.pick(
                 (f"{beside} there {verb} {self.a(k)}", f"there {verb} {self.a(k)} {beside}")
             )
+
         place = self.place(k)
         if place and len(members) == 1 and self.rng.random() < 0.6:
             return f"{place} {self.pick((f'there {verb}', 'I can see'))} {self.a(k)}"
+
         phrases = (f"there {verb} also", "I can also see", "we can also see", f"and there {verb}")
         return f"{self.pick(phrases)} {self.join(members)}"
 
@@ -206,6 +216,7 @@ class PhotoWording:
         x, y = self.groups[k].center
         side = "left" if x < 0.36 else "right" if x > 0.64 else ""
         level = "top" if y < 0.33 else "bottom" if y > 0.67 else ""
+
         image = self.pick(("image", "picture"))
         if side and level and max(x1 - x0, y1 - y0) < 0.4:
             return f"at the {level} {side} of the {image}"
@@ -213,6 +224,7 @@ class PhotoWording:
             return self.pick((f"on the {side} side of the {image}", f"on the {side} side"))
         if level and y1 - y0 < 0.5:
             return f"at the {level} of the {image}"
+
         is_central = not side and not level and max(x1 - x0, y1 - y0) < 0.7
         return f"in the {self.pick(('middle', 'center'))} of the {image}" if is_central else ""
 

@@ -149,16 +149,19 @@ def narrate(
 ) -> tuple[tuple[Word, ...], tuple[np.ndarray, ...]]:
     """Speak the phrases and point at their regions: the words, and strokes (P, 3) of x, y, t."""
     words = speak([word for phrase in phrases for word in phrase.text.split()], rng, settings)
+
     visits, position = [], 0
     for phrase in phrases:
         spoken = words[position : position + len(phrase.text.split())]
         position += len(spoken)
         if phrase.region is not None:
             visits.append(Visit(spoken[0].start, spoken[-1].end, phrase.region))
+
     silences = [(a.end, b.start) for a, b in pairwise(words) if b.start > a.end]
     end = words[-1].end
     if settings.end_seconds:
         end += rng.gamma(2.0, settings.end_seconds / 2)
+
     return words, point(visits, end, rng, settings, silences)
 
 
@@ -169,11 +172,13 @@ def speak(
     letters = np.array([len(re.sub(r"\W", "", text)) for text in texts])
     spoken = settings.word_seconds + settings.letter_seconds * letters
     spoken = spoken * np.exp(settings.word_spread * rng.standard_normal(len(texts)))
+
     pauses = rng.gamma(2.0, settings.pause_seconds / 2, len(texts) + 1)
     hesitates = rng.random(len(texts)) < settings.pause_share
     stops = np.array([text[-1] in ",.:;" for text in texts])
     pauses[1:] *= hesitates | stops
     pauses[0] *= settings.start_seconds / settings.pause_seconds
+
     ends = np.cumsum(spoken + pauses[:-1])
     starts = (ends - spoken).round(2).tolist()
     return tuple(map(Word, texts, starts, ends.round(2).tolist()))
@@ -241,6 +246,7 @@ def scribbles(
     along = np.stack([np.cos(direction), np.sin(direction)], axis=1)
     along *= size * settings.scribble * rng.uniform(0.5, 1.5, (len(size), 1))
     across = 0.25 * along[:, ::-1] * rng.choice([-1, 1], (len(size), 2))
+
     angle = 2 * np.pi * settings.scribbles / settings.rate * np.cumsum(vigor)
     return along[which] * np.sin(angle)[:, None] + across[which] * np.cos(angle)[:, None]
 
@@ -256,11 +262,13 @@ def moves(
     if math.isfinite(settings.linger_seconds):
         for start, end in silences:
             result[(t > start + rng.exponential(settings.linger_seconds)) & (t < end)] = False
+
     if math.isfinite(settings.burst_seconds):
         means = [settings.burst_seconds, settings.stop_seconds]
         count = 2 + int(2 * len(t) / settings.rate / sum(means))
         turns = rng.exponential(means, (count, 2)).ravel().cumsum()
         result &= np.searchsorted(turns, t) % 2 == 0
+
     return result
 
 
@@ -285,11 +293,14 @@ def events(
     jitter = rng.normal(0, 0.001, len(t)).clip(-0.004, 0.004)
     t = np.maximum(t + jitter, 0).round(3)
     path = np.round(path / settings.pixel) * settings.pixel
+
     moved = np.append(True, np.any(np.diff(path, axis=0) != 0, axis=1))
     low, high = -settings.border, 1 + settings.border
     inside = np.all((path > low) & (path < high), axis=1)
+
     stroke = np.cumsum(~inside)  # grows while the pointer is outside
     points = np.column_stack([path.round(5), t])
+
     reported = moved & inside
     cuts = np.flatnonzero(np.diff(stroke[reported])) + 1
     return tuple(piece for piece in np.split(points[reported], cuts) if len(piece))

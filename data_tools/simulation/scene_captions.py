@@ -60,8 +60,10 @@ class SceneWording:
     ) -> None:
         self.centers, self.size, self.ground, self.rng = centers, size, ground, rng
         self.order = rng.permutation(len(centers)).tolist()
+
         ranked = np.argsort(sides)
         self.adjectives: dict[int, tuple[str, ...]] = dict.fromkeys(self.order, ("",))
+
         if sides[ranked[-1]] > 1.2 * sides[ranked[-2]]:
             self.adjectives[ranked[-1]] = ("", "big ", "large ")
         if sides[ranked[0]] < sides[ranked[1]] / 1.2:
@@ -104,11 +106,13 @@ class SceneWording:
             if corner and self.rng.random() < 0.6:
                 return f"in the {word} {side} corner"
             return f"at the {level} {side}"
+
         if side:
             place = f"at the {side} edge" if abs(x - 0.5) > 0.3 else f"in the {side} half"
             return self.pick((f"on the {side}", f"on the {side} side", place))
         if level:
             return self.pick((f"at the {level}", f"near the {level}", f"in the {level} part"))
+
         return self.pick(("in the middle", "in the center", "near the center"))
 
     def join(self, phrases: list[str]) -> str:
@@ -162,6 +166,7 @@ class SceneWording:
         adjective, clause = PATTERNS[pattern]
         surface = self.pick(SURFACES)
         noun = self.pick((f"{adjective} {color} {surface}", f"{color} {surface}"))
+
         sentence = self.pick(
             (
                 f"the {{{surface}}} is {{{color} and {adjective}}}",
@@ -170,6 +175,7 @@ class SceneWording:
                 f"behind them is a {{{noun}}}",
             )
         )
+
         if self.rng.random() < 0.5:
             return [*sentences, sentence]
         return [f"{sentences[0]}, on a {{{noun}}}", *sentences[1:]]

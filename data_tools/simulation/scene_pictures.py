@@ -54,6 +54,7 @@ def texture(
     u = np.float32(x * np.cos(angle) + y * np.sin(angle) + rng.uniform(0, period))
     v = np.float32(y * np.cos(angle) - x * np.sin(angle) + rng.uniform(0, period))
     wave_u, wave_v = np.sin(2 * np.pi * u / period), np.sin(2 * np.pi * v / period)
+
     if pattern == "stripes":
         shade = (3 * wave_u).clip(-1, 1)
     elif pattern == "checks":
@@ -65,6 +66,7 @@ def texture(
     else:
         coarse = rng.standard_normal((6, 8))
         shade = 0.9 * cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
     strength = rng.uniform(9, 16)
     grain = 8 * cv2.GaussianBlur(rng.standard_normal((height, width), np.float32), (0, 0), 0.7)
     flat = (np.array(color) + rng.uniform(-6, 6, 3)).astype(np.float32)
@@ -82,11 +84,13 @@ def places(
     for attempt in range(2000):
         if len(squares) == count or (attempt > 100 and len(squares) >= 2):
             break
+
         side = rng.uniform(0.2 * max(width, height), 0.4 * min(width, height))
         margin = side / 2 + 2
         x, y = rng.uniform(margin, width - margin), rng.uniform(margin, height - margin)
         if all(max(abs(x - a), abs(y - b)) > 0.5 * (side + size) for (a, b), size in squares):
             squares.append(((x, y), side))
+
     return squares
 
 
@@ -110,6 +114,7 @@ def outline(shape: str) -> list[np.ndarray]:
         a = 0.34
         arm, quarter = np.array([[-a, -1], [a, -1], [a, -a]]), np.array([[0, 1], [-1, 0]])
         return [np.concatenate([arm @ np.linalg.matrix_power(quarter, k) for k in range(4)])]
+
     x = np.sin(turn) ** 3  # heart
     y = 13 * np.cos(turn) - 5 * np.cos(2 * turn) - 2 * np.cos(3 * turn) - np.cos(4 * turn)
     return [np.stack([x, -(y + 2.5) / 15], axis=1)]
@@ -127,21 +132,26 @@ def paint(
     tilt = np.radians(rng.uniform(-12, 12))
     turned = np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]])
     lines = [line @ turned * side / 2 + center for line in outline(shape)]
+
     alpha = np.zeros(image.shape[:2], np.uint8)
     fixed = [np.round(line * 16).astype(np.int32) for line in lines]
     cv2.fillPoly(alpha, fixed, 255, cv2.LINE_AA, shift=4)
+
     reach = 0.75 * side + 12  # the shape and its shadow
     x0, y0 = (int(max(0, middle - reach)) for middle in center)
     window = image[y0 : int(center[1] + reach), x0 : int(center[0] + reach)]
     near = alpha[y0 : y0 + window.shape[0], x0 : x0 + window.shape[1]]
+
     cover = near[..., None] / np.float32(255)
     shadow = np.zeros_like(cover)
     shadow[3:, 2:] = cover[:-3, :-2]
     window *= 1 - 0.45 * cv2.GaussianBlur(shadow, (0, 0), 3)[..., None]
+
     y, x = np.ogrid[: window.shape[0], : window.shape[1]]
     light = 14 * ((center[0] - x0 - x) + (center[1] - y0 - y)) / side  # from the top left
     grain = 3 * rng.standard_normal(near.shape, np.float32)
     rim = 30 * (cv2.erode(near, np.ones((3, 3), np.uint8)) < 128)
     body = np.array(color, np.float32) + rng.uniform(-8, 8, 3) + (light + grain - rim)[..., None]
     window += cover * (body.astype(np.float32) - window)
+
     return alpha > 127

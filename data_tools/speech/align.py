@@ -59,18 +59,22 @@ def align(caption: str, voice: np.ndarray | Path) -> tuple[SpokenWord, ...]:
     texts = caption.split()
     if not texts or not len(samples):
         raise ValueError("There is nothing to align: it takes a voice and the words it says.")
+
     forms = [spoken_form(text) for text in texts]  # for each word what is said, none or several
     tokens = [token for form in forms for token in form]
     pronounceable = {token for token in tokens if pronunciations(token)}
+
     if sum(token in pronounceable for token in tokens) < LEAST_ENGLISH * max(1, len(tokens)):
         raise ValueError(
             "These words are not English, and only English can be aligned to a voice. "
             "Use Type or Trace, whose times come from typing or pointing."
         )
+
     with tempfile.TemporaryDirectory() as folder:
         listener = _Listener(tokens, pronounceable, Path(folder))
         placed = _anchors(tokens, listener.recognize(samples))
         placed |= _aligned_gaps(tokens, pronounceable, placed, listener, samples)
+
     return _fill(texts, forms, placed, len(samples) / RATE)
 
 
@@ -121,6 +125,7 @@ class _Listener:
         decoder.start_utt()
         decoder.process_raw(_in_a_room(samples).tobytes(), full_utt=True)
         decoder.end_utt()
+
         length = len(samples) / RATE
         return [
             _HeardWord(
@@ -154,6 +159,7 @@ def match(first: Sequence[str], second: Sequence[str]) -> list[tuple[int, int]]:
     score = np.zeros((n + 1, m + 1))  # of first[i:], second[j:]
     joined = np.zeros((n + 1, m + 1))  # the same, where the pair before them was taken
     bonus = 0.5 / (1 + min(n, m))
+
     for i in range(n - 1, -1, -1):
         for j in range(m - 1, -1, -1):
             skipped = max(score[i + 1, j], score[i, j + 1])
@@ -161,6 +167,7 @@ def match(first: Sequence[str], second: Sequence[str]) -> list[tuple[int, int]]:
             matched = 1 + joined[i + 1, j + 1] if is_same else -1.0
             score[i, j] = max(skipped, matched)
             joined[i, j] = max(skipped, matched + bonus)
+
     pairs, i, j, is_joined = [], 0, 0, False
     while i < n and j < m:
         best = joined[i, j] if is_joined else score[i, j]
@@ -172,6 +179,7 @@ def match(first: Sequence[str], second: Sequence[str]) -> list[tuple[int, int]]:
             i, is_joined = i + 1, False
         else:
             j, is_joined = j + 1, False
+
     return pairs
 
 
@@ -185,12 +193,14 @@ def _aligned_gaps(
     """What forced alignment finds, between anchors, of runs of tokens that were not recognized."""
     result: dict[int, _HeardWord] = {}
     length = len(samples) / RATE
+
     for first, last in _runs(len(tokens), placed):
         start = placed[first - 1].end if first else 0.0
         end = placed[last].start if last < len(tokens) else length
         if pronounceable.issuperset(tokens[first:last]):
             heard = listener.force(tokens[first:last], samples, start - MARGIN, end + MARGIN)
             result |= dict(enumerate(heard, first))
+
     return result
 
 
@@ -210,11 +220,13 @@ def _fill(
     """Words of what was heard of their tokens; the others share the gaps by their letters."""
     bounds = [0, *accumulate(map(len, forms))]
     words: dict[int, SpokenWord] = {}
+
     for i, (low, high) in enumerate(pairwise(bounds)):
         heard = [placed[token] for token in range(low, high) if token in placed]
         if heard:
             confidence = sum(word.confidence for word in heard) / (high - low)
             words[i] = SpokenWord(texts[i], heard[0].start, heard[-1].end, confidence)
+
     for first, last in _runs(len(texts), words):
         begin = words[first - 1].end if first else 0.0
         end = words[last].start if last < len(texts) else length
@@ -222,6 +234,7 @@ def _fill(
         times = begin + max(0.0, end - begin) * shares / shares[-1]
         for i, (start, end) in enumerate(pairwise(times.tolist()), first):
             words[i] = SpokenWord(texts[i], start, end, 0.0, is_guessed=True)
+
     return _in_order([words[i] for i in range(len(texts))])
 
 
@@ -239,6 +252,7 @@ def _in_order(words: Sequence[SpokenWord]) -> tuple[SpokenWord, ...]:
             )
         )
         before = start
+
     return tuple(result)
 
 

@@ -123,15 +123,18 @@ class Store:
         """What a snapshot of the collection would hold now, counted."""
         n, r = db.narratives.c, db.reviews.c
         in_collection = n.collection_id == collection_id
+
         counts = select(
             func.count(n.image_row_id.distinct()),
             func.count(),
             func.coalesce(func.sum(n.num_words), 0),
             func.coalesce(func.max(n.created), 0.0),
         ).where(in_collection, may_leave())
+
         reviewed = select(func.coalesce(func.max(r.created), 0.0)).select_from(
             db.reviews.join(db.narratives)
         )
+
         images, narratives, words, added = self._database.one(counts)
         (judged,) = self._database.one(reviewed.where(in_collection))
         return Content(images, narratives, int(words), max(added, judged))
@@ -187,11 +190,13 @@ class Store:
         """
         if image_id is not None and not is_plain_name(image_id):
             raise StoreError(f"image_id: {image_id[:60]!r} is no name of a picture")
+
         try:
             data = browsable(data)
             height, width = decode_image(data).shape[:2]
         except ValueError as error:
             raise StoreError(f"{name or image_id or 'the image'}: {error}") from error
+
         sha256 = hashlib.sha256(data).hexdigest()
         values = {
             "dataset_id": dataset_id,
@@ -202,6 +207,7 @@ class Store:
             "width": width,
             "height": height,
         }
+
         path = self.images_folder / values["file"]
         if not path.exists():
             write_whole(path, data)
@@ -334,12 +340,14 @@ class Store:
         """
         record = json.dumps(narrative.to_json(), allow_nan=False)
         body = {"record": record, "regions": json.dumps(list(regions)) if regions else None}
+
         values = {
             "collection_id": collection_id,
             "annotator_id": narrative.annotator_id,
             "take_id": take_id,
             "created": time.time(),
         } | writes.measures(narrative)
+
         key = (narrative.dataset_id, narrative.image_id)
         return self._database.write(lambda c: writes.add_narrative(c, key, values, body))
 

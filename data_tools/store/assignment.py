@@ -34,10 +34,12 @@ def hand_out(
     """
     behind = wanted(collection_id, annotator_id).where(db.images.c.id > after)
     is_put_off = is_skipped_by(annotator_id, is_later=True)
+
     for candidates in (behind.where(~is_put_off), behind.where(is_put_off)):
         row = _first_free(connection, candidates, annotator_id)
         if row is not None:
             return row
+
     return None
 
 
@@ -49,6 +51,7 @@ def _first_free(connection: Connection, candidates: Select, annotator_id: int) -
                     **_LOCK, skip_locked=not is_patient, of=db.images
                 )
             ).first()
+
             if row is None:
                 break
             if _is_free(connection, row.id, annotator_id):  # seen anew, now that it is locked

@@ -53,13 +53,16 @@ def add(connection: Connection, collection_id: int, images: Sequence[StoredImage
         if image.key in ids
         for take_id, take in image.takes.items()
     }
+
     n = db.narratives.c
     known_takes = set(connection.scalars(select(n.take_id).where(n.take_id.in_(takes))))
     new = {take_id: pair for take_id, pair in takes.items() if take_id not in known_takes}
     added.num_new, added.num_known = len(new), len(known_takes)
+
     if new:
         _add_takes(connection, collection_id, new)
         assignment.recount(connection, *sorted({image_row_id for image_row_id, _ in new.values()}))
+
     return added
 
 
@@ -71,6 +74,7 @@ def _image_ids(
     keys = tuple_(i.dataset_id, i.image_id).in_([image.key for image in images])
     query = select(i.id, i.dataset_id, i.image_id, i.sha256).where(i.collection_id == collection_id)
     row_of = {(r.dataset_id, r.image_id): r for r in connection.execute(query.where(keys))}
+
     ids, new = {}, {}
     for image in images:
         row = row_of.get(image.key)
@@ -80,10 +84,12 @@ def _image_ids(
             added.problems.append(str(writes.another_picture(*image.key)))
         else:
             ids[image.key] = row.id
+
     if new:
         columns = i.id, i.dataset_id, i.image_id
         rows = connection.execute(insert(db.images).returning(*columns), list(new.values()))
         ids |= {(row.dataset_id, row.image_id): row.id for row in rows}
+
     return ids
 
 
@@ -102,8 +108,10 @@ def _add_takes(
         | writes.measures(take.narrative)
         for take_id, (image_row_id, take) in takes.items()
     ]
+
     n = db.narratives.c
     rows = connection.execute(insert(db.narratives).returning(n.id, n.take_id), values).all()
+
     bodies = []
     for row in rows:
         _, take = takes[row.take_id]

@@ -156,24 +156,29 @@ class Database:
         settings = migrations()
         scripts = ScriptDirectory.from_config(settings).walk_revisions()
         revisions = [script.revision for script in scripts]
+
         with self.reading() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
         if current == revisions[0]:
             return
+
         if current is not None and current not in revisions:
             raise StoreError(
                 f"{self._place} was made by a newer version of LocTex Studio (its tables are at "
                 f"{current}, this version knows up to {revisions[0]}): update the studio, nothing "
                 "was changed"
             )
+
         with _MIGRATING, self.writing() as connection:
             if connection.dialect.name == "postgresql":  # SQLite's writers wait for each other
                 connection.execute(text("SELECT pg_advisory_xact_lock(20211108950)"))
+
             current = MigrationContext.configure(connection).get_current_revision()
             is_older = current not in (None, revisions[0])
             if self.file and is_older:  # as it is now that nobody else writes
                 copy_sqlite(self.file, to := Path(f"{self.file}.before-{revisions[0]}"))
                 log.info("%s is brought up to date; as it was, it is kept in %s", self.file, to)
+
             settings.attributes["connection"] = connection
             command.upgrade(settings, revision)
 
@@ -237,12 +242,15 @@ def _engine(url: str) -> Engine:
         parsed = make_url(url)
     except ArgumentError as error:
         raise StoreError(f"{url!r} is no database URL, as postgresql://user@host/name") from error
+
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise StoreError(f"{parsed.get_backend_name()} is not supported: use SQLite or PostgreSQL")
+
     if parsed.get_backend_name() == "postgresql":
         return create_engine(parsed, pool_pre_ping=True)
+
     engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -263,6 +271,7 @@ def _write_ahead(connection: Any) -> None:
     once that the file is locked, whatever its timeout (each holds what the other waits for).
     """
     last_try = time.monotonic() + BUSY_SECONDS
+
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")

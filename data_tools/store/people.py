@@ -75,6 +75,7 @@ class People:
         n, s = db.narratives.c, db.skips.c
         names = self.names()
         work_of: dict[int, Work] = {}
+
         query = select(
             n.annotator_id, n.num_words, n.num_points, n.duration, n.status, n.created
         ).where(n.collection_id == collection_id)
@@ -88,17 +89,21 @@ class People:
             work.statuses[row.status] += 1
             pace = 60 * row.num_words / row.duration if row.duration > 0 else float("nan")
             work.days[moment(row.created).date().isoformat()].append(pace)
+
         skips = select(s.annotator_id, func.count()).select_from(db.skips.join(db.images))
         in_collection = (db.images.c.collection_id == collection_id, s.reason != db.LATER)
         skips = skips.where(*in_collection).group_by(s.annotator_id)
+
         for who, count in self._database.all(skips):
             work_of.setdefault(who, Work(who, names.get(who, f"annotator {who}"))).num_skips = count
+
         return sorted(work_of.values(), key=lambda work: (-work.num_narratives, work.name))
 
     def shared(self, collection_id: int, limit: int = 200) -> dict[int, list[NarrativeRow]]:
         """The latest images that several people described: image row id -> what stands of it."""
         n = db.narratives.c
         in_collection = (n.collection_id == collection_id, n.status != "rejected")
+
         several = (
             select(n.image_row_id)
             .where(*in_collection)
@@ -107,10 +112,12 @@ class People:
             .order_by(func.max(n.id).desc())
             .limit(limit)
         )
+
         images = [row[0] for row in self._database.all(several)]
         rows = self._database.all(
             narrative_rows().where(*in_collection, n.image_row_id.in_(images))
         )
+
         narratives_of: dict[int, list[NarrativeRow]] = defaultdict(list)
         for row in rows:
             narratives_of[row.image_row_id].append(narrative_row(row))

@@ -92,14 +92,17 @@ def with_status(query: Select, status: str | None) -> Select:
     is_narrated = exists().where(db.narratives.c.image_row_id == db.images.c.id)
     s = db.skips.c
     is_skipped = exists().where(s.image_row_id == db.images.c.id, s.reason != db.LATER)
+
     if status is None:
         return query
+
     conditions = {
         "narrated": is_narrated,
         "skipped": is_skipped,
         "open": ~is_narrated & ~is_skipped,
         "usable": exists().where(db.narratives.c.image_row_id == db.images.c.id, may_leave()),
     }
+
     if status not in conditions:
         raise StoreError(f"status: must be one of {', '.join(conditions)}, got {status!r}")
     return query.where(conditions[status])

@@ -99,8 +99,10 @@ def _judge(
     image_row_id = connection.scalar(select(n.image_row_id).where(n.id == narrative_id))
     if image_row_id is None:
         raise StoreError("This narrative was deleted meanwhile.")
+
     new = update(db.narratives).where(n.id == narrative_id)
     connection.execute(new.values(status=status or verdict))
+
     entry = {
         "narrative_id": narrative_id,
         "reviewer_id": reviewer_id,
@@ -110,6 +112,7 @@ def _judge(
         "created": time.time(),
     }
     connection.execute(insert(db.reviews).values(entry))
+
     assignment.recount(connection, image_row_id)
 
 
@@ -124,9 +127,11 @@ def _replace(
     b = db.bodies.c
     before = connection.scalar(select(b.record).where(b.narrative_id == narrative_id))
     _judge(connection, narrative_id, verdict, who, status=status, before=before)
+
     record = json.dumps(mended.to_json(), allow_nan=False)
     body = update(db.bodies).where(b.narrative_id == narrative_id)
     connection.execute(body.values(record=record, regions=None))  # regions point into old words
+
     measures = writes.measures(mended)
     connection.execute(
         update(db.narratives).where(db.narratives.c.id == narrative_id).values(measures)

@@ -48,7 +48,9 @@ def matching(
     """The rows after this id, by id. With words, SQLite walks along the ids that have them."""
     n = db.narratives.c
     query = narrative_rows().where(n.collection_id == collection_id)
+
     words, pieces = _parse(narrative_filter.words)
+
     if words and dialect == "sqlite":
         *whole, begun = words
         terms = [*(_any_spelling(word, " OR ", '"{}"') for word in whole)]
@@ -58,6 +60,7 @@ def matching(
         query = query.where(_words.c.rowid > after).order_by(None).order_by(_words.c.rowid)
     else:
         query = query.where(n.id > after)
+
     if words and dialect == "postgresql":
         *whole, begun = words
         terms = [_any_spelling(word, " | ", "'{}'") for word in whole]
@@ -65,9 +68,11 @@ def matching(
         query = query.where(
             func.to_tsvector("simple", n.caption).op("@@")(func.to_tsquery("simple", text))
         )
+
     for piece in pieces:
         contains = [n.caption.icontains(text, autoescape=True) for text in _spellings(piece)]
         query = query.where(or_(*contains))
+
     if narrative_filter.annotator_id is not None:
         query = query.where(n.annotator_id == narrative_filter.annotator_id)
     if narrative_filter.status is not None:
@@ -80,6 +85,7 @@ def matching(
         query = query.where(n.flags != literal_column("''"))  # so the index says it
         if narrative_filter.flag != "any":
             query = query.where(n.flags.contains(f"|{narrative_filter.flag}|"))
+
     return query
 
 
@@ -90,6 +96,7 @@ def _parse(text: str) -> tuple[list[str], list[str]]:
     words is nothing; alone it is what is looked for.
     """
     words, pieces, punctuation = [], [], []
+
     for term in text.split():
         its_words = _WORD.findall(term)
         if _UNSPACED.search(term):
@@ -100,6 +107,7 @@ def _parse(text: str) -> tuple[list[str], list[str]]:
             pieces.append(term)
         else:
             punctuation.append(term)
+
     return words, pieces if words or pieces else punctuation
 
 

@@ -70,12 +70,15 @@ class Summary:
             edges = EDGES[name]
             clipped = np.clip(values, edges[0], edges[-1])
             self.histograms[name] += np.histogram(clipped, edges)[0]
+
         sums = self.annotators.setdefault(narrative.annotator_id, Counter())
         sums.update(_sums(narrative, facts))
+
         points = np.concatenate([np.empty((0, 3)), *narrative.strokes])
         inside = points[(points[:, :2] >= 0).all(1) & (points[:, :2] <= 1).all(1)]
         x, y = np.minimum(inside[:, :2] * GRID, GRID - 1).astype(int).T
         np.add.at(self.heat, (y, x), 1)
+
         words = [word.strip(".,;:!?\"'()").lower() for word in narrative.caption.split()]
         self.vocabulary.update(word for word in words if word)
         self.classes.update(word_class(word) for word in words if word)
@@ -106,17 +109,21 @@ def _facts(narrative: Narrative) -> dict[str, np.ndarray]:
     times = np.concatenate([np.empty(0), *(stroke[:, 2] for stroke in strokes)])
     spoken = max((word.end for word in words), default=0.0)
     none = np.empty(0)
+
     lengths, seconds = _moves(strokes)
     moves = lengths > 0
     speed = lengths[moves].sum() / max(seconds[moves].sum(), 1e-3) if moves.any() else none
+
     starts, ends = (np.array([getattr(w, name) for w in words]) for name in ("start", "end"))
     times = np.sort(times)
     is_pointed = np.searchsorted(times, starts, "left") < np.searchsorted(times, ends, "right")
     begun = np.array([stroke[0, 2] for stroke in strokes])
+
     lags = none
     if len(words) and len(begun):
         lags = begun - starts[np.abs(begun[:, None] - starts).argmin(1)]
         lags = lags[np.abs(lags) <= 2]
+
     return {
         "words": np.array([len(narrative.caption.split())]),
         "seconds": np.array([narrative.duration]) if narrative.duration else none,
@@ -162,14 +169,17 @@ class Statistics:
         then block by block."""
         blocks = self._blocks(collection_id)
         summary, waiting = Summary(), []
+
         for block, state in blocks.items():
             cached = self._kept(collection_id, block, state)
             if cached is None:
                 waiting.append(block)
             else:
                 summary.add(cached)
+
         num_kept = len(blocks) - len(waiting)
         yield summary, num_kept, len(blocks)
+
         for num_counted, block in enumerate(waiting, num_kept + 1):
             counted = self._counted(collection_id, block)
             record = {"version": VERSION, "state": blocks[block], "summary": counted.to_json()}
@@ -180,6 +190,7 @@ class Statistics:
     def _blocks(self, collection_id: int) -> dict[int, list[float]]:
         """Of each block, what changes when a narrative in it does."""
         n = db.narratives.c
+
         block = ((n.id - n.id % BLOCK) / BLOCK).label("block")
         query = (
             select(

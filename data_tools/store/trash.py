@@ -211,6 +211,7 @@ def _insert(
         "contents": json.dumps(contents),
         "deleted": time.time(),
     }
+
     key = connection.execute(insert(db.trash).values(values)).inserted_primary_key
     assert key is not None  # each of our tables has one
     return key[0]

@@ -39,14 +39,17 @@ def add_image(connection: Connection, values: Values) -> Row:
     """The row of this image; the same content under the same id, or under no id, is one row."""
     i = db.images.c
     query = select(db.images).where(i.collection_id == values["collection_id"])
+
     if values["image_id"] == values["sha256"]:
         row = connection.execute(query.where(i.sha256 == values["sha256"]).limit(1)).first()
     else:
         query = query.where(i.dataset_id == values["dataset_id"])
         row = connection.execute(query.where(i.image_id == values["image_id"])).first()
+
     if row is None:
         image_row_id = _insert(connection, db.images, values)
         return connection.execute(select(db.images).where(i.id == image_row_id)).one()
+
     if row.sha256 != values["sha256"]:
         raise another_picture(row.dataset_id, row.image_id)
     return row
@@ -72,19 +75,23 @@ def add_narrative(
 ) -> int:
     """Insert a narrative of the image key = (dataset_id, image_id), drop its draft; its id."""
     take_id, i = values["take_id"], db.images.c
+
     if take_id is not None:
         known_id = connection.scalar(
             select(db.narratives.c.id).where(db.narratives.c.take_id == take_id)
         )
         if known_id is not None:
             return known_id
+
     image_row_id = connection.scalar(
         select(i.id).where(
             i.collection_id == values["collection_id"], i.dataset_id == key[0], i.image_id == key[1]
         )
     )
+
     if image_row_id is None:
         raise StoreError(f"the collection has no image {key[1]!r} of {key[0]}: add the image first")
+
     narrative_id = _insert(connection, db.narratives, values | {"image_row_id": image_row_id})
     connection.execute(insert(db.bodies).values(narrative_id=narrative_id, **body))
     if take_id is not None:

@@ -108,12 +108,14 @@ def _states(
     is_owner = d.annotator_id == db.FIRST_ANNOTATOR + a.id
     is_claim = (c.image_row_id == d.image_row_id) & (c.annotator_id == d.annotator_id)
     columns = (d.take_id, a.name, d.image_row_id, d.revision, d.annotator_id, c.expires)
+
     query = (
         select(*columns)
         .select_from(db.drafts.join(db.annotators, is_owner).outerjoin(db.claims, is_claim))
         .where(d.take_id.in_(take_ids))
         .with_for_update(of=db.drafts)
     )
+
     return {
         row.take_id: (row.name, row.image_row_id, row.revision, row.annotator_id, row.expires or 0)
         for row in connection.execute(query)
@@ -125,12 +127,14 @@ def whole(connection: Connection, which: ColumnElement[bool]) -> list[Draft]:
     d, c = db.drafts.c, db.draft_changes.c
     columns = (d.take_id, d.image_row_id, d.body, d.saved)
     rows = connection.execute(select(*columns).where(which).order_by(d.saved)).all()
+
     changes: dict[str, list[str]] = defaultdict(list)
     ids = [row.take_id for row in rows]
     for row in connection.execute(
         select(c.take_id, c.body).where(c.take_id.in_(ids)).order_by(c.id)
     ):
         changes[row.take_id].append(row.body)
+
     return [
         Draft(
             row.take_id, row.image_row_id, merged(row.body, changes[row.take_id]), moment(row.saved)
