@@ -122,8 +122,11 @@ def main(arguments: list[str] | None = None) -> None:
             workspace = Workspace(
                 options.workspace, options.database, options.users, options.whisper
             )
-            layout.build(workspace).launch(
+            page = layout.build(workspace)
+            page.launch(
                 **layout.LAUNCH,
+                quiet=True,  # Gradio proposes to share the studio with the world
+                prevent_thread_lock=True,
                 _app=GuardedApp(guards, [route.recorder_route(workspace)]),
                 server_name=options.host,
                 server_port=options.port,
@@ -134,6 +137,8 @@ def main(arguments: list[str] | None = None) -> None:
                 ssl_verify=False,  # Gradio asks its own page whether it is there
                 allowed_paths=[str(workspace.images_dir)],
             )
+            print(f"LocTex Studio is at {page.local_url} (Ctrl+C ends it)", flush=True)
+            page.block_thread()
     except (ValueError, OSError) as error:  # what a person can mend: folder, port, users, database
         is_taken = str(error).startswith("Cannot find empty port")
         sys.exit(f"studio: {taken_port(options) if is_taken else error}")

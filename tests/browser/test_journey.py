@@ -18,6 +18,9 @@ def test_from_dropped_images_to_attention_word_by_word(page: Page, own_studio, s
     page.locator("#data-images input").set_input_files(pictures)
     said(page, "3 images added")
 
+    printed = own_studio.log.read_text()
+    assert f"LocTex Studio is at {own_studio.url}/ (Ctrl+C ends it)" in printed
+    assert "share" not in printed
     page.get_by_role("tab", name="Annotate").click()
     for number, caption in enumerate(CAPTIONS):
         page.wait_for_selector("[data-state=idle]")
