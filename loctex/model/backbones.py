@@ -16,6 +16,7 @@ from loctex.settings import backbone_options
 
 # That the classifier's weights find no place in feature maps is no news to whoever trains.
 logging.getLogger("timm").setLevel(logging.ERROR)
+PIXELS_AT_ONCE = 204_800
 REFUSALS = (TypeError, AssertionError, IndexError, KeyError, AttributeError, ValueError)  # of timm
 
 
@@ -81,6 +82,19 @@ class Backbone(nn.Module):
             features if features.shape[1] == channels else features.permute(0, 3, 1, 2)
             for features, channels in zip(maps, self.channels, strict=True)
         ]
+
+
+def maps_in_parts(backbone: Backbone, images: Tensor) -> list[Tensor]:
+    """What the backbone says of (B, 3, H, W) images, for one that is not learning now.
+
+    A processor gets so few at once that their activations stay in its cache: of Lite0 on two cores
+    4 images of 224 px are 2 to 3 times as fast as 64, and so are 2 of 320 px.
+    """
+    if images.device.type != "cpu":
+        return backbone(images)
+    num_at_once = max(1, PIXELS_AT_ONCE // images.shape[-2:].numel())
+    parts = [backbone(part) for part in images.split(num_at_once)]
+    return [torch.cat(scale) for scale in zip(*parts, strict=True)]
 
 
 @torch.no_grad()

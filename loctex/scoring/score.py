@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from loctex.loading import tokenization
 from loctex.loading.frozen_features import FeatureMaps
+from loctex.model.backbones import maps_in_parts
 from loctex.model.model import LocTexModel
 from loctex.records.items import Item, Split
 from loctex.records.word_classes import word_class
@@ -139,7 +140,8 @@ def encode(
         size = model.config.image_size
         pixels = np.stack([square(simplejpeg.decode_jpeg(item.image), size) for item in items])
         images = torch.from_numpy(pixels).to(model.device)
-        image = model.encode_image(normalise(images, model.config))
+        backbone_maps = maps_in_parts(model.backbone, normalise(images, model.config))
+        image = model.encode_maps(backbone_maps)
     else:
         image = model.encode_maps([part.to(model.device).float() for part in features])
 

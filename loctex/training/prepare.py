@@ -24,7 +24,7 @@ from loctex.loading.changed_words import WordSwaps
 from loctex.loading.frozen_features import BLOCK, Extraction, FeatureMaps, key_of
 from loctex.loading.mixture import Mixture
 from loctex.model import build
-from loctex.model.backbones import folded
+from loctex.model.backbones import folded, maps_in_parts
 from loctex.model.config import LocTexConfig
 from loctex.model.model import LocTexModel
 from loctex.records.files import is_writable, write_whole
@@ -36,9 +36,6 @@ from loctex.settings import Settings, TrainSettings, with_values
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-# What a processor is given at once while features are computed: activations that stay in its cache.
-# Two cores, Lite0: 4 images of 224 px at once are 2 to 3 times as fast as 64, and 2 of 320 px.
-PIXELS = 204_800
 log = logging.getLogger("loctex")
 
 
@@ -212,15 +209,13 @@ def extract(
     config, device = model.config, model.device
     channels, grids = model.backbone.channels, model.grids()
 
-    num_at_once, backbone = BLOCK, model.backbone
+    backbone = model.backbone
     if device.type != "cuda":
-        num_at_once = max(1, PIXELS // config.image_size**2)
         backbone = folded(model.backbone, config.image_size)
 
     @torch.inference_mode()
     def encode(images: Tensor) -> list[Tensor]:
-        parts = [backbone(normalise(part.to(device), config)) for part in images.split(num_at_once)]
-        return [torch.cat(scale) for scale in zip(*parts, strict=True)]
+        return maps_in_parts(backbone, normalise(images.to(device), config))
 
     extraction = Extraction(
         split=split,
