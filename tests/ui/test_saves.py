@@ -25,7 +25,17 @@ from sqlalchemy import select
 
 from data_tools.store import Store
 from data_tools.store.tables import narratives
-from tests.benchmarks.saves import PASSWORD, Saves, change, crowd, points, record, resident, serving
+from tests.benchmarks.saves import (
+    LONGEST,
+    PASSWORD,
+    Saves,
+    change,
+    crowd,
+    points,
+    record,
+    resident,
+    serving,
+)
 from tests.browser.conftest import ROOT, Studio
 
 
@@ -40,7 +50,8 @@ def save_and_watch(
     folder: Path, people: int, num_before: int, num: int, pace: float
 ) -> tuple[Saves, float, int]:
     """The saves after a warm-up, the megabytes and the bytes on disk that they added."""
-    with serving(folder, people) as studio:
+    takes_of_each = num_before // LONGEST + num // LONGEST + 2
+    with serving(folder, people, images=people * takes_of_each) as studio:
         asyncio.run(crowd(studio.url, people, num_before, pace))
         memory, size = resident(studio), on_disk(studio)
         saves = asyncio.run(crowd(studio.url, people, num, pace))
