@@ -60,15 +60,22 @@ def count_images(file: Path) -> int | None:
 
 
 def _is_full(root: Path, is_new: bool) -> bool:
-    """Whether the folders show that there was more. Images alone may be of an import that was
-    killed, where the database has its tables."""
-    if _sound_copies(root):
+    """Whether the folders show that there was more; is_new: the database has no tables.
+
+    Runs and snapshots show nothing: they may have come from elsewhere. Where the database has its
+    tables, images alone may be of an import that was killed, and an earlier copy of one that was
+    emptied by hand; both together are of neither.
+    """
+    if _has_files(root / "voices", ".wav"):
         return True
-    patterns = ["voices/*.wav", "snapshots/*/snapshot.json", *(["images/*"] if is_new else [])]
-    for pattern in patterns:
-        if any(not path.name.startswith(".") for path in root.glob(pattern)):
-            return True
-    return False
+    if is_new:
+        return bool(_sound_copies(root)) or _has_files(root / "images")
+    return bool(_sound_copies(root)) and _has_files(root / "images")
+
+
+def _has_files(folder: Path, ending: str = "") -> bool:
+    names = (path.name for path in folder.glob(f"*{ending}"))
+    return any(not name.startswith(".") for name in names)
 
 
 def _way_out(root: Path) -> str:

@@ -166,7 +166,8 @@ def test_a_restored_workspace_knows_the_server_it_was_restored_to(empty_postgres
         Workspace(tmp_path / "to")
     own = f"sqlite:///{tmp_path / 'to' / 'studio.db'}"
     Workspace(tmp_path / "to", own).store.close()  # named: it is wanted
-    Workspace(tmp_path / "to").store.close()
+    with pytest.raises(StoreError, match="holds no images, but the folders beside it are full"):
+        Workspace(tmp_path / "to")
 
 
 def test_a_draft_that_goes_while_it_is_saved_is_left_out(tmp_path, monkeypatch):

@@ -233,7 +233,7 @@ def test_a_file_is_one_of_the_uploads(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(access, "get_upload_folder", lambda: str(uploads))
     own = uploads / "hash" / "own.jpg"
     assert access.uploaded(str(own)) == own
-    event = SimpleNamespace(path=str(own))
+    event = SimpleNamespace(_data={"path": str(own)})
     assert inspect._dropped(event)[0].path == own
     for path in (
         "/etc/passwd",
@@ -244,7 +244,7 @@ def test_a_file_is_one_of_the_uploads(tmp_path: Path, monkeypatch: pytest.Monkey
         with pytest.raises(ValueError, match="not uploaded here; choose it again"):
             access.uploaded(path)
         with pytest.raises(gr.Error, match="not uploaded here"):
-            inspect._dropped(SimpleNamespace(path=path))
+            inspect._dropped(SimpleNamespace(_data={"path": path}))
 
 
 def test_no_page_joins_a_name_to_a_folder_of_the_workspace() -> None:
