@@ -191,8 +191,8 @@ def test_a_draft_comes_back_after_a_reload_and_can_be_submitted(page, own_studio
     assert not images & {draft.image_row_id for draft in store.drafts(told.annotator_id)}
 
 
-def test_a_save_carries_what_is_new_and_the_draft_is_the_take(page, studio):
-    store, collection = open_collection(page, studio, "small saves")
+def test_a_save_carries_what_is_new_and_the_draft_is_the_take(page, own_studio):
+    store, collection = open_collection(page, own_studio, "small saves")
     saves: list[dict] = []
     page.on(
         "request",
