@@ -224,7 +224,7 @@ def test_a_failure_says_what_to_do(page: Page, studio) -> None:
 def waiting(root: Path, name: str, place: float) -> Run:
     """A run in the queue, behind whatever is at work."""
     run = logged(root, name, 0)
-    words = (sys.executable, "-c", "pass", "--run", str(run.path))
+    words = (sys.executable, "-m", "loctex.train", "--run", str(run.path))
     run.command_file.write_text(Command(words).to_json())
     run.wait(place)
     return run
