@@ -15,8 +15,6 @@ from pathlib import Path
 from loctex.records.files import draft_of, write_whole
 
 _NAME = re.compile(r"step-[0-9]{8,15}")
-
-
 NAMES = ("last", "best")
 _PLAIN = re.compile(r"checkpoints/(step-[0-9]{8,15})\n?")
 

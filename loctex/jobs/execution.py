@@ -35,7 +35,7 @@ _OPTIONS = {
 }
 _PATHS = ("--run", "--to", "--data", "--labels", "--images", "--also")
 _OTHER_QUEUES = ("evaluations", "handover")  # folders of a workspace with runs/ of their own
-_CHECKPOINT = re.compile(r"last|best|step-[0-9]{8,15}")
+CHECKPOINT = re.compile(r"last|best|step-[0-9]{8,15}")
 _GPU = re.compile(r"(GPU|MIG)-[0-9A-Za-z/-]+")
 
 
@@ -211,7 +211,7 @@ def _training(
     if "--resume" not in options:
         return words
     checkpoint = _single(options, "--resume")
-    if checkpoint and not _CHECKPOINT.fullmatch(checkpoint):
+    if checkpoint and not CHECKPOINT.fullmatch(checkpoint):
         raise ValueError(f"command.json: no checkpoint is called {checkpoint[:60]!r}; resume again")
     steps = _single(options, "--train.steps")  # a run that goes on takes more than its settings say
     if steps:

@@ -6,7 +6,6 @@ ends when nothing waits; `ensure_watcher` starts the next. Nothing here imports 
 
 import math
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -18,11 +17,9 @@ from pathlib import Path
 
 from loctex.jobs import checkpoint_files
 from loctex.jobs.command import ROOT, Command, with_option
-from loctex.jobs.execution import portable, rebuilt
+from loctex.jobs.execution import CHECKPOINT, portable, rebuilt
 from loctex.jobs.run import PLACE_WIDTH, Run
 from loctex.records.files import draft_of, is_locked, write_whole
-
-CHECKPOINT = re.compile(r"last|best|step-[0-9]{8,15}")
 
 
 def all_runs(workspace: Path) -> list[Run]:

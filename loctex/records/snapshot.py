@@ -2,8 +2,8 @@
 
 A snapshot is a folder: snapshot.json (the manifest) and data/SPLIT-*.parquet, one row per image.
 An Arrow file of each is built once, in its .cache folder (the user's cache, where the snapshot is
-read-only), and memory-mapped. A snapshot that lies
-elsewhere (s3://, gs://, hf://, https://) is streamed (streamed.py).
+read-only), and memory-mapped. A snapshot that lies elsewhere (s3://, gs://, hf://, https://) is
+streamed (streamed.py).
 data_tools/snapshot.py makes them.
 """
 

@@ -164,13 +164,13 @@ def encode(
         image_part = image.select([i for i, _ in pairs_now])
         maps = {"": token_maps(model, image_part, text)}
         if model.config.localized:
-            finer = model.attend(image_part, text)[:-1]
+            *finer, coarsest = model.attend(image_part, text)
             for (h, w), attention in zip(image.grids[:-1], finer, strict=True):
                 maps[f"_{h}x{w}"] = (
                     attention.float().cpu().numpy().reshape(len(pairs_now), -1, h, w)
                 )
             if model.config.contrastive_share:
-                alone = model.attend(image_part, text)[-1].float().cpu().numpy()
+                alone = coarsest.float().cpu().numpy()
                 maps["_attention"] = alone.reshape(maps[""].shape)
             contrastive = model.attend_contrastive(image_part, text).float().cpu().numpy()
             maps["_contrastive"] = contrastive.reshape(maps[""].shape)

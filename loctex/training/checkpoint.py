@@ -117,11 +117,7 @@ def save(
             torch.save(state, draft / STATE)
             for path in [*draft.iterdir(), draft]:
                 sync(path)
-        except (
-            OSError,
-            RuntimeError,
-            SafetensorError,
-        ) as error:
+        except (OSError, RuntimeError, SafetensorError) as error:
             if not _is_full(error, draft):
                 raise
             raise ValueError(
@@ -134,9 +130,9 @@ def save(
     link(run, "last", folder)
     if is_best or linked(run, "best") is None:
         link(run, "best", folder)
-    for checkpoint in before - linked_folders(
-        run
-    ):  # only what a link left: where one was lost, all stay
+
+    # Only what a link left: where one was lost, all stay.
+    for checkpoint in before - linked_folders(run):
         if keep_every <= 0 or step_of(checkpoint) % keep_every:
             shutil.rmtree(checkpoint)
     return folder

@@ -210,7 +210,7 @@ def extract(
     channels, grids = model.backbone.channels, model.grids()
 
     backbone = model.backbone
-    if device.type != "cuda":
+    if device.type == "cpu":
         backbone = folded(model.backbone, config.image_size)
 
     @torch.inference_mode()
