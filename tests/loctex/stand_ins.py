@@ -22,7 +22,8 @@ with run.hold():
     for step in range(start + 1, steps + 1):
         run.log(step, loss=1 / step)
         print("step", step)
-        (run.path / "last").write_text(str(step))
+        (run.path / ".last.tmp").write_text(str(step))  # whole: the run may be copied meanwhile
+        os.replace(run.path / ".last.tmp", run.path / "last")
         if run.stop_requested():
             sys.exit()
         time.sleep(0.01)

@@ -14,11 +14,14 @@ if sys.argv[1] == "kept":
     cli.keep_freed_memory()
 def step():
     return sum(torch.ones(8 << 20).sum() for _ in range(4))  # 32 MB each
-step()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def pages():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
     step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+before = pages()
+for _ in range(20):
+    step()
+print(pages() - before)
 """
 
 
@@ -29,5 +32,8 @@ def test_a_steps_memory_is_not_asked_of_the_system_again():
         result = subprocess.run(command, capture_output=True, text=True, check=True)
         return int(result.stdout)
 
-    assert pages("kept") < 100
-    assert pages("given back") > 1000
+    given_back = pages("given back")
+    assert given_back > 20_000
+    # Not none: a small thing that happens to lie behind a freed tensor makes the heap longer by one
+    # tensor, now and then.
+    assert pages("kept") < given_back / 4
