@@ -27,11 +27,13 @@ if [ $# -gt 0 ]; then
     exec .venv/bin/python -m pytest "$@"  # `-m slow` runs the long ones
 fi
 
-# First format, lint and types; then what may run side by side, each test on one core; then what
-# keeps time, alone.
+# First format, lint and types; then what may run side by side, each test on one core (what fails
+# there is tried once more, alone: both tries stand in the output); then what keeps time, alone.
 failed=0
 sh scripts/check --static || failed=$?
-OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --maxprocesses=4 \
-    -m "not slow and not gpu and not timed" || failed=$?
+side_by_side="not slow and not gpu and not timed"
+OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --maxprocesses=4 -m "$side_by_side" ||
+    .venv/bin/python -m pytest --last-failed --last-failed-no-failures none -m "$side_by_side" ||
+    failed=$?
 .venv/bin/python -m pytest -m "not slow and not gpu and timed" || failed=$?
 exit $failed
