@@ -92,13 +92,18 @@ def believe_no_proxy() -> None:
 
 
 def keep_log(workspace: Path) -> None:
-    """Logins and refusals, in the workspace: its last few megabytes."""
+    """Logins and refusals, in the workspace: its last few megabytes. On the terminal where the
+    workspace lies where nothing may be written."""
     from ui.guard.log_lines import OneLine  # needs no Gradio
 
     workspace.mkdir(parents=True, exist_ok=True)
-    handler = RotatingFileHandler(
-        workspace / "studio.log", maxBytes=2_000_000, backupCount=2, encoding="utf-8"
-    )
+    handler: logging.Handler
+    try:
+        handler = RotatingFileHandler(
+            workspace / "studio.log", maxBytes=2_000_000, backupCount=2, encoding="utf-8"
+        )
+    except OSError:
+        handler = logging.StreamHandler()
     handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(message)s"))
     log = logging.getLogger("studio")
     log.setLevel(logging.INFO)

@@ -64,11 +64,18 @@ def build(workspace: Workspace) -> gr.Blocks:
         brand = gr.HTML(BRAND, elem_classes="studio-brand", apply_default_css=False)
         gr.HTML(
             html_template=static("insecure.html"),
-            css_template=static("insecure.css"),
+            css_template=static("notice.css"),
             js_on_load=static("insecure.js"),
             apply_default_css=False,
-            elem_classes="studio-insecure",
+            elem_classes="studio-notice",
         )
+        if workspace.is_read_only:
+            gr.HTML(
+                html_template=static("read_only.html"),
+                css_template=static("notice.css"),
+                apply_default_css=False,
+                elem_classes="studio-notice",
+            )
 
         with gr.Tabs() as tabs:
             with page.tab("Annotate", "annotate", "annotator"):

@@ -12,7 +12,7 @@ from data_tools.store import Store
 from data_tools.store.address import address, note_address
 from loctex.jobs import checkpoint_files
 from loctex.jobs.run import Run
-from loctex.records.files import BusyError, locked, sweep
+from loctex.records.files import BusyError, is_writable, locked, sweep
 from ui.users import ROLES, role_of
 
 
@@ -21,6 +21,7 @@ class Workspace:
 
     users: the file of logins; without it, whoever reaches the page is its admin. whisper: a folder
     of transformers with a Whisper checkpoint, which proposes what a voice says.
+    is_read_only: the folder lies where nothing may be written; it can be looked at.
     Raises StoreError where a newer version made the database, or it has to be named.
     """
 
@@ -39,19 +40,23 @@ class Workspace:
         self.voices_dir = self.root / "voices"
         self.runs_dir = self.root / "runs"
         self.snapshots_dir = self.root / "snapshots"
-        for folder in (self.images_dir, self.voices_dir, self.runs_dir, self.snapshots_dir):
-            folder.mkdir(parents=True, exist_ok=True)
-            sweep(folder)  # what killed writers left
+        self.is_read_only = self.root.exists() and not is_writable(self.root)
+        if not self.is_read_only:
+            for folder in (self.images_dir, self.voices_dir, self.runs_dir, self.snapshots_dir):
+                folder.mkdir(parents=True, exist_ok=True)
+                sweep(folder)  # what killed writers left
 
         self.voices = Voices(self.voices_dir)
         url = address(self.root, database)
-        if database is None:  # its own studio.db
+        keeps_own_database = database is None and not self.is_read_only
+        if keeps_own_database:
             copies.check(self.root)
 
         self.store = Store(url, self.images_dir)
-        if database is None:
+        if keeps_own_database:
             copies.keep(self.root)
-        note_address(self.root, database)
+        if not self.is_read_only:
+            note_address(self.root, database)
 
     def allows(self, role: str, name: str | None) -> bool:
         """Whether this person is an annotator, a reviewer or an admin, or more than that."""
@@ -146,8 +151,15 @@ def _created(path: Path) -> tuple[float, str]:
 
 @contextmanager
 def served(root: Path | str) -> Iterator[None]:
-    """Hold the workspace for one app. Raises BusyError where another app serves it."""
+    """Hold the workspace for one app; where nothing may be written, any number may look at it.
+
+    Raises BusyError where another app serves it.
+    """
     root = Path(root).expanduser().resolve()
+    if root.exists() and not is_writable(root):
+        yield
+        return
+
     lock = root / "app.lock"
     try:
         with locked(lock):

@@ -48,7 +48,7 @@ from data_tools.store.statistics import Statistics
 from data_tools.store.tables import FIRST_ANNOTATOR
 from data_tools.store.trash import Trash
 from loctex.records.annotations import is_plain_name
-from loctex.records.files import write_whole
+from loctex.records.files import is_writable, write_whole
 from loctex.records.images import decode_image
 from loctex.records.narrative import Narrative
 
@@ -75,13 +75,19 @@ class Store:
 
     def __init__(self, url: str, images: Path) -> None:
         self.images_folder = Path(images)
-        self.images_folder.mkdir(parents=True, exist_ok=True)
+        if is_writable(self.images_folder):
+            self.images_folder.mkdir(parents=True, exist_ok=True)
         self._database = Database(url)
         self._draft_changes = SharedCommits(self._database, drafts.add_changes)
         self.reviews = Reviews(self._database)
         self.people = People(self._database)
         self.trash = Trash(self._database, self.images_folder)
         self.statistics = Statistics(self._database, self.images_folder.parent / "statistics")
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether it lies where nothing may be written; then whatever writes raises StoreError."""
+        return self._database.is_read_only
 
     @classmethod
     def of_workspace(
@@ -159,6 +165,8 @@ class Store:
         row = self._database.first(query)  # the usual case, which waits for no writer
         if row is not None:
             return FIRST_ANNOTATOR + row.id
+        if self.is_read_only:
+            return FIRST_ANNOTATOR  # nobody's: ids begin at 1
         add = partial(writes.add_named, table=db.annotators, name=name)
         return FIRST_ANNOTATOR + self._database.write(add)
 

@@ -6,6 +6,8 @@ and asks for the lock later fails at once when another has written, whatever the
 """
 
 import logging
+import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -23,7 +25,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, Row, Select, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
-from loctex.records.files import draft_file
+from loctex.records.files import draft_file, draft_of, is_writable, sweep, user_folder
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 60  # twenty writers on a machine that is busy with other work waited 20
@@ -43,11 +45,24 @@ class Database:
 
     revision: of the tables of a new database; one that is there is brought up to the newest.
     Opening an SQLite file of an older version copies it first, to FILE.before-REVISION beside it.
+
+    is_read_only: an SQLite file lies where nothing may be written, as on a share or a mounted
+    backup. It is read from a copy in the user's cache, and whatever writes raises StoreError.
     """
+
+    is_read_only = False
 
     def __init__(self, url: str, revision: str = "head") -> None:
         self._engine = _engine(url)
         self._place = self._engine.url.render_as_string(hide_password=True)
+        self._copy: Path | None = None
+        is_locked_away = self.file is not None and not _may_be_written(self.file)
+        if self.file is not None and is_locked_away:
+            self._original = self.file
+            self._copy = _copy_to_read(self.file)
+            self._engine.dispose()
+            self._engine = _engine(f"sqlite:///{self._copy / self.file.name}")
+
         # SQLite's own waiting is a poll with growing pauses: behind a lock, writers come in turn
         is_sqlite = self._engine.url.get_backend_name() == "sqlite"
         self._turn: threading.Semaphore | None = threading.Semaphore() if is_sqlite else None
@@ -59,9 +74,12 @@ class Database:
         except DBAPIError as error:
             self.close()
             raise StoreError(f"cannot open {self._place}: {error.orig}") from error
+        self.is_read_only = is_locked_away  # the copy was migrated until now
 
     def close(self) -> None:
         self._engine.dispose()
+        if self._copy is not None:
+            shutil.rmtree(self._copy, ignore_errors=True)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -79,6 +97,11 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Committed, on disk, when the block ends. StoreError: not saved, and nothing changed."""
+        if self.is_read_only:
+            raise StoreError(
+                f"Nothing is saved: {self._original} lies where nothing may be written. Copy the "
+                "workspace to a place of your own, and open it there."
+            )
         try:
             with self._writers_turn():
                 with self._engine.execution_options(is_writing=True).begin() as connection:
@@ -235,6 +258,34 @@ def copy_sqlite(source: Path, to: Path) -> None:
     with draft_file(to) as draft:
         with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(draft)) as new:
             old.backup(new)
+
+
+def _may_be_written(file: Path) -> bool:
+    """Also where there is none yet: then SQLite itself says what is wrong with the place."""
+    if not file.exists():
+        return True
+    return os.access(file, os.W_OK) and is_writable(file.parent)
+
+
+def _copy_to_read(file: Path) -> Path:
+    """The folder, in the user's cache, of a copy of a database that SQLite cannot open where it
+    lies: it keeps its log and its locks beside the file. Raises StoreError."""
+    place = user_folder("read-only")
+    sweep(place, rested=0)  # of studios that were killed
+    folder = draft_of(place / file.name)
+    try:
+        folder.mkdir(mode=0o700)
+        for source in (file, Path(f"{file}-wal")):  # the log holds what was written last
+            if source.exists():
+                shutil.copyfile(source, folder / source.name)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        size = file.stat().st_size / 1e6
+        raise StoreError(
+            f"{file} lies where nothing may be written, and cannot be copied to {place} "
+            f"({error.strerror}; it has {size:,.0f} MB): set XDG_CACHE_HOME to a folder with room"
+        ) from error
+    return folder
 
 
 def _engine(url: str) -> Engine:

@@ -70,7 +70,13 @@ class Trash:
         return self._empty(db.trash.c.collection_id == collection_id)
 
     def expire(self) -> int:
-        """Delete for good what lies there longer than its collection says; how many entries."""
+        """Delete for good what lies there longer than its collection says; how many entries.
+
+        What lies where nothing may be written stays.
+        """
+        if self._database.is_read_only:
+            return 0
+
         c = db.collections.c
         days = select(c.trash_days).where(c.id == db.trash.c.collection_id).scalar_subquery()
         return self._empty(db.trash.c.deleted <= time.time() - DAY * days)

@@ -19,7 +19,7 @@ from loctex.jobs import checkpoint_files
 from loctex.jobs.command import ROOT, Command, with_option
 from loctex.jobs.execution import CHECKPOINT, portable, rebuilt
 from loctex.jobs.run import PLACE_WIDTH, Run
-from loctex.records.files import draft_of, is_locked, write_whole
+from loctex.records.files import draft_of, is_locked, is_writable, write_whole
 
 
 def all_runs(workspace: Path) -> list[Run]:
@@ -224,8 +224,13 @@ def remove(run: Run) -> None:
 
 
 def ensure_watcher(workspace: Path) -> None:
-    """Start a watcher, detached, if there is work for one and none is there."""
+    """Start a watcher, detached, if there is work for one and none is there.
+
+    What waits where nothing may be written waits on.
+    """
     if not has_work(workspace) or is_locked(workspace / "watcher.lock"):
+        return
+    if not is_writable(workspace):
         return
     with open(workspace / "watcher.log", "ab") as log:
         process = subprocess.Popen(

@@ -1,10 +1,10 @@
 """A workspace with everything, elsewhere: restored, copied, renamed, in PostgreSQL; read-only.
 
-Of a read-only one the runs and snapshots are read and scored; the studio itself refuses it.
-
-Everything is found, and after the one click that wakes a run every button works.
+Everything is found, and after the one click that wakes a run every button works; where nothing may
+be written, all that shows something works, and what would write says why it does not.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -12,16 +12,22 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from sqlalchemy import text
 
 from data_tools import backup
-from data_tools.store import StoreError
+from data_tools.store import Store, StoreError, database
+from data_tools.store.database import Database
 from loctex.evaluate import main as evaluate
 from loctex.jobs import checkpoint_files
+from loctex.jobs import queue as jobs
 from loctex.records.images import decode_image
 from loctex.records.snapshot import Snapshot
 from loctex.scoring.predictor import Predictor
+from tests.browser.conftest import Studio
 from tests.data_tools import everything
+from ui.guard.access import way_out
 from ui.workspace import Workspace
 
 
@@ -169,8 +175,76 @@ def test_what_is_read_only_is_read_and_scored(
     metrics = json.loads((job / "result.json").read_bytes())["metrics"]
     assert json.loads(file.read_bytes())["metrics"] == metrics
 
-    # SQLite keeps its log beside the database: the studio itself says that it cannot work there
-    with pytest.raises(StoreError, match="cannot open sqlite:.*studio.db"):
-        backup.save(read_only, tmp_path / "saved.tar")
-    assert not (tmp_path / "saved.tar").exists()
+
+def test_a_studio_opens_read_only_and_shows_everything(
+    original: Path, read_only: Path, tmp_path: Path
+) -> None:
+    studios = [Studio(read_only) for _ in range(2)]  # any number of them may look
+    try:
+        for studio in studios:
+            reply = httpx.post(f"{studio.url}/recorder/open", json={}, timeout=60).json()
+            assert reply["problem"].startswith("Nothing is saved")
+        assert "Read only." in httpx.get(f"{studio.url}/config", timeout=60).text
+    finally:
+        for studio in studios:
+            studio.stop()
+
+    workspace = Workspace(read_only)
+    assert workspace.is_read_only and workspace.store.is_read_only
+    assert_everything_is_found(original, workspace)
+
+    store = workspace.store
+    for write in (
+        lambda: store.add_collection("new"),
+        lambda: store.claim(store.images(store.collection("scenes"))[0].id, 0),
+        lambda: store.trash.empty(store.collection("scenes")),
+    ):
+        with pytest.raises(StoreError, match=r"Nothing is saved: .*studio\.db lies where .* Copy"):
+            write()
+    for work in (
+        lambda: jobs.resume(read_only, workspace.run("stopped")),
+        lambda: everything.ask_export(workspace, "done"),
+    ):
+        with pytest.raises(OSError) as refusal:
+            work()
+        assert way_out(refusal.value).startswith("Nothing is saved"), refusal.value
+
+    (copy,) = (tmp_path / "cache" / "loctex" / "read-only").iterdir()
+    store.close()
+    assert not copy.exists()
+    backup.save(read_only, tmp_path / "saved.tar")
+    done = backup.restore(tmp_path / "saved.tar", tmp_path / "studio", None)
+    assert done.is_proven and not done.missing
     assert files_of(read_only) == files_of(original)
+
+
+def test_what_was_written_last_is_read_and_an_older_database_upgraded_in_the_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A studio that was killed leaves its last writes in SQLite's log."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file, share = tmp_path / "studio.db", tmp_path / "share"
+    before = Database(f"sqlite:///{file}", revision="0001")
+    with before.writing() as connection:
+        connection.execute(text("INSERT INTO collections (name) VALUES ('last')"))
+    share.mkdir()
+    for source in (file, Path(f"{file}-wal")):
+        shutil.copyfile(source, share / source.name)
+    before.close()
+    assert (share / "studio.db-wal").stat().st_size > 0
+    content = {path.name: path.read_bytes() for path in share.iterdir()}
+
+    monkeypatch.setattr(database, "is_writable", lambda folder: folder != share)
+    store = Store(f"sqlite:///{share / 'studio.db'}", tmp_path / "images")
+    assert store.is_read_only and [c.name for c in store.collections()] == ["last"]
+    store.close()
+    assert {path.name: path.read_bytes() for path in share.iterdir()} == content
+
+    monkeypatch.setattr(shutil, "copyfile", full_disk)
+    with pytest.raises(StoreError, match=r"No space left .*set XDG_CACHE_HOME to a folder with"):
+        Store(f"sqlite:///{share / 'studio.db'}", tmp_path / "images")
+    assert list((tmp_path / "cache" / "loctex" / "read-only").iterdir()) == []
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -4,6 +4,7 @@ Hiding a tab hides nothing from somebody who writes requests by hand, so each ev
 """
 
 import copy
+import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,7 +71,7 @@ class Page(gr.Blocks):
             return await super().process_api(event, inputs, *args, **kwargs)
         except (ValueError, OSError) as error:  # what a person can mend, wherever it was met
             log.info("refused: event %s of %r: %s", event._id, name, error)
-            raise gr.Error(str(error), print_exception=False) from error
+            raise gr.Error(way_out(error), print_exception=False) from error
         finally:
             self._forget_copies(kwargs.get("state"))
 
@@ -92,6 +93,17 @@ def uploaded(file: Any) -> Path:
     if not path.is_relative_to(Path(get_upload_folder()).resolve()) or not path.is_file():
         raise ValueError("This file was not uploaded here; choose it again.")
     return path
+
+
+def way_out(error: ValueError | OSError) -> str:
+    """What a person reads of an error; the system's own words name no way out."""
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        place = Path(error.filename).parent if error.filename else "the workspace"
+        return (
+            f"Nothing is saved: {place} lies where nothing may be written. Copy the workspace to a "
+            "place of your own, and open it there."
+        )
+    return str(error)
 
 
 def name_of(request: gr.Request) -> str:

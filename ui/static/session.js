@@ -117,12 +117,15 @@ async function submit() {
   say("done", "submitted " + time());
 }
 
-async function go(action, body = {}, patience) { // to another image, or collection
+async function go(action, body = {}, patience) { // to another image, or collection; false: refused
   pause();
   const asked = state;
   const answer = await link.ask(action, { collection: task.collection, image: task.image?.id, ...body }, patience);
   if (answer.isLost) return note("The studio does not answer. Try again.", "", null, "bad");
-  if (answer.problem) return note(answer.problem, "", null, "bad");
+  if (answer.problem) {
+    note(answer.problem, "", null, "bad");
+    return false;
+  }
   const hasBegun = state === "recording" && asked !== "recording";
   if (answer.share === undefined && !hasBegun) show(answer);
   return answer;
@@ -358,6 +361,6 @@ new IntersectionObserver(async ([entry]) => {
   isAsking = true;
   const drafts = (await shelf.all()).map(({ take_id, image, collection, annotator }) => (
     { take_id, image, collection, annotator }));
-  while (isFree() && !await go("open", { drafts }, LONG));
+  while (isFree() && await go("open", { drafts }, LONG) === undefined);
   isAsking = false;
 }).observe(root);
