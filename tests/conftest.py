@@ -22,6 +22,7 @@ THOROUGH = {
     "data_tools/test_store.py",
     "data_tools/test_team.py",
     "loctex/test_atlas.py",
+    "loctex/test_compiling.py",
     "loctex/test_foreign.py",
     "loctex/test_estimate.py",
     "loctex/test_export.py",

@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-packages="chromium postgresql nginx espeak-ng sox python3-venv nodejs"
+packages="chromium postgresql nginx espeak-ng sox python3-venv nodejs g++"
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     missing=""
     for package in $packages; do

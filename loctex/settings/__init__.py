@@ -98,6 +98,8 @@ def check(section: Any, path: str, value: Any) -> Any:
 
     kind = get_type_hints(type(section))[name]
     meta = known_fields[name].metadata
+    if isinstance(value, bool) and str(value).lower() in (meta["choices"] or ()):
+        value = str(value).lower()  # a setting that was true or false before it got a third value
     value = convert(kind, path, value)
 
     if meta["choices"] and value not in meta["choices"]:

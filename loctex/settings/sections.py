@@ -205,7 +205,11 @@ class TrainSettings:
         "bf16", "Arithmetic of the forward pass where the device has it.", choices=("bf16", "fp32")
     )
     channels_last: bool = setting(True, "Memory layout that convolutions like best.")
-    compile: bool = setting(False, "Compile the model with torch.compile.")
+    compile: str = setting(
+        "false",
+        "Compile the model ahead of the first step; auto: on a GPU, for a run long enough to win.",
+        choices=("false", "true", "auto"),
+    )
     sync_batch_norm: bool = setting(False, "Batch-norm statistics over all GPUs.")
     tensorboard: bool = setting(False, "Write TensorBoard events beside metrics.jsonl.")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1 ... or mps.")

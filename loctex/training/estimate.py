@@ -16,13 +16,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from loctex import distributed
 from loctex.model import build
 from loctex.model import model as models
-from loctex.settings import DataSettings, ModelSettings, Settings, TrainSettings
+from loctex.settings import DataSettings, ModelSettings, Settings, TrainSettings, presets
 from loctex.training import prepare
 
 PROGRAM = {  # bytes before the first parameter
     "cpu": 1250 * 2**20,  # Python and its libraries; measured, see tests/loctex/test_estimate.py
     "cuda": 600 * 2**20,  # what a CUDA context takes of the GPU; not run on a GPU
 }
+# What one card did, from which others are guessed: an H100 (torch 2.11, docs/RESULTS.md), preset
+# r50, a step whose time is mostly memory traffic.
+MEASURED_RATE = 2796.0  # pairs a second
+MEASURED_BANDWIDTH = 3.35e12  # bytes a second
 SPARE = 1.1  # what the backward pass holds for a moment, and gaps between blocks
 
 
@@ -119,6 +123,14 @@ def largest_batch(
     counted = count(settings)
     room = (capacity - PROGRAM[device]) / SPARE - _weights(settings, counted) - counted.constant
     return max(0, int(room / counted.pair)) * num_processes
+
+
+def pairs_per_second(settings: Settings, bandwidth: float | None) -> float:
+    """A guess for a GPU on which nothing was run yet: by arithmetic for another model, by the
+    bandwidth of its memory (bytes a second) for another card; None: as the one that was measured.
+    """
+    share = count(presets.PRESETS["r50"]).flops / count(settings).flops
+    return MEASURED_RATE * share * (bandwidth or MEASURED_BANDWIDTH) / MEASURED_BANDWIDTH
 
 
 def what_fits(settings: Settings) -> str:

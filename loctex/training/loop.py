@@ -22,7 +22,7 @@ from loctex.model.model import LocTexModel
 from loctex.model.momentum import MomentumEncoders
 from loctex.scoring import score
 from loctex.settings import Settings
-from loctex.training import checkpoint, prepare, step
+from loctex.training import checkpoint, compiling, prepare, step
 from loctex.training import optimizer as optimizers
 from loctex.training.film import Film
 from loctex.training.meter import Meter
@@ -93,7 +93,9 @@ class Training:
                 self.saved_model,
                 self.done,
             )
-        self.trained = prepare.wrap(model, options, self.device)
+        num_pairs = self.batch_size // distributed.num_ranks()
+        compiling.compile_encoders(model, settings, self.device, num_pairs, run.path)
+        self.trained = prepare.wrap(model, self.device)
         self.received = stop_on_signal()
         self.board = prepare.board(run.path) if options.tensorboard and self.is_first else None
         self.meter = Meter(self.device)
@@ -196,9 +198,10 @@ class Training:
         if is_kept:
             self.check_finite()
 
-        score = self.score(number) if is_scored else -math.inf
-        if self.film and (is_last or is_turn(number, options.film_every)):
-            self.film.shoot(self.saved_model, number)
+        with compiling.as_it_is():
+            score = self.score(number) if is_scored else -math.inf
+            if self.film and (is_last or is_turn(number, options.film_every)):
+                self.film.shoot(self.saved_model, number)
         if is_kept:
             self.keep(number, score)
         return is_stopped

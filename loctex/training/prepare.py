@@ -287,16 +287,8 @@ def recompute_activations(model: LocTexModel) -> None:
     )
 
 
-def wrap(model: LocTexModel, options: TrainSettings, device: torch.device) -> nn.Module:
-    """The model as it is trained: encoders compiled by setting, parallel under torchrun.
-
-    Captions differ in length from batch to batch, so the text encoder is compiled for all lengths;
-    the whole model would be compiled anew for each list of them.
-    """
-    if options.compile:
-        torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
-        model.backbone.compile(dynamic=False)
-        model.text_encoder.compile(dynamic=True)
+def wrap(model: LocTexModel, device: torch.device) -> nn.Module:
+    """The model as it is trained: parallel under torchrun."""
     if distributed.num_ranks() == 1:
         return model
     devices = [device.index] if device.type == "cuda" else None

@@ -59,7 +59,7 @@ def stages(to: Path, is_cpu: bool) -> list[Stage]:
         Stage("tests", ["-m", "pytest", "-q", "-m", "gpu", ROOT / "tests/gpu"]),
         Stage("step", ["-m", "tests.benchmarks.step", *small]),
         Stage("step-compiled", ["-m", "tests.benchmarks.step", "--compile", *small]),
-        Stage("peer", ["-m", "tests.benchmarks.peer", *peer]),
+        Stage("peer", ["-m", "tests.benchmarks.peer", *(peer or ["--compile", "--tuned"])]),
         Stage("data", ["-c", DATA, snapshot, shapes, 40 if is_cpu else 600]),
     ]
     for preset in ("r50", "softmask"):

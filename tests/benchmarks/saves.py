@@ -151,7 +151,8 @@ class Annotator:
 
 @dataclass
 class Saves:
-    """What happened: seconds of each save, takes submitted, bytes of what was saved."""
+    """What happened: seconds of each save, takes submitted, bytes of what is to be kept: the line
+    of a submitted take, the changes of an open one."""
 
     seconds: list[float] = field(default_factory=list)
     num_submitted: int = 0
@@ -164,7 +165,7 @@ class Saves:
 async def record_takes(person: Annotator, saves: Saves, num: int, pace: float) -> None:
     """So many saves, of takes one after the other."""
     task = await person.ask("open")
-    seconds, take_id, revision = 0, uuid.uuid4().hex, ""
+    seconds, take_id, revision, num_open = 0, uuid.uuid4().hex, "", 0
     for _ in range(num):
         began, seconds = time.perf_counter(), seconds + 1
         about = {"take_id": take_id, "image": task["image"]["id"]}
@@ -179,13 +180,15 @@ async def record_takes(person: Annotator, saves: Saves, num: int, pace: float) -
         if answer.get("saved") is not True:
             raise AssertionError(answer)
         saves.seconds.append(time.perf_counter() - began)
-        saves.num_bytes += len(json.dumps(body))
+        num_open += len(json.dumps(body))
         if seconds == LONGEST:
             task = await person.ask("submit", **about, record=None)
             assert task.get("image"), task
             saves.num_submitted += 1
-            seconds, take_id, revision = 0, uuid.uuid4().hex, ""
+            saves.num_bytes += len(json.dumps(record(LONGEST)))
+            seconds, take_id, revision, num_open = 0, uuid.uuid4().hex, "", 0
         await asyncio.sleep(max(0.0, began + pace - time.perf_counter()))
+    saves.num_bytes += num_open
 
 
 async def crowd(url: str, people: int, num: int, pace: float = PACE) -> Saves:

@@ -29,8 +29,8 @@ from loctex.loading.mixture import Mixture
 from loctex.model import build
 from loctex.records.snapshot import Snapshot
 from loctex.settings import Settings, presets
+from loctex.training import compiling, prepare, step
 from loctex.training import optimizer as optimizers
-from loctex.training import prepare, step
 from tests.benchmarks import made, turns
 
 VOCABULARY = 10_000
@@ -66,13 +66,22 @@ def made_batch(
 class Trainer:
     """A model, its optimizer, and the step that takes a batch; plain: the model as it comes."""
 
-    def __init__(self, wanted: Settings, device: torch.device, is_plain: bool = False) -> None:
+    def __init__(
+        self,
+        wanted: Settings,
+        device: torch.device,
+        is_plain: bool = False,
+        compile_pairs: int = 0,  # of a step, where it is to be compiled by setting
+    ) -> None:
         torch.manual_seed(0)
         self.wanted = wanted
         self.model = build.build(wanted, VOCABULARY, 0).to(device).train()
         if not is_plain:
             self.model = prepare.place(self.model, wanted.train, device)
-        self.trained = prepare.wrap(self.model, wanted.train, device)
+        if compile_pairs:
+            folder = Path(tempfile.gettempdir()) / "loctex-benchmarks" / "step"
+            compiling.compile_encoders(self.model, wanted, device, compile_pairs, folder)
+        self.trained = prepare.wrap(self.model, device)
         self.optimizer = optimizers.make(self.model, wanted.train)
         optimizers.set_learning_rates(self.optimizer, wanted.train, 1)
 
@@ -141,7 +150,13 @@ def pair_of_trainers(given: argparse.Namespace, device: torch.device) -> tuple[T
     plain = settings.with_values(base, {"train": {"precision": "fp32"}})
     more = {"train": {"compile": given.compile}, "data": {"threads": given.threads}}
     ours = settings.with_values(base, more)
-    return Trainer(plain, device, is_plain=True), Trainer(ours, device)
+    num_compiled = size_of(given) if given.compile else 0
+    return Trainer(plain, device, is_plain=True), Trainer(ours, device, compile_pairs=num_compiled)
+
+
+def size_of(given: argparse.Namespace) -> int:
+    """Pairs of a step."""
+    return given.batch or (16 if given.cpu else 256)
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -168,7 +183,7 @@ def device_of(given: argparse.Namespace) -> torch.device:
 def main(arguments: Sequence[str] | None = None) -> None:
     given = parser("step", __doc__).parse_args(arguments)
     device = device_of(given)
-    size, count = given.batch or (16 if given.cpu else 256), given.turns or (3 if given.cpu else 20)
+    size, count = size_of(given), given.turns or (3 if given.cpu else 20)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     plain, ours = pair_of_trainers(given, device)
     batch = made_batch(size, ours.wanted, *ours.model.grids()).to(device)

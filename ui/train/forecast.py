@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from loctex.jobs import provenance
+from loctex.jobs import gpus, provenance
 from loctex.jobs.run import Run
 from loctex.records.frozen import manifest
 from loctex.settings import Settings
@@ -118,23 +118,42 @@ def say(
     sentences.append(f"About {needed:.1f} GB {where} at most, counted for the longest captions.")
 
     earlier = None if is_elsewhere else pace(run_settings, runs, bool(num_gpus))
-    if earlier is None:
+    num_pairs = run_settings.train.steps * run_settings.train.batch_size
+    if earlier is not None:
+        duration = run_facts.duration(num_pairs / earlier.pairs_per_second)
+        if earlier.is_same:
+            sentences.append(f"About {duration}, if it is as fast as {earlier.run}.")
+        else:
+            hint = f"a rough guess from {earlier.run}, which is another model"
+            sentences.append(f"About {duration}, if it is {hint}.")
+    elif num_gpus and not is_elsewhere:
+        sentences.append(guess_for_card(run_settings, num_gpus))
+    else:
         sentences.append(
             "How long it takes shows after its first steps: no run like it was made here."
         )
-    else:
-        seconds = (
-            run_settings.train.steps * run_settings.train.batch_size / earlier.pairs_per_second
-        )
-        hint = (
-            f"as fast as {earlier.run}" if earlier.is_same else f"a rough guess from {earlier.run}"
-        )
-        sentences.append(
-            f"About {run_facts.duration(seconds)}, if it is {hint}"
-            + ("." if earlier.is_same else ", which is another model.")
-        )
 
     return " ".join(sentences)
+
+
+def guess_for_card(run_settings: Settings, num_gpus: int) -> str:
+    """A sentence about GPUs that no run here has used: from the one that was measured, by the
+    bandwidth of the slowest card's memory."""
+    known = [card for card in gpus.found()[0] if card.bandwidth]
+    slowest = min(known, key=lambda card: card.bandwidth or 0.0, default=None)
+    bandwidth = slowest.bandwidth if slowest else None
+
+    rate = num_gpus * heavy.bounded(_rate, run_settings, bandwidth)
+    seconds = run_settings.train.steps * run_settings.train.batch_size / rate
+    card = f"the memory of this {slowest.name}" if slowest else "an H100, for this card is unknown"
+    return (
+        f"About {run_facts.duration(seconds)}: a rough guess from {card}; no run was made on it "
+        "yet, the first one measures it."
+    )
+
+
+def _rate(settings: Settings, bandwidth: float | None) -> float:
+    return heavy.module("training.estimate").pairs_per_second(settings, bandwidth)
 
 
 def amounts(amount: Amount, run_settings: Settings) -> str:
