@@ -88,6 +88,13 @@ def work(
     try:
         outcome = loop.train(run_settings, run, resumed)
     except (MemoryError, RuntimeError) as error:  # of numpy in a loader's thread, or of torch
+        if "DataLoader worker" in str(error):
+            raise ValueError(
+                "a process that makes batches was killed, mostly for want of memory (each needs "
+                "its own, and room in /dev/shm): lower data.processes "
+                f"({run_settings.data.processes}) or data.threads ({run_settings.data.threads}), "
+                f"then resume\n{error}"
+            ) from error
         is_full = isinstance(error, MemoryError | torch.OutOfMemoryError)
         if not (is_full or "allocate memory" in str(error)):
             raise

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, fields
+from types import UnionType
 from typing import Any, get_type_hints
 
 import gradio as gr
@@ -50,7 +51,7 @@ def values(run_settings: Settings) -> list[Any]:
     for name, (_, kind) in items().items():
         section, key = name.split(".")
         value = sections[section][key]
-        input_values.append(value if kind in (int, float, bool, str) else json.dumps(value))
+        input_values.append(_shown(value, kind))
     return input_values
 
 
@@ -75,8 +76,15 @@ def replaced(inputs: Sequence[Any], changes: Mapping[str, Any]) -> list[Any]:
     """The inputs with some settings' values put in."""
     by_name = dict(zip(items(), inputs, strict=True))
     for name, value in changes.items():
-        by_name[name] = value if items()[name][1] in (int, float, bool, str) else json.dumps(value)
+        by_name[name] = _shown(value, items()[name][1])
     return list(by_name.values())
+
+
+def _shown(value: Any, kind: Any) -> Any:
+    """A setting's value as its input holds it."""
+    if kind in (int, float, bool, str):
+        return value
+    return settings.word(value) if isinstance(kind, UnionType) else json.dumps(value)
 
 
 def matching(search: str) -> list[str]:
@@ -180,7 +188,7 @@ def _input(name: str, value: Any) -> Component:
         return gr.Dropdown([value], allow_custom_value=True, **common | {"min_width": 260})
 
     if item.metadata["choices"]:
-        return gr.Dropdown(list(item.metadata["choices"]), **common)
+        return gr.Dropdown([settings.word(choice) for choice in item.metadata["choices"]], **common)
     if kind is bool:
         return gr.Dropdown([("on", True), ("off", False)], **common)
     if kind is int:

@@ -64,7 +64,7 @@ class Batch:
         """All tensors on `device`."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin(self) -> "Batch":
+    def pin_memory(self) -> "Batch":
         """All tensors in pinned memory: their copy to the GPU then makes nobody wait."""
         return self._each(torch.Tensor.pin_memory)  # what is pinned already stays
 
@@ -199,7 +199,7 @@ class Collate:
             self.add_changes(batch, [foils[i] for i in order], *theirs)
         if self.numbers_words:
             self.add_words(batch, [captions[i] for i in order], [e.seed for e in examples])
-        return batch.pin() if self.is_pinned else batch
+        return batch.pin_memory() if self.is_pinned else batch
 
     def foils(self, captions: Sequence[str], examples: Sequence[Example]) -> list[Changed]:
         """Each caption with one word changed, where that is asked for."""

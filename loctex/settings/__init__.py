@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
+from types import UnionType
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import yaml
@@ -98,12 +99,11 @@ def check(section: Any, path: str, value: Any) -> Any:
 
     kind = get_type_hints(type(section))[name]
     meta = known_fields[name].metadata
-    if isinstance(value, bool) and str(value).lower() in (meta["choices"] or ()):
-        value = str(value).lower()  # a setting that was true or false before it got a third value
     value = convert(kind, path, value)
 
-    if meta["choices"] and value not in meta["choices"]:
-        raise ValueError(f"{path} must be one of {', '.join(meta['choices'])}, got {value!r}")
+    choices = meta["choices"] or ()
+    if choices and not any(value == choice and type(value) is type(choice) for choice in choices):
+        raise ValueError(f"{path} must be one of {', '.join(map(word, choices))}, got {value!r}")
     if name == "backbone_options":
         backbone_options.check(value, path)
 
@@ -113,8 +113,14 @@ def check(section: Any, path: str, value: Any) -> Any:
     return value
 
 
+def word(value: Any) -> str:
+    """A value as it is typed: true and false as YAML has them."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def convert(kind: Any, path: str, value: Any) -> Any:
-    """`value` as `kind`: int, float, bool, str, tuple[str, ...] or a mapping; text is parsed."""
+    """`value` as `kind`: int, float, bool, str, bool | str, tuple[str, ...] or a mapping; text is
+    parsed."""
     if get_origin(kind) is tuple:
         items = [value] if isinstance(value, str) else list(value)
         return tuple(convert(get_args(kind)[0], path, item) for item in items)
@@ -131,9 +137,10 @@ def convert(kind: Any, path: str, value: Any) -> Any:
             if float(parsed) == kind(float(parsed)):
                 return kind(float(parsed))
 
-    if isinstance(parsed, get_origin(kind) or kind):
+    accepted = kind if isinstance(kind, UnionType) else get_origin(kind) or kind
+    if isinstance(parsed, accepted):
         return parsed
-    expected = "a JSON object" if get_origin(kind) is dict else kind.__name__
+    expected = "a JSON object" if get_origin(kind) is dict else getattr(kind, "__name__", str(kind))
     raise ValueError(f"{path} must be of type {expected}, got {value!r}")
 
 
@@ -197,7 +204,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             group.add_argument(
                 f"--{section.name}.{item.name}",
                 default=argparse.SUPPRESS,
-                choices=meta["choices"],
+                choices=meta["choices"] and [word(choice) for choice in meta["choices"]],
                 metavar=None if meta["choices"] else item.name.upper(),
                 help=f"{meta['help']}{limits} [{default}]".replace("%", "%%"),
             )

@@ -52,6 +52,13 @@ class DataSettings:
         "'left right; red green blue'; empty: found in the captions.",
     )
     threads: int = setting(2, "Threads that make batches and decode images.", 1, 64)
+    processes: int = setting(
+        0,
+        "Processes that make batches, each with its threads, where many cores feed a GPU; 0: none "
+        "but the training itself.",
+        0,
+        64,
+    )
 
 
 @dataclass(frozen=True)
@@ -205,10 +212,10 @@ class TrainSettings:
         "bf16", "Arithmetic of the forward pass where the device has it.", choices=("bf16", "fp32")
     )
     channels_last: bool = setting(True, "Memory layout that convolutions like best.")
-    compile: str = setting(
-        "false",
+    compile: bool | str = setting(
+        False,
         "Compile the model ahead of the first step; auto: on a GPU, for a run long enough to win.",
-        choices=("false", "true", "auto"),
+        choices=(False, True, "auto"),
     )
     sync_batch_norm: bool = setting(False, "Batch-norm statistics over all GPUs.")
     tensorboard: bool = setting(False, "Write TensorBoard events beside metrics.jsonl.")

@@ -95,7 +95,7 @@ def _is_asked_for(
     settings: Settings, device: torch.device, num_pairs: int, expected: float | None
 ) -> bool:
     if settings.train.compile != "auto":
-        return settings.train.compile == "true"
+        return bool(settings.train.compile)
     if device.type != "cuda":
         return False
 

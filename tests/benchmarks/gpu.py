@@ -40,6 +40,9 @@ FIGURES = {  # what is read from a stage's output: label -> pattern of its last 
 }
 
 
+FED: list[object] = ["--processes=6", "--threads=2"]  # the feed by processes, on many cores
+
+
 @dataclass(frozen=True)
 class Stage:
     """A command line, as the words after `python`; needs: the stages whose results it works on."""
@@ -62,6 +65,8 @@ def stages(to: Path, is_cpu: bool) -> list[Stage]:
         Stage("peer", ["-m", "tests.benchmarks.peer", *(peer or ["--compile", "--tuned"])]),
         Stage("data", ["-c", DATA, snapshot, shapes, 40 if is_cpu else 600]),
     ]
+    if not is_cpu:  # the feed matters where something waits for it
+        rows.insert(3, Stage("step-processes", ["-m", "tests.benchmarks.step", *FED]))
     for preset in ("r50", "softmask"):
         run = to / "runs" / preset
         train = ["-m", "loctex.train", "--run", run, f"--train.device={device}"]

@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.loader [--count 512]
 
-Ours: two threads; a batch holds uint8 images, tokens and the word targets of traces. The peer: a
+Ours: two threads, and beside it two processes (data.processes 2) of one thread each; a batch holds
+uint8 images, tokens and the word targets of traces. The peer: a
 DataLoader of two processes over the same snapshot; PIL, torchvision's v2 transforms and the same
 tokenizer, to float images and padded tokens, without targets. Short side 288, batches of 64.
 """
@@ -12,6 +13,7 @@ import io
 import itertools
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -86,15 +88,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for _ in loader:
                 pass
 
-        def ours() -> Callable[[], None]:
+        def ours(settings: DataSettings) -> Callable[[], None]:
             source = batches(mixture, collate, settings, batch_size=given.batch, start=0)
             for _ in itertools.islice(source, num_batches):
                 pass
             return source.close  # what is made ahead must not disturb the peer
 
-        slow, fast = turns.seconds([peer, ours], given.turns)
+        by_processes = DataSettings(threads=1, processes=WORKERS)
+        slow, fast, in_processes = turns.seconds(
+            [peer, partial(ours, settings), partial(ours, by_processes)], given.turns
+        )
     count = num_batches * given.batch
-    print(f"peer {count / slow:,.0f} images/s, ours {count / fast:,.0f}, with {WORKERS} workers")
+    print(
+        f"peer {count / slow:,.0f} images/s, ours {count / fast:,.0f}, with {WORKERS} workers; by "
+        f"processes {count / in_processes:,.0f}, their start included"
+    )
     print(f"ratio {slow / fast:.2f}")
 
 

@@ -148,7 +148,8 @@ def pair_of_trainers(given: argparse.Namespace, device: torch.device) -> tuple[T
     """Plain and ours."""
     base = presets.PRESETS[given.preset]
     plain = settings.with_values(base, {"train": {"precision": "fp32"}})
-    more = {"train": {"compile": given.compile}, "data": {"threads": given.threads}}
+    feed = {"threads": given.threads, "processes": given.processes}
+    more = {"train": {"compile": given.compile}, "data": feed}
     ours = settings.with_values(base, more)
     num_compiled = size_of(given) if given.compile else 0
     return Trainer(plain, device, is_plain=True), Trainer(ours, device, compile_pairs=num_compiled)
@@ -171,6 +172,7 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--preset", choices=sorted(presets.PRESETS), default="r50")
     parser.add_argument("--turns", type=int, help="[20; 3 on the processor]")
     parser.add_argument("--threads", type=int, default=8, help="decoding threads [8]")
+    parser.add_argument("--processes", type=int, default=0, help="of the loader, with threads each")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What only a GPU can show. Run with `-m gpu`."""
+"""What only a GPU can show. Run with `-m gpu`; each test says which lines it guards."""
 
 import time
 import warnings
@@ -28,15 +28,16 @@ pytestmark = [
 
 
 def test_bf16_channels_last_gives_the_gradients_of_float32_on_the_cpu():
-    wanted = settings.with_values(presets.TINY, {"train": {"precision": "bf16"}})
+    """prepare.place and step.autocast: layout and arithmetic change speed, not what is learned."""
+    chosen = settings.with_values(presets.TINY, {"train": {"precision": "bf16"}})
     device = torch.device("cuda")
-    fast = Trainer(wanted, device)
+    fast = Trainer(chosen, device)
     slow = Trainer(
-        settings.with_values(wanted, {"train": {"precision": "fp32"}}),
+        settings.with_values(chosen, {"train": {"precision": "fp32"}}),
         torch.device("cpu"),
         is_plain=True,
     )
-    batch = made_batch(16, wanted, *fast.model.grids())
+    batch = made_batch(16, chosen, *fast.model.grids())
     losses = [
         step.backward(t.model, b, t.wanted, seed=(0, 1, 0))["loss"].item()
         for t, b in ((fast, batch.to(device)), (slow, batch))
@@ -49,12 +50,14 @@ def test_bf16_channels_last_gives_the_gradients_of_float32_on_the_cpu():
             assert torch.cosine_similarity(ours, other, dim=0) > 0.95, name
 
 
-def test_a_batch_is_pinned_as_a_whole_and_copied_without_waiting(snapshot):
-    wanted = small(snapshot)
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_batch_is_pinned_as_a_whole_and_copied_without_waiting(snapshot, processes):
+    """Collate.is_pinned, and DataLoader's pinning where processes make the batches."""
+    chosen = small(snapshot, data__processes=processes)
     split = Snapshot.open(snapshot).split("train")
     words = tokenization.train(split.captions(), 300, 64)
-    collate = Collate(tokenizer=words, settings=wanted.data, grid=(4, 4), is_pinned=True)
-    source = batches(Mixture([split], [1.0], 0), collate, wanted.data, batch_size=8, start=0)
+    collate = Collate(tokenizer=words, settings=chosen.data, grid=(4, 4), is_pinned=True)
+    source = batches(Mixture([split], [1.0], 0), collate, chosen.data, batch_size=8, start=0)
     batch = next(source)
     source.close()
     tensors = [part for part in vars(batch).values() if isinstance(part, torch.Tensor)]
@@ -67,9 +70,10 @@ def test_a_batch_is_pinned_as_a_whole_and_copied_without_waiting(snapshot):
 
 
 def test_no_step_waits_for_the_gpu():
-    wanted, device = presets.PRESETS["tiny"], torch.device("cuda")
-    trainer = Trainer(wanted, device)
-    batch = made_batch(16, wanted, *trainer.model.grids()).to(device)
+    """step.backward and optimizers.update: no .item(), no tensor made on the host."""
+    chosen, device = presets.PRESETS["tiny"], torch.device("cuda")
+    trainer = Trainer(chosen, device)
+    batch = made_batch(16, chosen, *trainer.model.grids()).to(device)
     trainer.step(batch)  # the first one plans its kernels
     with synchronizing_is_an_error():
         trainer.step(batch)
@@ -90,11 +94,12 @@ def synchronizing_is_an_error() -> Iterator[None]:
 
 @pytest.mark.parametrize("values", [{}, {"train__compile": True}, {"train__accumulate": 2}])
 def test_a_run_on_the_gpu_learns_and_is_resumed(snapshot, tmp_path, values):
-    wanted = small(snapshot, train__device="cuda", train__steps=30, **values)
+    """The whole loop with film and validation, and checkpoint.restore's maps to the device."""
+    chosen = small(snapshot, train__device="cuda", train__steps=30, **values)
     run = Run(tmp_path / "run")
     run.request_stop()
-    train(wanted, run)
+    train(chosen, run)
     run.clear_stop()
-    outcome = train(wanted, run, resumed="last")
+    outcome = train(chosen, run, resumed="last")
     rows = [row["loss"] for row in run.metrics() if "loss" in row]
     assert outcome["step"] == 30 and rows[-1] < rows[0]

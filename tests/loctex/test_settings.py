@@ -28,7 +28,7 @@ def test_an_unknown_name_is_an_error_that_lists_the_known_ones():
         ("train.steps", 2.5, "type int"),
         ("train.learning_rate", "fast", "type float"),
         ("train.learning_rate", float("nan"), "lie in"),
-        ("train.compile", 1, "type str"),
+        ("train.compile", 1, "type bool | str"),
         ("train.compile", "always", "one of false, true, auto"),
         ("loss.localization", "l3", "one of ce, l2"),
         ("model.backbone_options", "[1]", "a JSON object"),
@@ -57,7 +57,7 @@ def test_the_command_line_wins_over_the_preset_and_parses_every_type():
     assert (wanted.train.steps, wanted.train.learning_rate, wanted.train.compile) == (
         1000,
         3e-4,
-        "true",
+        True,
     )
     assert wanted.model.backbone_options == {"layers": [1]}
     assert wanted.data == PRESETS["tiny"].data
