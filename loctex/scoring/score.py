@@ -213,11 +213,16 @@ def table(scores: Scores, num_words: int = 20) -> str:
 
     rows = {w: row for w, row in by_word(scores.words).items() if word_class(w) != "other"}
     if rows:
-        lines.append(f"{'':20s}{'words':>7s}{'at the trace':>14s}{'regions':>9s}{'in it':>7s}")
+        lines.append(
+            f"{'':20s}{'words':>7s}{'at the trace':>14s}{'regions':>9s}{'in it':>7s}"
+            f"{'middle':>8s}{'chance':>8s}"
+        )
     for word, row in list(rows.items())[:num_words]:
         lines.append(
             f"{word:20.20s}{row.get('count', 0):7d}{row.get('pointing_trace', math.nan):14.3f}"
             f"{row.get('num_regions', 0):9d}{row.get('pointing_region', math.nan):7.3f}"
+            f"{row.get('pointing_region_center', math.nan):8.3f}"
+            f"{row.get('pointing_region_chance', math.nan):8.3f}"
         )
 
     return "\n".join(lines).replace("nan", "  -")

@@ -94,6 +94,7 @@ def score_trace(
 
     hits = columns[f"pointing_trace{next(iter(maps))}"][-1]
     centers = columns[f"pointing_trace{tag}_center"][-1]
+    chances = columns[f"pointing_trace{tag}_chance"][-1]
 
     return [
         _row(
@@ -102,6 +103,7 @@ def score_trace(
             (truth[i, :2] + truth[i, 2:]) / 2,
             pointing_trace=hits[k],
             center=centers[k],
+            chance=chances[k],
         )
         for k, i in enumerate(np.flatnonzero(grounded))
     ]
@@ -133,6 +135,7 @@ def score_regions(
 
     hits = columns[f"pointing_region{next(iter(maps))}"][-1]
     centers = columns[f"pointing_region{tag}_center"][-1]
+    chances = columns[f"pointing_region{tag}_chance"][-1]
 
     return [
         _row(
@@ -141,6 +144,7 @@ def score_regions(
             trace.centroid(cover[k]),
             pointing_region=hits[k],
             center=centers[k],
+            chance=chances[k],
         )
         for k, i in enumerate(np.flatnonzero(has_tokens))
     ]
@@ -161,21 +165,29 @@ def _in_cells(region: Region, grid: tuple[int, int]) -> tuple[np.ndarray, np.nda
 
 
 def by_word(rows: Sequence[dict], least: int = 5) -> dict[str, dict[str, float]]:
-    """Words seen `least` times or more, the most frequent first: their counts and pointing.
+    """Words seen `least` times or more, the most frequent first: their counts and pointing, and
+    what the middle and a cell by chance would score for them.
 
-    {"dog": {"count": 9, "pointing_trace": .5, "num_regions": 7, "pointing_region": .6}}; what was
-    seen less often is left out.
+    {"dog": {"count": 9, "pointing_trace": .5, "num_regions": 7, "pointing_region": .6,
+    "pointing_region_center": .4, "pointing_region_chance": .2, ...}}; what was seen less often is
+    left out.
     """
-    hits: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    by_measure: dict[str, dict[str, list[dict]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         measure = "pointing_trace" if "pointing_trace" in row else "pointing_region"
-        hits[row["word"].lower().strip(".,;:!?")][measure].append(row[measure])
+        by_measure[row["word"].lower().strip(".,;:!?")][measure].append(row)
 
     counted = {"pointing_trace": "count", "pointing_region": "num_regions"}
+    num_seen = {word: sum(map(len, rows.values())) for word, rows in by_measure.items()}
     scores: dict[str, dict[str, float]] = {}
-    for word, measures in sorted(hits.items(), key=lambda pair: -sum(map(len, pair[1].values()))):
-        for measure, values in sorted(measures.items(), reverse=True):
-            if len(values) >= least:
-                row = scores.setdefault(word, {})
-                row |= {counted[measure]: len(values), measure: round(float(np.mean(values)), 4)}
+    for word in sorted(by_measure, key=lambda word: -num_seen[word]):
+        for measure, seen in sorted(by_measure[word].items(), reverse=True):
+            if len(seen) < least:
+                continue
+            scores.setdefault(word, {})[counted[measure]] = len(seen)
+            for name, key in ((measure, measure), ("_center", "center"), ("_chance", "chance")):
+                values = [row[key] for row in seen if key in row]
+                if values:
+                    full_name = name if name == measure else measure + name
+                    scores[word][full_name] = round(float(np.mean(values)), 4)
     return scores

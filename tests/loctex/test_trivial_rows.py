@@ -16,6 +16,7 @@ from loctex.records.narrative import Narrative
 from loctex.records.snapshot import Snapshot
 from loctex.scoring import metrics
 from loctex.scoring.predictor import Predictor
+from loctex.scoring.word_scores import by_word
 from loctex.training.loop import train
 from tests.loctex.small import small
 
@@ -159,3 +160,23 @@ def test_every_measure_of_maps_has_its_center_and_its_interval(snapshot, tmp_pat
     low, high = intervals["auc"]
     (line,) = [row for row in capsys.readouterr().out.splitlines() if row.startswith("auc ")]
     assert line.endswith(f"[{low:.3f}, {high:.3f}]")
+
+
+def test_each_word_stands_beside_its_own_middle_and_chance():
+    rows = [
+        {"word": word, "pointing_region": hit, "center": center, "chance": 0.25}
+        for word, hit, center in [("Dog", 1.0, 0.0), ("dog,", 0.0, 1.0)] * 3
+    ]
+    rows += [{"word": "dog", "pointing_trace": 1.0, "center": 0.5}] * 5  # of an older table
+    assert by_word(rows) == {
+        "dog": {
+            "num_regions": 6,
+            "pointing_region": 0.5,
+            "pointing_region_center": 0.5,
+            "pointing_region_chance": 0.25,
+            "count": 5,
+            "pointing_trace": 1.0,
+            "pointing_trace_center": 0.5,
+        }
+    }
+    assert by_word(rows[:4]) == {}, "seen less than five times"
