@@ -112,9 +112,16 @@ def own_studio(tmp_path: Path) -> Iterator[Studio]:
 
 @pytest.fixture
 def page(page):
-    """Watched: nothing may break on it, and no request may leave this machine."""
+    """Watched: nothing may break or complain on it, and no request may leave this machine."""
     broken, foreign = [], []
     page.on("pageerror", lambda error: broken.append(error.stack or str(error)))
+
+    def listen(message) -> None:
+        # what was not answered is what some tests are about; everything else is a mistake of ours
+        if message.type == "error" and not message.text.startswith("Failed to load resource"):
+            broken.append(message.text)
+
+    page.on("console", listen)
     page.on(
         "request",
         lambda request: (
