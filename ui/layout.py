@@ -61,7 +61,8 @@ BRAND = "<b>LocTex</b> Studio"
 
 
 def build(workspace: Workspace) -> gr.Blocks:
-    """The tabs over one workspace, each for people of its role and above."""
+    """The tabs over one workspace, in the order of the journey, each for people of its role and
+    above; those of a team where there are logins."""
     with Page(
         workspace,
         title="LocTex Studio",
@@ -88,12 +89,13 @@ def build(workspace: Workspace) -> gr.Blocks:
         with gr.Tabs() as tabs:
             with page.tab("Annotate", "annotate", "annotator"):
                 recorder = annotate.build()
-            with page.tab("Mine", "mine", "annotator"):
-                mine.build(workspace)
-            with page.tab("Review", "review", "reviewer"):
-                review.build(workspace)
-            with page.tab("Team", "team", "reviewer"):
-                team.build(workspace)
+            if workspace.users is not None:  # who works alone reviews nobody
+                with page.tab("Mine", "mine", "annotator"):
+                    mine.build(workspace)
+                with page.tab("Review", "review", "reviewer"):
+                    review.build(workspace)
+                with page.tab("Team", "team", "reviewer"):
+                    team.build(workspace)
             with page.tab("Data", "data", "reviewer"):
                 data.build(workspace)
             with page.tab("Train", "train", "reviewer"):

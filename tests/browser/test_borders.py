@@ -100,8 +100,14 @@ def chromium(browser_type, browser_type_launch_args) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def adding(tmp_path_factory) -> Event:
-    """The event that adds a collection."""
+    """The event that adds a collection, in a team's studio."""
     return named(built(tmp_path_factory.mktemp("built"))[0], "DataTab._add")
+
+
+@pytest.fixture(scope="module")
+def adding_alone(tmp_path_factory) -> Event:
+    """The same without logins, where the page has fewer tabs."""
+    return named(built(tmp_path_factory.mktemp("built"), has_users=False)[0], "DataTab._add")
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +175,9 @@ def test_a_page_of_another_host_gets_nothing_of_an_admins_session(
 
 
 @pytest.mark.parametrize("host", ["evil.example", "rebound.example"])
-def test_a_studio_without_logins_is_nobodys_by_rebinding(chromium, alone, adding, evil_port, host):
+def test_a_studio_without_logins_is_nobodys_by_rebinding(
+    chromium, alone, adding_alone, evil_port, host
+):
     context = chromium.new_context()
     evil = context.new_page()
     is_rebound = host == "rebound.example"
@@ -177,7 +185,7 @@ def test_a_studio_without_logins_is_nobodys_by_rebinding(chromium, alone, adding
     evil.route(address, lambda route: route.fulfill(body="<body>", content_type="text/html"))
     evil.goto(address)
     site = f"http://{host}:{alone.port}" if is_rebound else alone.url
-    results = evil.evaluate(ATTACK, [site, adding.id])
+    results = evil.evaluate(ATTACK, [site, adding_alone.id])
     assert len(results) == 10 and set(results.values()) == {"refused"}, results
     assert "gradio" not in frame_text(evil, site)
     assert num_collections(alone) == 0
@@ -186,12 +194,12 @@ def test_a_studio_without_logins_is_nobodys_by_rebinding(chromium, alone, adding
     context.close()
 
 
-def test_the_same_attempts_from_the_studios_own_page_succeed(chromium, own_studio, adding):
+def test_the_same_attempts_from_the_studios_own_page_succeed(chromium, own_studio, adding_alone):
     """Else the tests above would show nothing."""
     context = chromium.new_context()
     page = context.new_page()
     page.goto(own_studio.url)
-    results = page.evaluate(ATTACK, [own_studio.url, adding.id])
+    results = page.evaluate(ATTACK, [own_studio.url, adding_alone.id])
     refused = {name for name, result in results.items() if result == "refused"}
     assert refused <= {"token", "simple event", "script", "blind event"}, results
     deadline = time.monotonic() + 30

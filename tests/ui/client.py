@@ -13,9 +13,11 @@ from tests.browser.conftest import ROOT, Studio
 
 BUILD = """
 import app, json, sys; app.stay_local()
+from pathlib import Path
 from ui import layout
 from ui.workspace import Workspace
-page = layout.build(Workspace(sys.argv[1]))
+users = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+page = layout.build(Workspace(sys.argv[1], users=users))
 events = [[e._id, getattr(e.fn, "__qualname__", ""), len(e.inputs), [kind for _, kind in e.targets],
            page._roles.get(e._id, "annotator")]
           for e in page.fns.values()]
@@ -34,11 +36,11 @@ class Event:
     role: str = "annotator"  # the least that its tab is for
 
 
-def built(root: Path) -> tuple[list[Event], list[bool]]:
-    """The events of the page over this workspace, and whether each tab is open to everybody."""
-    done = subprocess.run(
-        [sys.executable, "-c", BUILD, root], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+def built(root: Path, has_users: bool = True) -> tuple[list[Event], list[bool]]:
+    """The events of the page over this workspace, of a team or not, and whether each tab is open to
+    everybody."""
+    words = [sys.executable, "-c", BUILD, root, *([root / "users"] if has_users else [])]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     events, is_open = json.loads(done.stdout.splitlines()[-1])
     return [Event(*event) for event in events], is_open
 
