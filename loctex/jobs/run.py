@@ -34,6 +34,7 @@ from loctex.records.files import (
 
 METRICS_TAIL = 8_000  # bytes at the end of metrics.jsonl that say how far a run is
 PLACE_WIDTH = 24  # characters of the place in the queue, which may be written over
+IS_JOB = "LOCTEX_IS_JOB"  # set in the environment of a cluster's job
 _HERE = platform.node() or "-"
 _LARGEST = 2**53  # of a step: beyond, a float is not exact
 
@@ -128,7 +129,8 @@ class Run:
         """The trainer's own lock, so that a dead watcher does not make a live run look dead.
 
         Typed in a terminal, it forgets how the run ended before; under a watcher it does not,
-        for a stop asked for since then must be heeded. Raises BusyError if held.
+        for a stop asked for since then must be heeded; nor in a job of a cluster (IS_JOB), on
+        whose machine the watcher's lock may not be seen. Raises BusyError if held.
         """
         with ExitStack() as stack:
             try:
@@ -138,7 +140,7 @@ class Run:
                     f"{self.path} is at work already, in process {holder(self.train_lock)}; "
                     "wait for it, stop it, or name another folder"
                 ) from None
-            if not is_locked(self.job_lock):
+            if not (is_locked(self.job_lock) or IS_JOB in os.environ):
                 self.forget_end()
             sweep(self.path)
             yield
