@@ -10,6 +10,7 @@ kernel frees when their holder dies. Nothing here imports torch.
     stop                            a request to write a checkpoint and end
     exit.json       result.json     how the command ended; what a finished training says
     remarks.json                    a person's star and note
+    cluster.json    job.sh          its job in a cluster, where it is one (loctex/jobs/slurm)
     job.lock        train.lock      held by the watcher that started it; held by the trainer
 """
 
@@ -22,6 +23,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from loctex.jobs.slurm import record
 from loctex.records.files import (
     BusyError,
     draft_file,
@@ -66,11 +68,15 @@ class Run:
 
     @property
     def state(self) -> str:
-        """new, waiting, running, stopping, done, stopped or failed."""
+        """new, waiting (here or in a cluster), running, stopping, done, stopped or failed."""
         was_live = self.is_live()
         state = self._state_at_rest()
         if was_live or self.is_live():  # asked twice: it may start while we read the files
-            return "stopping" if self.stop_requested() else "running"
+            if self.stop_requested():
+                return "stopping"
+            job = record.read(self.path)
+            is_queued = job is not None and job.is_queued and not is_locked(self.train_lock)
+            return "waiting" if is_queued else "running"
         return state
 
     def _state_at_rest(self) -> str:
@@ -108,8 +114,16 @@ class Run:
         return own_number == str(number) or is_here
 
     def is_live(self) -> bool:
-        """Whether a watcher or a trainer works on it now."""
-        return is_locked(self.train_lock) or is_locked(self.job_lock)
+        """Whether a watcher or a trainer works on it now, or a cluster may."""
+        has_holder = is_locked(self.train_lock) or is_locked(self.job_lock)
+        return has_holder or self.has_cluster_job()
+
+    def has_cluster_job(self) -> bool:
+        """Whether a cluster has a job of it that nobody saw end; its attendant may be gone."""
+        if self.exit_file.exists() or self.waiting_file.exists():
+            return False
+        job = record.read(self.path)
+        return job is not None and not job.has_ended
 
     def has_started(self) -> bool:
         return self.job_lock.exists() or self.train_lock.exists()

@@ -128,6 +128,9 @@ class Training:
 
         if self.board:
             self.board.close()
+        # Who started them ends all processes when the first ends by itself: only after the
+        # checkpoint is whole.
+        distributed.wait(self.device)
         distributed.stop()
         return {
             "step": self.done,

@@ -187,8 +187,8 @@ def test_a_launcher_is_one_of_the_workspaces_own(workspace: Path) -> None:
         run.command_file.write_text(command.to_json())
         with pytest.raises(ValueError, match=r"launchers\.yaml: write it there"):
             rebuilt(run, command)
-    (workspace / "launchers.yaml").write_text("cluster: srun {command}")
-    assert rebuilt(run, command).launched[0] == "srun", "its name stands in devices"
+    (workspace / "launchers.yaml").write_text("cluster: no-such-srun {command}")
+    assert rebuilt(run, command).launched[0] == "no-such-srun", "its name stands in devices"
     watching(workspace).join(20)
     assert not mark.exists() and json.loads(run.exit_file.read_bytes())["code"] == 127
 
