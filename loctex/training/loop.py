@@ -4,7 +4,7 @@ import gc
 import math
 from collections.abc import Generator
 from contextlib import closing
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from tqdm import tqdm
@@ -25,9 +25,7 @@ from loctex.training import optimizer as optimizers
 from loctex.training.film import Film
 from loctex.training.meter import Meter
 from loctex.training.stopping import StopCheck
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from loctex.training.trackers import Trackers
 
 
 def train(settings: Settings, run: Run, resumed: str | None = None) -> dict:
@@ -85,6 +83,7 @@ class Training:
         self.saved_model = model  # saved, scored and filmed
         if self.averaged:
             self.saved_model = cast(LocTexModel, self.averaged.module)
+        self.trackers = Trackers(run, settings) if self.is_first else None
         self.film = None
         if self.validation is not None and options.film_every and self.is_first:
             self.film = Film(
@@ -94,10 +93,10 @@ class Training:
                 options.film_pictures,
                 self.saved_model,
                 self.done,
+                self.trackers.show if self.trackers else None,
             )
         self.trained = prepare.wrap(model, options, self.device)
         self.stop_check = StopCheck(run, self.device)
-        self.board = prepare.board(run.path) if options.tensorboard and self.is_first else None
         self.scores = logged_scores(run, self.done)
 
     def go(self) -> dict:
@@ -126,8 +125,8 @@ class Training:
                 if is_stopped:
                     break
 
-        if self.board:
-            self.board.close()
+        if self.trackers:
+            self.trackers.close()
         # Who started them ends all processes when the first ends by itself: only after the
         # checkpoint is whole.
         distributed.wait(self.device)
@@ -206,7 +205,7 @@ class Training:
         is_logged = is_last or number == 1 or is_turn(number, options.log_every)
         if is_logged:
             values = self.meter.read() | {"epoch": self.epoch(number)}
-            write(self.run, number, values | rates(self.model, self.optimizer), self.board)
+            write(self.run, number, values | rates(self.model, self.optimizer), self.trackers)
             self.check_finite()
         is_stopped = self.stop_check.is_asked(number, is_logged)
 
@@ -253,7 +252,7 @@ class Training:
             features=self.validation_features,
         ).metrics
         values = {f"val_{name}": value for name, value in self.scores.items()}
-        write(self.run, number, values, self.board)
+        write(self.run, number, values, self.trackers)
         self.keep_best(number)
 
     def keep_best(self, number: int) -> None:
@@ -299,13 +298,12 @@ def is_turn(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def write(run: Run, step: int, values: dict[str, float], board: "SummaryWriter | None") -> None:
-    """One line of metrics.jsonl, by the first process; to TensorBoard too where asked for."""
+def write(run: Run, step: int, values: dict[str, float], trackers: Trackers | None) -> None:
+    """One line of metrics.jsonl, by the first process; to the trackers where asked for."""
     if distributed.rank() == 0:
         run.log(step, **values)
-        if board is not None:
-            for name, value in values.items():
-                board.add_scalar(name, value, step)
+        if trackers:
+            trackers.log(step, values)
 
 
 def logged_scores(run: Run, step: int) -> dict[str, float]:
