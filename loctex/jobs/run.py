@@ -163,6 +163,9 @@ class Run:
         """Before it starts again: it waits no more, and how it ended before says nothing now."""
         for path in (self.waiting_file, self.exit_file, self.stop_file, self.result_file):
             path.unlink(missing_ok=True)
+        job = record.read(self.path)
+        if job is not None and job.has_ended:
+            (self.path / record.FILE).unlink(missing_ok=True)
 
     def log(self, step: int, **values: float) -> None:
         """Append one line of metrics.jsonl; a value that is not finite is written as null."""

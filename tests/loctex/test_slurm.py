@@ -8,20 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from loctex.jobs import failures
+from loctex import settings
+from loctex.jobs import checkpoint_files, failures, provenance
 from loctex.jobs import queue as jobs
 from loctex.jobs.command import Command, training
 from loctex.jobs.run import Run
 from loctex.jobs.slurm import record, wording
 from loctex.records.files import holder, is_locked, worker
+from loctex.settings import presets
 from tests.loctex import slurm_cluster
 from tests.loctex.slurm_cluster import SlurmCluster
 from tests.loctex.stand_ins import stand_in, wait_for
+from tests.loctex.test_resume_auto import assert_same, lively
 from ui.train import run_facts
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(bool(slurm_cluster.missing()), reason="needs slurmctld, slurmd, and root"),
+    pytest.mark.skipif(
+        bool(slurm_cluster.missing()),
+        reason="needs root and apt-get install slurmctld slurmd slurm-client",
+    ),
 ]
 PATIENCE = 90
 # Trains as the real one does where Slurm looks: it goes on from `last`, heeds signals and the stop
@@ -84,9 +90,7 @@ def workspace(
     yield tmp_path
     for run in jobs.all_runs(tmp_path):
         jobs.stop(tmp_path, run)
-        for number, state in cluster.jobs_of(run.path):
-            if state in ("PENDING", "RUNNING", "SUSPENDED"):
-                cluster.ask("scancel", number)
+    cluster.ask("scancel", "--user=root")  # of this cluster, which is ours
     wait_for(lambda: not is_locked(tmp_path / "watcher.lock"), PATIENCE)
 
 
@@ -115,11 +119,10 @@ def job_of(run: Run) -> record.ClusterJob:
     return record.read(run.path) or record.ClusterJob("", (), state="")
 
 
-def occupy(cluster: SlurmCluster) -> str:
+def occupy(cluster: SlurmCluster, *options: str) -> str:
     """Takes both nodes; the number of the job that does."""
-    return cluster.ask(
-        "sbatch", "--parsable", "-N2", "--exclusive", "-o/dev/null", "--wrap", "sleep 600"
-    ).strip()
+    words = ("sbatch", "--parsable", "-N2", "--exclusive", "-o/dev/null", *options)
+    return cluster.ask(*words, "--wrap", "sleep 600").strip()
 
 
 def test_a_run_waits_in_the_cluster_runs_and_is_done_with_its_log_in_its_folder(
@@ -222,13 +225,34 @@ def test_requeued_it_waits_again_and_goes_on_from_its_last_checkpoint(
     assert cluster.jobs_of(run.path) == [(number, "COMPLETED")]
 
 
-def test_cancelled_by_somebody_else_it_says_so(workspace: Path, cluster: SlurmCluster) -> None:
+def test_preempted_it_writes_a_checkpoint_and_goes_on_when_the_other_job_is_done(
+    workspace: Path, cluster: SlurmCluster
+) -> None:
+    run = add(workspace, "one", "150")
+    wait_for(lambda: len(run.metrics()) > 5 and job_of(run).state == "RUNNING", PATIENCE)
+    blocking = occupy(cluster, "--partition=first")
+    wait_for(lambda: run.state == "waiting" and job_of(run).restarts == 1, PATIENCE)
+    assert "wrote its checkpoint" in run.log_file.read_text()
+    assert "Taken off its node (preempted" in shown(run)
+    number, step = job_of(run).job, int((run.path / "last").read_text())
+    cluster.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
+    wait_for(lambda: job_of(run).reason in ("Resources", "Priority"), PATIENCE)
+    cluster.ask("scancel", blocking)
+    wait_for(lambda: has_ended(run), PATIENCE)
+    assert run.state == "done" and f"begins after {step} as 0" in run.log_file.read_text()
+    assert cluster.jobs_of(run.path) == [(number, "COMPLETED")]
+
+
+def test_cancelled_by_somebody_else_it_says_so_and_does_not_come_back(
+    workspace: Path, cluster: SlurmCluster
+) -> None:
     run = add(workspace, "one", ENDLESS)
     wait_for(lambda: len(run.metrics()) > 5, PATIENCE)
     cluster.ask("scancel", job_of(run).job)
     wait_for(lambda: has_ended(run), PATIENCE)
     assert run.state == "failed"
     assert "cancelled in the cluster (scancel)" in failures.explain(run).what
+    assert cluster.jobs_of(run.path) == [(job_of(run).job, "CANCELLED")]
     assert "wrote its checkpoint" in run.log_file.read_text()
     assert "memory" not in shown(run)
 
@@ -285,6 +309,36 @@ def test_two_nodes_with_two_processes_are_one_run(workspace: Path, cluster: Slur
     assert sorted(begun) == [("0", "n1"), ("1", "n1"), ("2", "n2"), ("3", "n2")]
 
 
+def test_the_real_training_on_two_nodes_is_requeued_and_learns_the_bits_of_an_undisturbed_one(
+    workspace: Path, cluster: SlurmCluster, snapshot: Path
+) -> None:
+    configure(workspace, "nodes: 2")
+    chosen = lively(snapshot, train__steps=60, train__evaluate_every=20, train__film_every=20)
+    runs = []
+    for name in ("whole", "broken"):
+        run = Run(workspace / "runs" / name)
+        changes = settings.changed(chosen, presets.PRESETS["tiny"])
+        del changes["data.snapshots"]
+        words = training(run.path, [snapshot], "tiny", changes)
+        command = Command(words, devices=("c: one after the other",), launcher="cluster")
+        runs.append(jobs.submit(workspace, run, command, settings.dump(chosen)))
+    whole, broken = runs
+
+    wait_for(lambda: has_ended(whole), 300)
+    assert whole.state == "done", whole.log_tail(30)
+    assert provenance.starts(whole)[0]["environment"]["processes"] == 2
+    wait_for(lambda: len(broken.metrics()) > 3, 300)
+    number = job_of(broken).job
+    cluster.ask("scontrol", "requeue", number)
+    wait_for(lambda: job_of(broken).restarts == 1 and job_of(broken).is_queued, PATIENCE)
+    step = checkpoint_files.step_of(checkpoint_files.find(broken.path, "last"))
+    assert 0 < step < 60
+    cluster.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
+    wait_for(lambda: has_ended(broken), 300)
+    assert broken.state == "done", broken.log_tail(30)
+    assert_same(whole, broken)
+
+
 def test_killed_and_started_again_the_watcher_and_the_attendant_find_their_job(
     workspace: Path, cluster: SlurmCluster
 ) -> None:
@@ -334,6 +388,31 @@ def test_resume_takes_up_a_living_job_that_nobody_wrote_down(
     cluster.ask("scancel", blocking)
     wait_for(lambda: has_ended(run), PATIENCE)
     assert run.state == "done" and cluster.jobs_of(run.path) == [(job.job, "COMPLETED")]
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "states"), [("last", ["RUNNING"]), ("step-00000004", ["CANCELLED", "RUNNING"])]
+)
+def test_resume_takes_up_a_living_job_or_ends_it_before_another_starts(
+    workspace: Path, cluster: SlurmCluster, checkpoint: str, states: list[str]
+) -> None:
+    """Its attendant ended in an error, so that the run counts as failed while its job lives."""
+    run = add(workspace, "one", ENDLESS)
+    wait_for(lambda: run.state == "running" and len(run.metrics()) > 5, PATIENCE)
+    watcher, attendant = holder(workspace / "watcher.lock"), worker(run.job_lock)
+    os.kill(watcher, signal.SIGKILL)
+    os.kill(attendant, signal.SIGKILL)
+    wait_for(lambda: not is_locked(run.job_lock), PATIENCE)
+    run.exit_file.write_text('{"code": 1}')
+    wait_for(lambda: not is_locked(workspace / "watcher.lock"), PATIENCE)
+    assert "may still be in the cluster" in wording.end(job_of(run))[0]
+
+    step = run.metrics()[-1]["step"]
+    run.train_lock.rename(run.path / "elsewhere.lock")  # as on a file system without locks
+    assert run.state == "failed"
+    jobs.resume(workspace, run, checkpoint)
+    wait_for(lambda: run.state == "running" and run.metrics()[-1]["step"] > step + 5, PATIENCE)
+    wait_for(lambda: [state for _, state in cluster.jobs_of(run.path)] == states, PATIENCE)
 
 
 def test_near_its_time_limit_it_writes_a_checkpoint_and_goes_back_into_the_queue_once(

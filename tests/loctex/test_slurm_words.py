@@ -247,5 +247,34 @@ def test_what_slurm_does_not_answer_is_not_taken_for_an_answer(tmp_path, monkeyp
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     with pytest.raises(client.UnreachableError, match="Unable to contact"):
         client.status("12")
-    with pytest.raises(client.RefusedError, match="Unexpected message"):
+    with pytest.raises(client.UnreachableError, match="Unexpected message"):
         client.find("token")
+
+
+def test_without_slurm_a_run_ends_with_a_sentence_and_a_living_job_is_not_forgotten(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    run = Run(tmp_path / "runs" / "one")
+    run.path.mkdir(parents=True)
+    attendant = Attendant(run, SlurmOptions(), (*WORDS[:-1], str(run.path)))
+    assert attendant.attend() == 1
+    job = record.read(run.path)
+    assert wording.end(job)[0] == "Slurm refused the job: sbatch is not installed on this machine"
+
+    ClusterJob("t", attendant.words, "12", "RUNNING").write(run.path)
+    with pytest.raises(client.MissingError, match="scontrol is not installed"):
+        Attendant(run, SlurmOptions(), (*WORDS[:-1], str(run.path))).attend()
+    run.exit_file.write_text('{"code": 1}')
+    assert run.state == "failed"
+    assert "its job 12 may still be in the cluster" in failures.explain(run).what
+
+
+def test_what_a_cluster_said_of_an_earlier_start_is_forgotten_at_the_next(tmp_path) -> None:
+    run = Run(tmp_path / "one")
+    ClusterJob("t", WORDS, "12", "TIMEOUT", has_ended=True).write(run.path)
+    run.forget_end()
+    assert record.read(run.path) is None
+    ClusterJob("t", WORDS, "12", "RUNNING").write(run.path)
+    run.forget_end()
+    assert record.read(run.path).job == "12", "it may live"

@@ -196,7 +196,7 @@ def _where(run: Run, run_progress: RunProgress, ahead: Sequence[str]) -> str:
     """Where a run is, and what its cluster says of it where it is there."""
     where = sentence(run_progress, ahead)
     job = record.read(run.path)
-    if job is None or job.has_ended or run.waiting_file.exists():
+    if job is None or not run.has_cluster_job():
         return where
     if run_progress.state == "waiting":
         step = f" It goes on from step {run_progress.step:,}." if run_progress.step else ""

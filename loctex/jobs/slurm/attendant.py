@@ -20,7 +20,7 @@ from uuid import uuid4
 from loctex.jobs.command import ROOT, with_option
 from loctex.jobs.run import Run
 from loctex.jobs.slurm import client, record, wording
-from loctex.jobs.slurm.client import JobStatus, RefusedError, UnreachableError
+from loctex.jobs.slurm.client import JobStatus, MissingError, RefusedError, UnreachableError
 from loctex.jobs.slurm.options import EXIT, SCRIPT, SlurmOptions
 from loctex.jobs.slurm.record import ClusterJob
 from loctex.records.files import is_locked, write_whole
@@ -28,6 +28,7 @@ from loctex.records.files import is_locked, write_whole
 TICK = 0.2  # seconds between two looks at the run's files
 SOON, SELDOM = 1.0, 15.0  # seconds between two questions to Slurm: each time a little more
 RETRY = 20.0  # seconds until a full queue, or a Slurm that does not answer, is asked again
+SETTLED = 2.0  # seconds after which what an interrupted sbatch sent has arrived
 _ENDED = (  # states in which a job stays for good
     *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "DEADLINE", "PREEMPTED", "OUT_OF_MEMORY"),
     *("NODE_FAIL", "BOOT_FAIL", "REVOKED"),
@@ -42,7 +43,7 @@ class Attendant:
         self.words = always_the_same(words)
         self.job: ClusterJob | None = None
         self.signaled: list[int] = []
-        self.is_cancelled = False
+        self.is_cancelled = self.is_obsolete = False
         self.seconds = SOON  # until Slurm is asked again
 
     def attend(self) -> int:
@@ -63,8 +64,6 @@ class Attendant:
         while not earlier.job:  # its attendant was killed while it handed it over
             try:
                 number = client.find(earlier.token)
-            except RefusedError as error:
-                raise ValueError(f"Slurm refused to list its jobs: {error}") from error
             except UnreachableError as error:
                 self._note(replace(earlier, problem=str(error)))
                 self._pause(RETRY)
@@ -75,12 +74,13 @@ class Attendant:
             earlier = replace(earlier, job=number, state="PENDING", problem="")
 
         self._note(earlier)
-        if earlier.words != self.words:  # it goes on from another checkpoint, or takes more steps
-            self.is_cancelled = True
-            self._cancel(earlier.job)
-            while self.job is not None and not self.job.has_ended:
-                self._watch(self.job)
-            self.job, self.is_cancelled = None, False
+        if _aim(earlier.words) == _aim(self.words):
+            return
+
+        self.is_obsolete = True
+        while self.job is not None and not self.job.has_ended:
+            self._watch(self.job)
+        self.job, self.is_cancelled, self.is_obsolete = None, False, False
 
     def _hand_over(self) -> None:
         """sbatch; what is only temporary is tried again, until somebody stops the run."""
@@ -95,11 +95,11 @@ class Attendant:
             logging.info("slurm: %s; asked again in %.0f s", error, RETRY)
             job = replace(job, reason=str(error))
             job.write(self.run.path)
-            self._pause(RETRY)
+            self._pause(SETTLED if any(self._wishes()) else RETRY)
             number = self._arrived(job)
             if not number:
                 return  # the next round tries again, unless the run is to stop
-        except RefusedError as error:
+        except (RefusedError, MissingError) as error:
             logging.info("slurm refused the job: %s", error)
             self._note(replace(job, state=record.REFUSED, reason=str(error), has_ended=True))
             return
@@ -142,7 +142,7 @@ class Attendant:
             return
 
         is_to_end = self.run.stop_requested() and (known.is_queued or bool(self.signaled))
-        if is_to_end and not self.is_cancelled:
+        if (is_to_end or self.is_obsolete) and not self.is_cancelled:
             self._cancel(job.job)
             self.seconds = SOON
         self.seconds = min(SELDOM, 1.3 * self.seconds)
@@ -236,6 +236,13 @@ class Attendant:
     @property
     def _folder(self) -> Path:
         return Path(os.path.abspath(ROOT / self.run.path))
+
+
+def _aim(words: Sequence[str]) -> list[str]:
+    """Which checkpoint a training goes on from, and up to which step: a job with another aim is not
+    the one that was asked for."""
+    pairs = zip(words, words[1:], strict=False)
+    return [value for name, value in pairs if name in ("--resume", "--train.steps")]
 
 
 def always_the_same(words: Sequence[str]) -> tuple[str, ...]:

@@ -23,6 +23,10 @@ class RefusedError(Exception):
     """Slurm answered, and refused."""
 
 
+class MissingError(ValueError):
+    """A command of Slurm is not installed on this machine."""
+
+
 @dataclass(frozen=True)
 class JobStatus:
     """What Slurm says of a job; exit_code: as a shell would say it, 128 + a signal's number."""
@@ -55,7 +59,7 @@ def status(job: str) -> JobStatus | None:
         return parse_accounting(
             ask(["sacct", "-n", "-X", "-P", "-j", job, "-o", "State,ExitCode,NodeList"])
         )
-    except RefusedError:  # this cluster keeps no accounts
+    except (RefusedError, MissingError):  # this cluster keeps no accounts
         return None
 
 
@@ -109,7 +113,7 @@ def submit(words: Sequence[str], is_interrupted: Callable[[], bool]) -> str:
             close_fds=False,
         )
     except FileNotFoundError as error:
-        raise RefusedError(f"{words[0]} is not installed on this machine") from error
+        raise MissingError(f"{words[0]} is not installed on this machine") from error
     with process:
         while True:
             try:
@@ -130,7 +134,11 @@ def submit(words: Sequence[str], is_interrupted: Callable[[], bool]) -> str:
 
 def find(token: str) -> str:
     """The number of this user's job whose comment is `token`; "" where there is none."""
-    for line in ask(["squeue", "--noheader", "--me", "--format=%i %k"]).splitlines():
+    try:
+        answer = ask(["squeue", "--noheader", "--me", "--format=%i %k"])
+    except RefusedError as error:
+        raise UnreachableError(str(error)) from error
+    for line in answer.splitlines():
         job, _, comment = line.strip().partition(" ")
         if comment.strip() == token:
             return job
@@ -147,13 +155,13 @@ def cancel(job: str) -> None:
 
 
 def ask(words: Sequence[str]) -> str:
-    """What a command of Slurm prints. Raises UnreachableError, RefusedError."""
+    """What a command of Slurm prints. Raises UnreachableError, RefusedError, MissingError."""
     try:
         answer = subprocess.run(
             words, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL
         )
     except FileNotFoundError as error:
-        raise RefusedError(f"{words[0]} is not installed on this machine") from error
+        raise MissingError(f"{words[0]} is not installed on this machine") from error
     except subprocess.TimeoutExpired as error:
         raise UnreachableError(f"{words[0]} took longer than {PATIENCE:.0f} s") from error
     if answer.returncode:

@@ -13,7 +13,7 @@ from loctex.jobs.command import ROOT, short, with_option
 from loctex.jobs.run import IS_JOB
 
 SCRIPT, EXIT = "job.sh", "job.exit"  # files of the run
-TIME_LIMIT = 128 + 10  # how the training ends after SIGUSR1
+TERMINATED, TIME_LIMIT = 128 + 15, 128 + 10  # how the training ends after SIGTERM, SIGUSR1
 _COUNTS = ("nodes", "cpus", "processes", "grace", "requeues")
 _FLAGS = {  # of sbatch, for what is handed on as it stands
     "partition": "--partition",
@@ -120,9 +120,12 @@ class SlurmOptions:
         if self.nodes * self.num_processes > 1:
             step += ["sh", "-c", _AS_TORCHRUN]
 
-        again = ""
-        if self.requeues:
-            again = _AGAIN.format(code=TIME_LIMIT, requeues=self.requeues)
+        again = _AGAIN.format(
+            stop_file=shlex.quote(str(run / "stop")),
+            terminated=TERMINATED,
+            time_limit=TIME_LIMIT,
+            requeues=self.requeues,
+        )
         return _SCRIPT.format(
             name=run.name.replace("\n", " "),
             setup=self.setup.strip() + "\n" if self.setup else "",
@@ -140,11 +143,18 @@ _AS_TORCHRUN = (
     "MASTER_ADDR=$SLURM_LAUNCH_NODE_IPADDR MASTER_PORT=$((20000 + SLURM_JOB_ID % 10000)); "
     'exec "$0" "$@"'
 )
+# A preempted job may end within its grace, and would count as failed: it asks for its place in the
+# queue itself. Not so one that was cancelled, whose state is no longer RUNNING.
 _AGAIN = """
-if [ "$code" = {code} ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {requeues} ]; then
-    echo "slurm: near its time limit it goes back into the queue" &&
+again() {{
+    [ ! -e {stop_file} ] &&
+        scontrol show job "$SLURM_JOB_ID" | grep -q JobState=RUNNING &&
+        echo "slurm: $1, it goes back into the queue" &&
         scontrol requeue "$SLURM_JOB_ID" && exit 0
-fi
+}}
+[ "$code" = {terminated} ] && again "preempted"
+[ "$code" = {time_limit} ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {requeues} ] &&
+    again "near its time limit"
 """
 _SCRIPT = """#!/bin/sh
 # Written by the studio for the run {name}.
