@@ -89,6 +89,12 @@ def total(tensor: Tensor) -> Tensor:
     return result
 
 
+def wait(device: torch.device) -> None:
+    """Returns when all processes are here."""
+    if dist.is_initialized():
+        total(torch.zeros(1, device=device)).item()
+
+
 def gather(tensor: Tensor) -> Tensor:
     """(b, ...) of each process -> (B, ...) of all, in rank order, with gradient.
 

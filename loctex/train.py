@@ -10,6 +10,13 @@ To stop it with a checkpoint, send SIGTERM or create the file RUN/stop; --resume
 RUN/last to the same bits as if it had never stopped. With --resume best or --resume step-00000200
 it goes on from there, and what came after is dropped; with --train.steps MORE a run that is done
 goes on. (Without the --, torchrun takes our --run for an abbreviation of its own --run-path.)
+
+    python -m loctex.train --data SNAPSHOT --preset r50 --run RUN --resume auto
+
+starts where there is no checkpoint, goes on from RUN/last where there is one, and says so where the
+run is done: one line for all that starts a program again, such as Slurm's requeue, torchrun
+--max-restarts, a Kubernetes Job, Ray, a spot machine. Ended by SIGTERM or SIGUSR1 it then exits
+with 128 + the signal's number, for it is not done; RUN/stop ends it with 0.
 """
 
 import argparse
@@ -28,6 +35,7 @@ from loctex.jobs.run import Run
 from loctex.records.files import write_whole
 from loctex.settings import Settings, changed, presets
 
+AUTO = "auto"
 MADE_WITH = ("train.optimizer", "train.ema", "loss.queue")  # and the model's settings
 
 
@@ -49,30 +57,36 @@ def main(argv: Sequence[str] | None = None) -> None:
         nargs="?",
         const="last",
         metavar="CHECKPOINT",
-        help="go on from RUN/last, or from best, or step-00000200",
+        help="go on from RUN/last, or from best, or step-00000200; auto: where there is one",
     )
     settings.add_arguments(parser)
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     run = Run(arguments.run)
     try:
-        is_restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-        resumed = "last" if is_restarted and has_checkpoint(run) else arguments.resume
+        resumed = checkpoint_to_resume(run, arguments.resume)
         run_settings = settle_settings(arguments, run, resumed)
         typed = typed_settings(arguments)
         is_first = int(os.environ.get("RANK", 0)) == 0
         with run.hold() if is_first else nullcontext():
-            work(run_settings, run, resumed, is_first, typed)
+            number = work(run_settings, run, resumed, is_first, typed)
+        if number and arguments.resume == AUTO and not run.stop_requested():
+            sys.exit(128 + number)  # whoever starts it again must not take it for done
+    except DoneError as error:
+        if arguments.resume != AUTO:
+            sys.exit(f"error: {error}")
+        logging.info("%s", error)
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
 
 
 def work(
     run_settings: Settings, run: Run, resumed: str | None, is_first: bool, typed: set[str]
-) -> None:
+) -> int | None:
     """Trains in a run that is ours; only now torch is imported, for that takes seconds.
 
     typed: the settings that a person named, "section.name", which give way to nothing.
+    Returns the number of the signal that ended it before it was done; None where none did.
     """
     import torch
 
@@ -99,8 +113,22 @@ def work(
         if not (is_full or "allocate memory" in str(error)):
             raise
         raise ValueError(f"out of memory: {estimate.what_fits(run_settings)}\n{error}") from error
-    if is_first and outcome.pop("is_done"):
+    number, is_done = outcome.pop("signal"), outcome.pop("is_done")
+    if is_first and is_done:
         run.finish(outcome)
+    return None if is_done else number
+
+
+class DoneError(ValueError):
+    """The run has taken all its steps."""
+
+
+def checkpoint_to_resume(run: Run, asked: str | None) -> str | None:
+    """What --resume says; what starts again by itself goes on where there is a checkpoint."""
+    is_restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    if asked == AUTO or is_restarted and has_checkpoint(run):
+        return "last" if has_checkpoint(run) else None
+    return asked
 
 
 def settle_settings(arguments: argparse.Namespace, run: Run, resumed: str | None) -> Settings:
@@ -121,7 +149,7 @@ def settle_settings(arguments: argparse.Namespace, run: Run, resumed: str | None
     if resumed:
         check_resumed(before, run_settings)
     if resumed and run.result_file.exists() and run_settings.train.steps <= before.train.steps:
-        raise ValueError(
+        raise DoneError(
             f"{run.path} is done with its {before.train.steps} steps; "
             f"go on with --train.steps {2 * before.train.steps}, say"
         )

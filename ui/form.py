@@ -26,6 +26,7 @@ LABELS = {
     "model.gradcam_layer": "Grad-CAM layer",
     "train.ema": "Moving average",
     "train.tensorboard": "TensorBoard",
+    "train.report_to": "Show its curves in",
 }
 HIDDEN = ("data.snapshots",)  # chosen above the form
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from loctex import settings
 from loctex.jobs.run import Run
+from loctex.jobs.slurm import record, wording
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Failure:
 
 
 KILLED = "The system killed it, most often for want of memory."
+_OF_SLURM = re.compile(r"(slurm|srun|slurmstepd[^:]*): ")  # what it prints around a training
 _KNOWN = (  # (what the log says, what happened, what to do); the first that fits counts
     (
         r"^error: out of memory: (?P<detail>.+)",
@@ -61,6 +63,12 @@ _KNOWN = (  # (what the log says, what happened, what to do); the first that fit
         "See which process ended first in the log; check GPUs and network, then resume.",
     ),
     (
+        r"(sbatch|srun): error: (Batch job submission failed|Unable to allocate resources): "
+        r"(?P<detail>.+)",
+        "Slurm refused the job: {detail}",
+        "Mend its launcher in launchers.yaml, then resume.",
+    ),
+    (
         r"ModuleNotFoundError: No module named '(?P<detail>[^']+)'",
         "The Python package {detail} is missing.",
         "Install requirements.txt into the Python that runs this, then start again.",
@@ -76,6 +84,8 @@ _KNOWN = (  # (what the log says, what happened, what to do); the first that fit
 
 def explain(run: Run) -> Failure:
     """Why a failed run failed, from its exit code and the end of its log."""
+    if ended_by_cluster := wording.end(record.read(run.path)):
+        return Failure(*ended_by_cluster)
     failure = from_log(run.exit_code, run.log_tail(60))
     if failure.what != KILLED:
         return failure
@@ -97,6 +107,9 @@ def from_log(code: int | None, lines: Sequence[str]) -> Failure:
     """The same from an exit code (None: nobody saw it end) and the last lines printed."""
     starts = [number for number, line in enumerate(lines) if line.startswith("$ ")]
     lines = lines[starts[-1] + 1 :] if starts else lines  # of the last start only
+
+    own_lines = [line for line in lines if not _OF_SLURM.match(line)]
+    lines = own_lines or lines
 
     text = "\n".join(lines)
     for pattern, what, remedy in _KNOWN:

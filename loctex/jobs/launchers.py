@@ -1,50 +1,97 @@
-"""The launchers of a workspace: command templates that start a training elsewhere, by name."""
+"""The launchers of a workspace, by name: templates of commands that start a training elsewhere, and
+Slurm, which is built in."""
 
+import os
 import shlex
 import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from loctex.jobs.command import ROOT
+from loctex.jobs.slurm import options as slurm
+from loctex.jobs.slurm.options import SlurmOptions
 
 FILE = "launchers.yaml"
-_PLACES = ("command", "line", "arguments", "run")
+_YES, _NO = ("true", "yes", "on"), ("false", "no", "off")  # as YAML 1.1 says it
+_PLACES = ("command", "line", "arguments", "run", "folder")
 
 
 @dataclass(frozen=True)
 class Launcher:
-    """A template of WORKSPACE/launchers.yaml; side_by_side: it has a queue of its own, as Slurm."""
+    """A template of WORKSPACE/launchers.yaml; side_by_side: it has a queue of its own, as Slurm.
+
+    slurm: what a job asks for, where Slurm itself is the launcher; `command` is then ours.
+    """
 
     name: str
     command: str
     side_by_side: bool = False
+    slurm: SlurmOptions | None = None
 
 
 def launchers(root: Path) -> list[Launcher]:
     """Those of the workspace, as whoever runs the studio wrote them; ValueError says what to mend.
 
-    The file holds NAME: COMMAND, or NAME: {command: COMMAND, side_by_side: true}.
+    The file holds NAME: COMMAND, NAME: {command: COMMAND, side_by_side: true}, or
+    NAME: {slurm: {partition: gpu, time: 4:00:00}}.
     """
     import yaml  # a watcher that starts nothing elsewhere needs none
 
     file = root / FILE
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig")) or {}
+        # texts all of them: to YAML, 4:00:00 is a number of seconds
+        content = yaml.load(file.read_text(encoding="utf-8-sig"), yaml.BaseLoader) or {}
     except FileNotFoundError:
         return []
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file} must hold names and commands, NAME: srun {{command}}")
+
     result = []
     for name, entry in content.items():
-        values = {"command": entry} if isinstance(entry, str) else entry
         try:
-            launcher = Launcher(str(name), **values)
+            launcher = _launcher(str(name), entry)
             wrap(launcher.command, ["python", "-m", "loctex.train", "--run", "run"])
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise ValueError(f"{file}, {name}: {error}") from error
         result.append(launcher)
     return result
+
+
+def _launcher(name: str, entry: Any) -> Launcher:
+    values = {"command": entry} if isinstance(entry, str) else entry
+    if not isinstance(values, dict):
+        raise ValueError(f"expected a command, or names and values, got {entry!r:.60}")
+    if unknown := set(values) - {"command", "side_by_side", "slurm"}:
+        raise ValueError(
+            f"{min(unknown)!r} is none of command, side_by_side, slurm; write the keys of a Slurm "
+            "job below slurm"
+        )
+    if ("command" in values) == ("slurm" in values):
+        raise ValueError("it must hold either a command or slurm")
+
+    is_slurm = "slurm" in values
+    side_by_side = values.get("side_by_side", "true" if is_slurm else "false")
+    if str(side_by_side).lower() not in (*_YES, *_NO):
+        raise ValueError(f"side_by_side must be true or false, got {side_by_side!r:.60}")
+    is_side_by_side = side_by_side.lower() in _YES
+    if is_slurm:
+        options = SlurmOptions.from_entry(values["slurm"])
+        return Launcher(name, slurm.template(name), is_side_by_side, options)
+    if not isinstance(values["command"], str):
+        raise ValueError(f"command must be a text, got {values['command']!r:.60}")
+    return Launcher(name, values["command"], is_side_by_side)
+
+
+def slurm_options(root: Path, name: str) -> SlurmOptions:
+    """What the jobs of this launcher ask for. ValueError where it is no launcher of Slurm's."""
+    for launcher in launchers(root):
+        if launcher.name == name and launcher.slurm is not None:
+            return launcher.slurm
+    raise ValueError(f"launcher {name[:60]!r} holds no slurm: in {root / FILE}")
 
 
 def template_of(root: Path, name: str, devices: Iterable[str]) -> str:
@@ -78,12 +125,11 @@ def wrap(template: str, words: Iterable[str]) -> list[str]:
 
     {command}: its words, one by one. {arguments}: the same without the `python -m loctex.train` in
     front. {line}: all of them as one text, quoted for the shell that will read it (ssh, bash -c).
-    {run}: the run's name. ValueError for anything else.
+    {run}: the run's name. {folder}: its folder. ValueError for anything else.
     """
     words = list(words)
-    run = Path(words[words.index("--run") + 1]).name if "--run" in words else ""
-
-    values = {"line": shlex.join(words), "run": run}
+    folder = os.path.abspath(ROOT / words[words.index("--run") + 1]) if "--run" in words else ""
+    values = {"line": shlex.join(words), "run": Path(folder).name, "folder": folder}
 
     try:
         pieces = shlex.split(template)

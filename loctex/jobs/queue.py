@@ -19,6 +19,7 @@ from loctex.jobs import checkpoint_files
 from loctex.jobs.command import ROOT, Command, with_option
 from loctex.jobs.execution import CHECKPOINT, portable, rebuilt
 from loctex.jobs.run import PLACE_WIDTH, Run
+from loctex.jobs.slurm import record
 from loctex.records.files import draft_of, is_locked, is_writable, write_whole
 
 
@@ -41,6 +42,12 @@ def queue(workspace: Path) -> list[Run]:
 def stopping(workspace: Path) -> list[Run]:
     """The runs at work that were asked to stop."""
     return [run for run in _having(workspace, "stop") if run.is_live()]
+
+
+def unattended(workspace: Path) -> list[Run]:
+    """The runs that a cluster may still have, and that nobody attends to: a watcher does again."""
+    runs = (run for run in unended(workspace) if os.path.exists(f"{run.path}/{record.FILE}"))
+    return [run for run in runs if run.has_cluster_job() and not is_locked(run.job_lock)]
 
 
 def _having(workspace: Path, file: str) -> list[Run]:
@@ -245,5 +252,5 @@ def ensure_watcher(workspace: Path) -> None:
 
 
 def has_work(workspace: Path) -> bool:
-    """Whether a run waits, or one at work was asked to stop."""
-    return bool(queue(workspace) or stopping(workspace))
+    """Whether a run waits, one at work was asked to stop, or a cluster has one unattended."""
+    return bool(queue(workspace) or stopping(workspace) or unattended(workspace))

@@ -10,6 +10,7 @@ kernel frees when their holder dies. Nothing here imports torch.
     stop                            a request to write a checkpoint and end
     exit.json       result.json     how the command ended; what a finished training says
     remarks.json                    a person's star and note
+    cluster.json    job.sh          its job in a cluster, where it is one (loctex/jobs/slurm)
     job.lock        train.lock      held by the watcher that started it; held by the trainer
 """
 
@@ -22,6 +23,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from loctex.jobs.slurm import record
 from loctex.records.files import (
     BusyError,
     draft_file,
@@ -34,6 +36,7 @@ from loctex.records.files import (
 
 METRICS_TAIL = 8_000  # bytes at the end of metrics.jsonl that say how far a run is
 PLACE_WIDTH = 24  # characters of the place in the queue, which may be written over
+IS_JOB = "LOCTEX_IS_JOB"  # set in the environment of a cluster's job
 _HERE = platform.node() or "-"
 _LARGEST = 2**53  # of a step: beyond, a float is not exact
 
@@ -65,11 +68,15 @@ class Run:
 
     @property
     def state(self) -> str:
-        """new, waiting, running, stopping, done, stopped or failed."""
+        """new, waiting (here or in a cluster), running, stopping, done, stopped or failed."""
         was_live = self.is_live()
         state = self._state_at_rest()
         if was_live or self.is_live():  # asked twice: it may start while we read the files
-            return "stopping" if self.stop_requested() else "running"
+            if self.stop_requested():
+                return "stopping"
+            job = record.read(self.path)
+            is_queued = job is not None and job.is_queued and not is_locked(self.train_lock)
+            return "waiting" if is_queued else "running"
         return state
 
     def _state_at_rest(self) -> str:
@@ -107,8 +114,16 @@ class Run:
         return own_number == str(number) or is_here
 
     def is_live(self) -> bool:
-        """Whether a watcher or a trainer works on it now."""
-        return is_locked(self.train_lock) or is_locked(self.job_lock)
+        """Whether a watcher or a trainer works on it now, or a cluster may."""
+        has_holder = is_locked(self.train_lock) or is_locked(self.job_lock)
+        return has_holder or self.has_cluster_job()
+
+    def has_cluster_job(self) -> bool:
+        """Whether a cluster has a job of it that nobody saw end; its attendant may be gone."""
+        if self.exit_file.exists() or self.waiting_file.exists():
+            return False
+        job = record.read(self.path)
+        return job is not None and not job.has_ended
 
     def has_started(self) -> bool:
         return self.job_lock.exists() or self.train_lock.exists()
@@ -128,7 +143,8 @@ class Run:
         """The trainer's own lock, so that a dead watcher does not make a live run look dead.
 
         Typed in a terminal, it forgets how the run ended before; under a watcher it does not,
-        for a stop asked for since then must be heeded. Raises BusyError if held.
+        for a stop asked for since then must be heeded; nor in a job of a cluster (IS_JOB), on
+        whose machine the watcher's lock may not be seen. Raises BusyError if held.
         """
         with ExitStack() as stack:
             try:
@@ -138,7 +154,7 @@ class Run:
                     f"{self.path} is at work already, in process {holder(self.train_lock)}; "
                     "wait for it, stop it, or name another folder"
                 ) from None
-            if not is_locked(self.job_lock):
+            if not (is_locked(self.job_lock) or IS_JOB in os.environ):
                 self.forget_end()
             sweep(self.path)
             yield
@@ -147,6 +163,9 @@ class Run:
         """Before it starts again: it waits no more, and how it ended before says nothing now."""
         for path in (self.waiting_file, self.exit_file, self.stop_file, self.result_file):
             path.unlink(missing_ok=True)
+        job = record.read(self.path)
+        if job is not None and job.has_ended:
+            (self.path / record.FILE).unlink(missing_ok=True)
 
     def log(self, step: int, **values: float) -> None:
         """Append one line of metrics.jsonl; a value that is not finite is written as null."""

@@ -41,6 +41,8 @@ def _work_off(workspace: Path, grace: float) -> None:
     refused: set[str] = set()  # whose place in the queue cannot be taken away
     try:
         while mine or jobs.has_work(workspace):
+            for run in jobs.unattended(workspace):
+                mine[run.name] = Job(run, grace, is_again=True)
             for run in startable(workspace):
                 if run.name in refused:
                     continue
@@ -76,9 +78,12 @@ def _command(run: Run) -> Command:
 
 
 class Job:
-    """A run at work: from taking its lock to writing how its command ended."""
+    """A run at work: from taking its lock to writing how its command ended.
 
-    def __init__(self, run: Run, grace: float) -> None:
+    is_again: it is a cluster's job already, and only its attendant is started again.
+    """
+
+    def __init__(self, run: Run, grace: float, is_again: bool = False) -> None:
         self.run = run
         self.process: subprocess.Popen | None = None
         self.code: int | None = 0
@@ -87,7 +92,8 @@ class Job:
         with ExitStack() as stack:
             try:
                 self.lock = stack.enter_context(locked(run.job_lock))
-                run.waiting_file.unlink()
+                if not is_again:
+                    run.waiting_file.unlink()
             except (BusyError, FileNotFoundError):  # cancelled, or started by hand
                 self.code = None
             except OSError as error:  # a folder in place of its lock, a disk that is not ours
@@ -106,7 +112,7 @@ class Job:
         """Start the command; a run that cannot be started has failed, and the queue goes on."""
         try:
             self.run.exit_file.unlink(missing_ok=True)
-            if not self.run.stop_requested():
+            if not self.run.stop_requested() or self.run.has_cluster_job():
                 self._start()
         except ValueError as error:
             self._give_up(f"error: {error}", 1)
@@ -148,6 +154,9 @@ class Job:
                 return False
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)  # workers that outlived their trainer
+            if self.code < 0 and self.run.has_cluster_job():
+                self.release()  # only its attendant was killed: another one is started
+                return True
         if self.code is not None:
             ended = {"code": self.code, "time": time.time()}
             try:
@@ -190,7 +199,9 @@ def _stop_unwatched(
         if run.name in own:
             continue
         trainer = holder(run.train_lock) if is_locked(run.train_lock) else None
-        process = worker(run.job_lock)
+        process = worker(run.job_lock) if is_locked(run.job_lock) else None
+        if run.has_cluster_job():
+            trainer = None  # a process of another machine; its attendant has it ended
         send = partial(os.kill, trainer) if trainer else None
         if send is None and process:  # a job without a lock of its own leads its group
             send = partial(os.killpg, process)

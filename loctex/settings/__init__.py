@@ -15,7 +15,13 @@ from typing import Any, cast, get_args, get_origin, get_type_hints
 import yaml
 
 from loctex.settings import backbone_options
-from loctex.settings.sections import DataSettings, LossSettings, ModelSettings, TrainSettings
+from loctex.settings.sections import (
+    TRACKERS,
+    DataSettings,
+    LossSettings,
+    ModelSettings,
+    TrainSettings,
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ def check_together(settings: Settings) -> None:
         raise ValueError(
             "model.contrastive_share multiplies softmaxes: it needs loss.localization ce, or be 0"
         )
+    trackers(settings.train)
     if 0 < loss.focal < 1:
         raise ValueError(f"loss.focal must be 0, or 1 and more, got {loss.focal:g}")
     if model.gradcam_layer >= model.fusion_layers:
@@ -86,6 +93,21 @@ def check_together(settings: Settings) -> None:
             "loss.mask_source attention needs loss.localization_weight above 0, which trains the "
             "attention; or take gradcam or trace"
         )
+
+
+def trackers(train: TrainSettings) -> tuple[str, ...]:
+    """The programs that train.report_to names, each once; train.tensorboard names one of them.
+
+    ValueError where one is not known.
+    """
+    names = [name.strip() for name in train.report_to.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in TRACKERS]:
+        raise ValueError(
+            f"train.report_to knows {', '.join(TRACKERS)}, separated by commas; got {unknown[0]!r}"
+        )
+    if train.tensorboard:
+        names.append("tensorboard")
+    return tuple(dict.fromkeys(names))
 
 
 def check(section: Any, path: str, value: Any) -> Any:

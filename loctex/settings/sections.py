@@ -17,6 +17,9 @@ def setting(default: Any, help: str, low=None, high=None, choices: tuple | None 
     return field(default=default, metadata=metadata)
 
 
+TRACKERS = ("tensorboard", "trackio", "wandb")
+
+
 @dataclass(frozen=True)
 class DataSettings:
     """What is read, and how it is distorted."""
@@ -219,6 +222,9 @@ class TrainSettings:
     )
     sync_batch_norm: bool = setting(False, "Batch-norm statistics over all GPUs.")
     tensorboard: bool = setting(False, "Write TensorBoard events beside metrics.jsonl.")
+    report_to: str = setting(
+        "", "Programs that show its curves, too: tensorboard, trackio, wandb; several with commas."
+    )
     device: str = setting("auto", "auto, cpu, cuda, cuda:1 ... or mps.")
     seed: int = setting(0, "Seed of weights, data order and augmentation.", 0, 2**31 - 1)
     log_every: int = setting(20, "Steps between lines of metrics.jsonl.", 1, 100_000)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from loctex.model.model import LocTexModel
     from loctex.model.momentum import MomentumEncoders
+    from loctex.training.meter import Meter
 
 STATE = "training.pt"
 NEARLY_FULL = 1 << 20  # bytes
@@ -40,6 +41,7 @@ class TrainingState:
     optimizer: Optimizer
     averaged: AveragedModel | None = None
     momentum: MomentumEncoders | None = None
+    meter: Meter | None = None
 
     def save(
         self,
@@ -61,6 +63,8 @@ class TrainingState:
 
         if self.momentum is not None:
             state["momentum"] = self.momentum.state_dict()
+        if self.meter is not None:
+            state["meter"] = self.meter.state_dict()
 
         return save(
             run,
@@ -88,6 +92,8 @@ class TrainingState:
             self.model.load_state_dict(state["model"])
         if self.momentum is not None and "momentum" in state:
             self.momentum.load_state_dict(state["momentum"])
+        if self.meter is not None and "meter" in state:  # older versions kept none
+            self.meter.load_state_dict(state["meter"])
 
         return state["step"], state["best"]
 
@@ -131,11 +137,22 @@ def save(
     if is_best or linked(run, "best") is None:
         link(run, "best", folder)
 
-    # Only what a link left: where one was lost, all stay.
+    _remove_unlinked(run, before, keep_every)
+    return folder
+
+
+def mark_best(run: Path, step: int, keep_every: int = 0) -> None:
+    """Makes the checkpoint of `step` the best one, and removes the one before as `save` does."""
+    before = linked_folders(run)
+    link(run, "best", run / "checkpoints" / f"step-{step:08d}")
+    _remove_unlinked(run, before, keep_every)
+
+
+def _remove_unlinked(run: Path, before: set[Path], keep_every: int) -> None:
+    """Removes what a link pointed to before; where a link was lost, all stay."""
     for checkpoint in before - linked_folders(run):
         if keep_every <= 0 or step_of(checkpoint) % keep_every:
             shutil.rmtree(checkpoint)
-    return folder
 
 
 def _is_full(error: Exception, draft: Path) -> bool:

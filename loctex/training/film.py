@@ -8,6 +8,7 @@ in base64, each scaled to its own peak; "trace" is the person's, on the same gri
 
 import base64
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -26,6 +27,7 @@ from loctex.scoring.predictor import Predictor
 
 WORDS = 6  # of a caption, spread over it
 SIDE = 240  # pixels of the longer side
+Show = Callable[[int, str, np.ndarray, str], None]
 SEARCHED = 200  # images in which narratives with traces are looked for
 
 
@@ -51,10 +53,14 @@ class Film:
         num_pictures: int,
         model: LocTexModel,
         step: int,
+        show: Show | None = None,
     ) -> None:
-        """step: the step it starts from. Later frames are dropped; the first is taken at once."""
+        """step: the step it starts from. Later frames are dropped; the first is taken at once.
+
+        show: is handed each picture of a frame, as (step, name, (H, W, 3) bytes, caption).
+        """
         grid = model.grids()[-1]
-        self.run, self.tokenizer = run, tokenizer
+        self.run, self.tokenizer, self.show = run, tokenizer, show
         self.pictures = choose(split, grid, model.config.word_margin, num_pictures)
 
         frames = [frame for frame in run.film()[1] if frame["step"] <= step]
@@ -74,11 +80,15 @@ class Film:
 
         was_training, maps, hits = model.training, [], []
         predictor = Predictor(model, self.tokenizer)
-        for picture in self.pictures:
-            predictor.set_image(decode_image(picture.item.image))
+        for number, picture in enumerate(self.pictures):
+            image = decode_image(picture.item.image)
+            predictor.set_image(image)
             word_maps = predictor.attend(picture.narrative.caption, picture.narrative.words).maps
             word_maps = word_maps[list(picture.chosen)]
             maps.append(_bytes(word_maps))
+            if self.show:
+                texts = [picture.narrative.words[i].text for i in picture.chosen]
+                self.show(step, f"film/{number}", strip(image, word_maps), " | ".join(texts))
             hits.append((metrics.pointing(word_maps, picture.cells) > 0.5).tolist())
 
         model.train(was_training)
@@ -136,6 +146,20 @@ def _shown(picture: FilmPicture) -> dict:
         "words": [{"text": narrative.words[i].text, "span": spans[i]} for i in picture.chosen],
         "trace": _bytes(picture.target),
     }
+
+
+def strip(image: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """(H, W, 3) bytes and (N, h, w) -> the image N times side by side, lit where each map is."""
+    scale = SIDE / max(image.shape[:2])
+    size = round(image.shape[1] * scale), round(image.shape[0] * scale)
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+
+    lit = []
+    for word_map in maps.astype(np.float32):
+        light = cv2.resize(word_map, size, interpolation=cv2.INTER_LINEAR)
+        light /= max(float(light.max()), 1e-12)
+        lit.append(small * (0.25 + 0.75 * np.clip(light, 0, 1)[..., None]))
+    return np.rint(np.concatenate(lit, axis=1)).astype(np.uint8)
 
 
 def _bytes(maps: np.ndarray) -> str:

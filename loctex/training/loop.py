@@ -2,11 +2,9 @@
 
 import gc
 import math
-import signal
-import threading
 from collections.abc import Generator
 from contextlib import closing
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from tqdm import tqdm
@@ -26,9 +24,8 @@ from loctex.training import checkpoint, compiling, prepare, step
 from loctex.training import optimizer as optimizers
 from loctex.training.film import Film
 from loctex.training.meter import Meter
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from loctex.training.stopping import StopCheck
+from loctex.training.trackers import Trackers
 
 
 def train(settings: Settings, run: Run, resumed: str | None = None) -> dict:
@@ -74,7 +71,10 @@ class Training:
             self.momentum = MomentumEncoders(
                 model, size=settings.loss.queue, decay=settings.loss.momentum
             )
-        self.state = checkpoint.TrainingState(model, self.optimizer, self.averaged, self.momentum)
+        self.meter = Meter(self.device)
+        self.state = checkpoint.TrainingState(
+            model, self.optimizer, self.averaged, self.momentum, self.meter
+        )
         self.done, self.best = self.state.restore(folder) if folder else (0, -math.inf)
         if folder and self.is_first:
             checkpoint.rewind(run.path, folder)
@@ -83,6 +83,7 @@ class Training:
         self.saved_model = model  # saved, scored and filmed
         if self.averaged:
             self.saved_model = cast(LocTexModel, self.averaged.module)
+        self.trackers = Trackers(run, settings) if self.is_first else None
         self.film = None
         if self.validation is not None and options.film_every and self.is_first:
             self.film = Film(
@@ -92,19 +93,20 @@ class Training:
                 options.film_pictures,
                 self.saved_model,
                 self.done,
+                self.trackers.show if self.trackers else None,
             )
         num_pairs = self.batch_size // distributed.num_ranks()
         compiling.compile_encoders(model, settings, self.device, num_pairs, run.path)
         self.trained = prepare.wrap(model, self.device)
-        self.received = stop_on_signal()
-        self.board = prepare.board(run.path) if options.tensorboard and self.is_first else None
-        self.meter = Meter(self.device)
+        self.stop_check = StopCheck(run, self.device)
         self.scores = logged_scores(run, self.done)
 
     def go(self) -> dict:
         """Takes the steps that are left, or those until it is asked to stop."""
         steps = self.settings.train.steps
         gc.freeze()  # else the collector walks through all of torch each time words were read
+        if self.done:
+            self.catch_up()
 
         with closing(self.source()) as source:
             progress = tqdm(
@@ -125,10 +127,28 @@ class Training:
                 if is_stopped:
                     break
 
-        if self.board:
-            self.board.close()
+        if self.trackers:
+            self.trackers.close()
+        # Who started them ends all processes when the first ends by itself: only after the
+        # checkpoint is whole.
+        distributed.wait(self.device)
         distributed.stop()
-        return {"step": self.done, "is_done": self.done >= steps, "metrics": self.scores}
+        return {
+            "step": self.done,
+            "is_done": self.done >= steps,
+            "metrics": self.scores,
+            "signal": next(iter(self.stop_check.received), None),
+        }
+
+    def catch_up(self) -> None:
+        """What was due after the last checkpoint's step, where it ended before that was done."""
+        if self.is_scored(self.done):
+            if self.scores:  # the link may not have been moved any more
+                self.keep_best(self.done)
+            else:
+                self.score(self.done)
+        if self.is_filmed(self.done):
+            self.shoot(self.done)
 
     def source(self) -> Generator[Batch]:
         """This process's parts of the batches of the steps to come."""
@@ -180,57 +200,82 @@ class Training:
             self.momentum.follow(self.model)
 
     def look(self, number: int) -> bool:
-        """Logs, scores, films and keeps what is due after this step; whether to stop now."""
+        """Logs, keeps, scores and films what is due after this step; whether to stop now."""
         options = self.settings.train
-        is_last, is_stopped = number == options.steps, False
+        is_last = number == options.steps
 
-        if is_last or number == 1 or is_turn(number, options.log_every):
+        is_logged = is_last or number == 1 or is_turn(number, options.log_every)
+        if is_logged:
             values = self.meter.read() | {"epoch": self.epoch(number)}
-            write(self.run, number, values | rates(self.model, self.optimizer), self.board)
+            write(self.run, number, values | rates(self.model, self.optimizer), self.trackers)
             self.check_finite()
-            is_stopped = should_stop(self.run, self.received, self.device)
+        is_stopped = self.stop_check.is_asked(number, is_logged)
 
-        is_scored = self.validation is not None and (
-            is_last or is_turn(number, options.evaluate_every)
-        )
-        is_kept = is_last or is_stopped or is_scored
+        # First the checkpoint: who asks to stop waits for seconds, and a validation may take
+        # minutes. What is left out here is done when the run goes on.
+        is_kept = is_last or is_stopped or self.is_scored(number)
         is_kept |= is_turn(number, options.checkpoint_every) or is_turn(number, options.keep_every)
         if is_kept:
             self.check_finite()
+            self.keep(number)
+        if is_stopped and not is_last:
+            return True
 
-        with compiling.as_it_is():
-            score = self.score(number) if is_scored else -math.inf
-            if self.film and (is_last or is_turn(number, options.film_every)):
-                self.film.shoot(self.saved_model, number)
-        if is_kept:
-            self.keep(number, score)
+        if self.is_scored(number):
+            self.score(number)
+        if self.is_filmed(number):
+            self.shoot(number)
         return is_stopped
 
-    def score(self, number: int) -> float:
-        """Scores the validation split, writes it down; the number by which the best is kept."""
+    def is_scored(self, number: int) -> bool:
+        """Whether the validation split is scored after this step."""
+        options = self.settings.train
+        is_due = number == options.steps or is_turn(number, options.evaluate_every)
+        return self.validation is not None and is_due
+
+    def is_filmed(self, number: int) -> bool:
+        options = self.settings.train
+        is_due = number == options.steps or is_turn(number, options.film_every)
+        return self.film is not None and is_due
+
+    def shoot(self, number: int) -> None:
+        assert self.film is not None
+        with compiling.as_it_is():
+            self.film.shoot(self.saved_model, number)
+
+    def score(self, number: int) -> None:
+        """Scores the validation split, writes it down, and keeps the best checkpoint."""
         assert self.validation is not None
         limit = self.settings.train.evaluate_images
-        self.scores = score.score(
-            self.saved_model,
-            self.tokenizer,
-            self.validation,
-            limit=limit,
-            features=self.validation_features,
-        ).metrics
+        with compiling.as_it_is():
+            self.scores = score.score(
+                self.saved_model,
+                self.tokenizer,
+                self.validation,
+                limit=limit,
+                features=self.validation_features,
+            ).metrics
         values = {f"val_{name}": value for name, value in self.scores.items()}
-        write(self.run, number, values, self.board)
-        return score.summary(self.scores)
+        write(self.run, number, values, self.trackers)
+        self.keep_best(number)
 
-    def keep(self, number: int, score: float) -> None:
-        """A checkpoint, by the first process; the best one where no score was higher."""
-        is_best, self.best = score >= self.best, max(self.best, score)
+    def keep_best(self, number: int) -> None:
+        """Makes the checkpoint of this step the best one where no score was higher."""
+        summary = score.summary(self.scores)
+        if summary >= self.best:
+            self.best = summary
+            if self.is_first:
+                checkpoint.mark_best(self.run.path, number, self.settings.train.keep_every)
+
+    def keep(self, number: int) -> None:
+        """A checkpoint, by the first process; the best one as long as nothing was scored."""
         if self.is_first:
             self.state.save(
                 self.run.path,
                 number,
                 tokenizer=self.tokenizer,
                 best=self.best,
-                is_best=is_best,
+                is_best=self.best == -math.inf,
                 keep_every=self.settings.train.keep_every,
             )
 
@@ -257,19 +302,20 @@ def is_turn(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def write(run: Run, step: int, values: dict[str, float], board: "SummaryWriter | None") -> None:
-    """One line of metrics.jsonl, by the first process; to TensorBoard too where asked for."""
+def write(run: Run, step: int, values: dict[str, float], trackers: Trackers | None) -> None:
+    """One line of metrics.jsonl, by the first process; to the trackers where asked for."""
     if distributed.rank() == 0:
         run.log(step, **values)
-        if board is not None:
-            for name, value in values.items():
-                board.add_scalar(name, value, step)
+        if trackers:
+            trackers.log(step, values)
 
 
 def logged_scores(run: Run, step: int) -> dict[str, float]:
-    """What the validation at this step said."""
-    rows = [row for row in run.metrics(after=step - 1) if row["step"] == step]
-    values = {name: value for row in rows for name, value in row.items()}
+    """What the validation at this step said; a number that was not finite is NaN again."""
+    values: dict[str, float] = {}
+    for row in run.metrics(after=step - 1):
+        if row["step"] == step:
+            values |= {name: math.nan if value is None else value for name, value in row.items()}
     return {name[4:]: value for name, value in values.items() if name.startswith("val_")}
 
 
@@ -277,17 +323,3 @@ def rates(model: LocTexModel, optimizer: torch.optim.Optimizer) -> dict[str, flo
     """What the step was taken with."""
     highest = max(group["lr"] for group in optimizer.param_groups)
     return {"temperature": 1 / model.scale.item(), "learning_rate": highest}
-
-
-def stop_on_signal() -> list[int]:
-    """A list that a SIGTERM fills; the loop then writes a checkpoint and ends."""
-    received: list[int] = []
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
-    return received
-
-
-def should_stop(run: Run, received: list[int], device: torch.device) -> bool:
-    """Whether any process was asked to stop; all processes get the same answer."""
-    is_asked = torch.tensor(float(bool(received) or run.stop_requested()), device=device)
-    return bool(distributed.total(is_asked))

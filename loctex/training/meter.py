@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,6 +57,15 @@ class Meter:
             values |= {} if use is None else {"gpu_use": use}
         self.clear()
         return values
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next reading must know of the steps until now; rates begin anew."""
+        sums = {name: total.clone() for name, total in self.sums.items()}
+        return {"sums": sums, "num_steps": self.num_steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sums = {name: total.to(self.device) for name, total in state["sums"].items()}
+        self.num_steps = state["num_steps"]
 
     def bad_step(self) -> int | None:
         """The first step that was not finite, if any; waits for the device."""

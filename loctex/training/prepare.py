@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -32,9 +32,6 @@ from loctex.records.items import Split
 from loctex.records.snapshot import Snapshot
 from loctex.scoring.predictor import normalise
 from loctex.settings import Settings, TrainSettings, with_values
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 log = logging.getLogger("loctex")
 
@@ -300,12 +297,3 @@ def average(model: LocTexModel, decay: float) -> AveragedModel:
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
     averaged.n_averaged.fill_(1)  # it starts as the model, and is averaged from the first step
     return averaged.eval()
-
-
-def board(run: Path) -> "SummaryWriter":
-    """A TensorBoard writer in RUN/tensorboard; ValueError where the package is missing."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ValueError("train.tensorboard needs its package: pip install tensorboard") from error
-    return SummaryWriter(run / "tensorboard")

@@ -18,8 +18,9 @@ from tqdm import tqdm
 from loctex import distributed
 from loctex.jobs.run import Run
 from loctex.records.files import write_whole
-from loctex.training.loop import is_turn, should_stop, stop_on_signal
+from loctex.training.loop import is_turn
 from loctex.training.meter import Meter
+from loctex.training.stopping import should_stop, stop_on_signal
 from loctex.transfer import detector
 from loctex.transfer.encoders import Encoder
 from loctex.transfer.instances import Instances, pixels

@@ -14,6 +14,7 @@ from loctex import settings
 from loctex.jobs import checkpoint_files, damage, failures, provenance
 from loctex.jobs import queue as jobs
 from loctex.jobs.run import METRICS_TAIL, Run, parse_row
+from loctex.jobs.slurm import record, wording
 from loctex.settings import Settings
 
 SCORES = {  # what a finished run is summed up by
@@ -144,6 +145,8 @@ def run_list(runs: list[Run], selected: str, places: Mapping[str, int]) -> str:
     for run in runs:
         run_progress, is_shown = progress(run), str(run.name == selected).lower()
         short = _short_state(run_progress, places.get(run.name))
+        if run_progress.state == "waiting" and run.has_cluster_job():
+            short = "in the cluster's queue"
         problems = damage.unreadable(run)
         if problems:
             short = f"{escape(', '.join(problems))} cannot be read"
@@ -177,7 +180,7 @@ def status(run: Run, ahead: Sequence[str] = ()) -> str:
         f"<header><h2>{escape(run.name)}</h2>{_chip(run_progress.state)}</header>",
         f"<p class='about'>{escape(about(run))}</p>",
         _bar(run_progress),
-        f"<p class='where'>{escape(sentence(run_progress, ahead))}</p>",
+        f"<p class='where'>{escape(_where(run, run_progress, ahead))}</p>",
     ]
 
     sections.append(broken(run))
@@ -187,6 +190,18 @@ def status(run: Run, ahead: Sequence[str] = ()) -> str:
         sections.append(_scores(run))
 
     return f"<section class='run'>{''.join(sections)}</section>"
+
+
+def _where(run: Run, run_progress: RunProgress, ahead: Sequence[str]) -> str:
+    """Where a run is, and what its cluster says of it where it is there."""
+    where = sentence(run_progress, ahead)
+    job = record.read(run.path)
+    if job is None or not run.has_cluster_job():
+        return where
+    if run_progress.state == "waiting":
+        step = f" It goes on from step {run_progress.step:,}." if run_progress.step else ""
+        return wording.sentence(job) + step
+    return f"{where.rstrip('.')}. {wording.sentence(job)}"
 
 
 def sentence(run_progress: RunProgress, ahead: Sequence[str] = ()) -> str:
