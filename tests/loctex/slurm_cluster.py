@@ -148,10 +148,10 @@ class SlurmCluster:
         return match[1] if match else ""
 
     def jobs_of(self, folder: Path) -> list[tuple[str, str]]:
-        """(number, state) of all jobs that print into a run's folder."""
+        """(number, state) of all jobs that execute a run's script."""
         found_jobs = []
         for line in self._answer("scontrol", "--oneliner", "show", "jobs").splitlines():
-            if f"StdOut={folder}/log.txt" in line:
+            if f"Command={folder}/job.sh" in line:
                 values = dict(re.findall(r"(JobId|JobState)=(\S+)", line))
                 found_jobs.append((values["JobId"], values["JobState"]))
         return found_jobs

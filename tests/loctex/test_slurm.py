@@ -129,7 +129,7 @@ def test_a_run_waits_in_the_cluster_runs_and_is_done_with_its_log_in_its_folder(
     workspace: Path, cluster: SlurmCluster
 ) -> None:
     blocking = occupy(cluster)
-    run = add(workspace, "it's a run", "40")
+    run = add(workspace, "it's 50%j of a run", "40")
     wait_for(lambda: run.state == "waiting" and job_of(run).reason == "Resources", PATIENCE)
     number = job_of(run).job
     sentence = (

@@ -104,9 +104,7 @@ def test_there_are_as_many_processes_as_gpus(gpus: str, count: int) -> None:
 
 def test_what_scontrol_shows_is_read_whatever_the_paths_hold() -> None:
     status = shown("RUNNING", restarts=2, nodes="n[1-2]")
-    assert status == client.JobStatus(
-        "RUNNING", "", "n[1-2]", 2, 0, output="/w/runs/my run/log.txt"
-    )
+    assert status == client.JobStatus("RUNNING", "", "n[1-2]", 2, 0, script="/w/runs/my run/job.sh")
     assert shown("FAILED", code="138:0").exit_code == 138
     assert shown("CANCELLED", code="0:15").exit_code == 143
     assert client.parse_accounting("CANCELLED by 1000|0:15|n1\n").state == "CANCELLED"

@@ -174,9 +174,9 @@ class Attendant:
 
     def _is_own(self, job_status: JobStatus) -> bool:
         """Not so in a folder that was copied with its cluster.json: the job is the other one's."""
-        if not job_status.output:
+        if not job_status.script:
             return True
-        return os.path.realpath(job_status.output) == os.path.realpath(self._folder / "log.txt")
+        return os.path.realpath(job_status.script) == os.path.realpath(self._folder / SCRIPT)
 
     def _written_code(self, job: str) -> int | None:
         """What the job's script wrote when it ended."""

@@ -36,7 +36,7 @@ class JobStatus:
     nodes: str
     restarts: int
     exit_code: int
-    output: str = ""  # where it prints
+    script: str = ""  # which file it executes
 
 
 def job_number(printed: str) -> str:
@@ -70,14 +70,14 @@ def parse_status(text: str) -> JobStatus:
         match = re.search(rf"(?:^|\s){key}=(\S*)", text)
         return match[1] if match and match[1] not in ("(null)", "None") else default
 
-    output = re.search(r"\sStdOut=(.*?)(?:\s\w+=|\s*$)", text)  # a path may have spaces
+    script = re.search(r"\sCommand=(.*?)(?:\s\w+=|\s*$)", text)  # a path may have spaces
     return JobStatus(
         state=value("JobState", "UNKNOWN"),
         reason=value("Reason"),
         nodes=value("NodeList"),
         restarts=int(value("Restarts", "0")),
         exit_code=shell_code(value("ExitCode", "0:0")),
-        output=output[1] if output else "",
+        script=script[1] if script and script[1] != "(null)" else "",
     )
 
 
