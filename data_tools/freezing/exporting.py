@@ -5,19 +5,20 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from data_tools.exchange.sources import CollectionSource
+from data_tools.exchange.strict_lines import SIDE_FILE, line_of, side_record, strict_record
 from data_tools.freezing.freeze import freeze
 from data_tools.speech.voices import FOLDER, Voices, exported
 from data_tools.store import Store, StoreError
 from loctex.records import terms as public
 from loctex.records.annotations import picture_name
-from loctex.records.files import whole_folder, write_whole
-from loctex.records.narrative import Narrative, write_jsonl
+from loctex.records.files import draft_file, whole_folder, write_whole
+from loctex.records.narrative import Narrative
 
 SHARD = 50_000  # narratives a file
 T = TypeVar("T")
@@ -29,10 +30,14 @@ def export_collection(
     to: Path,
     *,
     has_parquet: bool = False,
+    has_all_keys: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Write narratives.jsonl, images/, README.md and, where known, regions.jsonl, voices/; returns
     how many narratives. More than 50,000 are narratives-00000-of-00003.jsonl and so on.
+
+    A line has the seven keys of the public format and no other, as Google's loader demands; what
+    else a narrative has is in unknown_keys.jsonl, or in the line itself where has_all_keys.
 
     The folder appears whole or not at all, and can be imported again. progress(steps done, steps
     in all). ValueError: it holds something.
@@ -56,6 +61,7 @@ def export_collection(
                 exported(voices, provenance.see(narrative), building)
                 for _, narrative in _each(store.each_narrative(collection_id), step)
             ),
+            has_all_keys,
         )
         lines = [json.dumps(region) + "\n" for region in store.each_region(collection_id)]
         if lines:
@@ -88,12 +94,18 @@ def _each(rows: Iterator[T], step: Callable[[], None]) -> Iterator[T]:
         step()
 
 
-def _write_lines(folder: Path, narratives: Iterator[Narrative]) -> int:
-    """One file, or shards of SHARD lines; how many lines."""
+def _write_lines(folder: Path, narratives: Iterator[Narrative], has_all_keys: bool) -> int:
+    """One file, or shards of SHARD lines, and the side file where a line lost something; how many
+    lines."""
     counts: list[int] = []
-    while not counts or counts[-1] == SHARD:
-        path = folder / f"{len(counts)}.jsonl"
-        counts.append(write_jsonl(path, islice(narratives, SHARD)))
+    with draft_file(folder / SIDE_FILE) as draft, open(draft, "w", encoding="utf-8") as side_file:
+        while not counts or counts[-1] == SHARD:
+            path = folder / f"{len(counts)}.jsonl"
+            some = islice(narratives, SHARD)
+            counts.append(_write_shard(path, some, None if has_all_keys else side_file))
+
+    if not (folder / SIDE_FILE).stat().st_size:
+        (folder / SIDE_FILE).unlink()
     if len(counts) > 1 and counts[-1] == 0:
         counts.pop()
         path.unlink()
@@ -101,6 +113,21 @@ def _write_lines(folder: Path, narratives: Iterator[Narrative]) -> int:
         name = f"narratives-{i:05d}-of-{len(counts):05d}" if len(counts) > 1 else "narratives"
         os.replace(folder / f"{i}.jsonl", folder / f"{name}.jsonl")
     return sum(counts)
+
+
+def _write_shard(path: Path, narratives: Iterable[Narrative], side_file: TextIO | None) -> int:
+    """Strict lines, and what they lost into the side file; without one, all of a narrative."""
+    count = 0
+    with draft_file(path) as draft, open(draft, "w", encoding="utf-8") as file:
+        for narrative in narratives:
+            record = strict_record(narrative)
+            if side_file is None:
+                record |= narrative.to_json()
+            elif side := side_record(narrative):
+                side_file.write(line_of(side) + "\n")
+            file.write(line_of(record) + "\n")
+            count += 1
+    return count
 
 
 class _Provenance:
@@ -152,7 +179,9 @@ coordinates in fractions of the image, times in seconds from the start.
 {table}
 
 - `narratives*.jsonl`: dataset_id, image_id, annotator_id, caption, timed_caption, traces,
-  voice_recording (a path in this folder, Ogg Vorbis)
+  voice_recording (a path in this folder, Ogg Vorbis; "" where nobody spoke)
+- `unknown_keys.jsonl`, where needed: what else these lines had when they came; LocTex Studio puts
+  it back
 - `images/`: the pictures, named by image_id (COCO: 12 digits)
 - `regions.jsonl`, where known: the exact place of what a caption names; for evaluation only
 - `data/`, on request: the same as parquet, images at most 288 px on the short side, in splits
