@@ -46,9 +46,11 @@ class Kind:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """A folder of a recognised kind. evidence: the file that showed it."""
+    """A folder, or a file with the pictures around it, of a recognised kind. place: which of them
+    was named; evidence: the file that showed the kind."""
 
     kind: str
+    place: Path
     tree: Tree
     evidence: Path
     reader: Reader | None = None
@@ -107,6 +109,8 @@ def recognise(path: Path) -> Layout | None:
     """The layout of a folder, or of a file and the pictures around it; None where nothing here is
     known. ValueError: it holds two, which are named, or it is packed."""
     path = Path(path)
+    if not path.exists():
+        raise ValueError(f"there is nothing at {path}")
     if path.suffix.lower() in ARCHIVES and path.is_file():
         raise ValueError(f"{path} is an archive: unpack it first, then name the folder")
     if path.is_file() and path.suffix.lower() in (".yaml", ".yml"):
@@ -117,7 +121,7 @@ def recognise(path: Path) -> Layout | None:
     for kind in KINDS:
         evidence = kind.evidence(tree)
         if evidence is not None:
-            layouts.append(Layout(kind.name, tree, tree.path(evidence), kind.read))
+            layouts.append(Layout(kind.name, path, tree, tree.path(evidence), kind.read))
     if len(layouts) > 1:
         first, second, *_ = layouts
         raise ValueError(
