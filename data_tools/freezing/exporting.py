@@ -8,17 +8,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import TextIO, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from data_tools.exchange.sources import CollectionSource
 from data_tools.exchange.strict_lines import SIDE_FILE, line_of, side_record, strict_record
+from data_tools.freezing.dataset_card import UNSTATED, VOICES, head
 from data_tools.freezing.freeze import freeze
 from data_tools.speech.voices import FOLDER, Voices, exported
 from data_tools.store import Store, StoreError
 from loctex.records import terms as public
 from loctex.records.annotations import picture_name
 from loctex.records.files import draft_file, whole_folder, write_whole
-from loctex.records.narrative import Narrative
+from loctex.records.narrative import Narrative, read_jsonl
 
 SHARD = 50_000  # narratives a file
 T = TypeVar("T")
@@ -67,15 +71,16 @@ def export_collection(
         if lines:
             write_whole(building / "regions.jsonl", "".join(lines))
         splits: Sequence[str] = ()
+        has_voices = False
         if has_parquet:
             frozen = freeze(building / "frozen", [CollectionSource(store, collection.name)], step)
             splits = tuple(frozen["splits"])
             for path in list((building / "frozen").iterdir()):
                 os.replace(path, building / path.name)
             (building / "frozen").rmdir()
-        write_whole(
-            building / "README.md", card(collection.name, collection.license, provenance, splits)
-        )
+            has_voices = _write_voices(building)
+        text = card(collection.name, collection.license, provenance, splits, has_voices=has_voices)
+        write_whole(building / "README.md", text)
     return count
 
 
@@ -130,6 +135,46 @@ def _write_shard(path: Path, narratives: Iterable[Narrative], side_file: TextIO 
     return count
 
 
+# As `datasets` keeps its Audio; the hub's viewer plays it.
+_SOUND = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_VOICES = pa.schema(
+    [
+        ("dataset_id", pa.string()),
+        ("image_id", pa.string()),
+        ("annotator_id", pa.int64()),
+        ("caption", pa.string()),
+        ("audio", _SOUND),
+    ],
+    {"huggingface": json.dumps({"info": {"features": {"audio": {"_type": "Audio"}}}})},
+)
+
+
+def _write_voices(folder: Path) -> bool:
+    """voices.parquet of the voices in the folder, with what they say; False where there is none."""
+    if not (folder / FOLDER).is_dir():
+        return False
+    with (
+        draft_file(folder / VOICES) as draft,
+        pq.ParquetWriter(draft, _VOICES, compression="zstd") as writer,
+    ):
+        for file in sorted(folder.glob("narratives*.jsonl")):
+            for narrative in read_jsonl(file):
+                if narrative.voice and (folder / narrative.voice).is_file():
+                    writer.write_batch(_voice_row(narrative, folder / narrative.voice))
+    return True
+
+
+def _voice_row(narrative: Narrative, voice: Path) -> pa.RecordBatch:
+    record = {
+        "dataset_id": narrative.dataset_id,
+        "image_id": narrative.image_id,
+        "annotator_id": narrative.annotator_id,
+        "caption": narrative.caption,
+        "audio": {"bytes": voice.read_bytes(), "path": voice.name},
+    }
+    return pa.RecordBatch.from_pylist([record], _VOICES)
+
+
 class _Provenance:
     """Of each dataset_id: who told how much of it."""
 
@@ -149,25 +194,27 @@ class _Provenance:
         return narrative
 
 
-def card(name: str, terms: str, provenance: _Provenance, splits: Sequence[str] = ()) -> str:
+def card(
+    name: str,
+    terms: str,
+    provenance: _Provenance,
+    splits: Sequence[str] = (),
+    *,
+    has_voices: bool = False,
+) -> str:
     """README.md: what the folder holds, who told it, under which terms; Hugging Face reads its
-    head. People are numbers here: names stay in the studio. splits: of its parquet files."""
-    files: Any = "narratives*.jsonl"
-    if splits:
-        files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in splits]
-    head = {"pretty_name": name, "configs": [{"config_name": "default", "data_files": files}]}
-    rows = []
+    head. splits: of its parquet files; has_voices: whether voices.parquet is one of them."""
+    rows, licenses = [], []
     for source, counts in sorted(provenance.sources.items()):
         people = sum(key.startswith("annotator ") for key in counts)
+        known = public.of(source)
+        licenses.append(str(known) if known else terms)
         rows.append(
             f"| {source} | {counts['narratives']:,} | {counts['words']:,} | {counts['points']:,} "
-            f"| {people:,} | {public.of(source) or terms or 'not stated: ask who recorded it'} |"
+            f"| {people:,} | {licenses[-1] or UNSTATED} |"
         )
     table = "\n".join(rows)
-    return f"""---
-{json.dumps(head, indent=1)}
----
-
+    return f"""{head(name, licenses or [terms], splits, has_voices=has_voices)}
 # {name}
 
 Images that people described while they pointed at what they said, in the format of
@@ -185,6 +232,7 @@ coordinates in fractions of the image, times in seconds from the start.
 - `images/`: the pictures, named by image_id (COCO: 12 digits)
 - `regions.jsonl`, where known: the exact place of what a caption names; for evaluation only
 - `data/`, on request: the same as parquet, images at most 288 px on the short side, in splits
+- `voices.parquet`, then: the voices beside their captions; `load_dataset(FOLDER, "voices")`
 
 Exported by LocTex Studio. A dataset_id with "simulated" was told by nobody: it was made from boxes.
 """

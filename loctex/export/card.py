@@ -26,7 +26,6 @@ LIBRARIES = {
     "detectron2": "detectron2",
 }
 TASKS = {"huggingface": "zero-shot-image-classification"}  # of the hub; the others give features
-UNSTATED = {"license": "other", "license_name": "not-stated", "license_link": "README.md"}
 UNKNOWN = "terms not stated: ask whoever made the snapshot"
 ROW_SCORES = ("map", "knn", "box_ap", "mask_ap")  # of a transfer task's row
 
@@ -56,7 +55,7 @@ def write(
         "pipeline_tag": TASKS.get(format, "image-feature-extraction"),
         "tags": ["loctex", "localized-narratives"],
     }
-    head |= {"license": license} if license else UNSTATED
+    head |= terms.hub_license(license)
     kind = "LocTex" if config.localized else "contrastive only: no trace was trained on"
 
     sections = {
