@@ -45,6 +45,7 @@ import numpy as np
 from pycocotools import mask as rle
 from tqdm import tqdm
 
+from data_tools.exchange.strict_lines import strict_record
 from data_tools.pictures import name_picture
 from data_tools.processes import stop_tidily
 from data_tools.simulation import captions as texts
@@ -231,7 +232,7 @@ def write_simulated(
                 is_lost = not labels.instances and bool(report.labels.orphans)
                 report.num_without_labels += is_lost and not narratives
                 report.num_without_name += not is_lost and not narratives
-                write_narratives([narrative.to_json() for narrative in narratives])
+                write_narratives([strict_record(narrative) for narrative in narratives])
                 write_regions(regions)
 
         report.num_unlabeled_captions = own_captions.num_unused

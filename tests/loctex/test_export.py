@@ -139,6 +139,21 @@ def test_timm_opens_the_folder_by_itself_with_the_run_s_pixels_and_equal_feature
     assert torch.equal(loaded["conv1.0.weight"], stem)
 
 
+def test_timm_opens_the_same_folder_from_the_hub(run, tmp_path, monkeypatch):
+    """By timm's own hf-hub code, from the hub's cache as a download leaves it: no network."""
+    cache = tmp_path / "cache" / "models--me--garden"
+    export.export(run, cache / "snapshots" / ("0" * 40), "timm")
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    theirs: Any = timm.create_model(
+        "hf-hub:me/garden", pretrained=True, cache_dir=str(tmp_path / "cache")
+    ).eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert np.array_equal(theirs(images)[-1].mean((2, 3)), features(load(run), images))
+
+
 @pytest.mark.parametrize(
     "name, options, size, is_whole",
     [
