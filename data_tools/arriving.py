@@ -53,7 +53,8 @@ TRACED = "captions come without a trace, for Annotate to trace them"
 
 @dataclass
 class Arrival:
-    """What was recognised. becomes: what an import makes of it, in words."""
+    """What was recognised. becomes: what an import makes of it, in words; num_pictures: of labels
+    and captions."""
 
     layout: Layout
     images: Path
@@ -61,6 +62,7 @@ class Arrival:
     becomes: str
     problems: list[str] = field(default_factory=list)
     examples: list[str] = field(default_factory=list)
+    num_pictures: int = 0
 
 
 @contextmanager
@@ -110,7 +112,15 @@ def recognise(place: Path, images: Path | None = None) -> Arrival:
     if contents.num_boxes and contents.num_captions:
         becomes += "; people's captions are spoken too, and pointed at where a word is clear"
     examples = _examples(layout.pictures(images))
-    return Arrival(layout, folder, contents.sentence(), becomes, contents.problems, examples)
+    return Arrival(
+        layout,
+        folder,
+        contents.sentence(),
+        becomes,
+        contents.problems,
+        examples,
+        contents.num_pictures,
+    )
 
 
 def _examples(pictures: Iterator[LabeledPicture], most: int = 3) -> list[str]:
@@ -220,9 +230,25 @@ def bring(
         else:
             from data_tools.coco import write_simulated
 
-            folder = folder / "told"
-            write_simulated(folder, [layout.place], images, seed=seed)
+            folder, half = folder / "told", _Halves(progress, arrival.num_pictures)
+            write_simulated(folder, [layout.place], images, seed=seed, progress=half.first)
+            progress = half.second
         return import_file(store, folder / "narratives.jsonl", images, collection, progress)
+
+
+class _Halves:
+    """The progress of two passes over the same pictures as that of one."""
+
+    def __init__(self, progress: Progress | None, num_pictures: int) -> None:
+        self.progress, self.num_pictures = progress, num_pictures
+
+    def first(self, num_done: int) -> None:
+        if self.progress is not None:
+            self.progress(num_done, max(2 * self.num_pictures, num_done))
+
+    def second(self, num_done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(self.num_pictures + num_done, self.num_pictures + total)
 
 
 def _sum(reports: Sequence[ImportReport]) -> ImportReport:

@@ -199,11 +199,12 @@ def write_simulated(
     name: str | None = None,
     seed: int = 0,
     settings: NarratorSettings = PHOTOGRAPHS,
+    progress: Callable[[int], None] | None = None,
 ) -> ConversionReport:
     """Write narratives.jsonl, regions.jsonl and narrator.json (seed and settings) into `to`.
 
-    The folder appears whole or not at all. ValueError: a file is wrong, `to` holds something, or
-    there is nothing to tell.
+    progress(number of the image at work); what it raises ends the work. The folder appears whole or
+    not at all. ValueError: a file is wrong, `to` holds something, or there is nothing to tell.
     """
     report = ConversionReport()
 
@@ -222,7 +223,10 @@ def write_simulated(
                 for file in files
                 for one in labeled_pictures.read(file, images, name, report.labels)
             )
-            for as_told, texts_beside in tqdm(labeled, unit="image", leave=False):
+            bar = tqdm(labeled, unit="image", leave=False, disable=progress is not None)
+            for number, (as_told, texts_beside) in enumerate(bar, 1):
+                if progress is not None:
+                    progress(number)
                 written = own_captions.of(as_told) + list(texts_beside)
                 labels = _of_its_picture(as_told, images, report)
                 if labels is None:

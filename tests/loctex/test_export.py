@@ -35,6 +35,7 @@ from loctex.scoring import predictor as answers
 from tests.loctex.small import BACKBONE, small
 from tests.loctex.weights import write_run, write_weights
 
+SWIN = {"img_size": 64, "window_size": 2, "depths": [1, 1, 1, 1], "embed_dim": 48}
 NAMES = {name for _, part in onnx_parts.NAMES.values() for name in part}
 
 
@@ -159,7 +160,7 @@ def test_timm_opens_the_same_folder_from_the_hub(run, tmp_path, monkeypatch):
     [
         ("vit_tiny_patch16_224", {"img_size": 64, "depth": 2}, 64, False),
         ("convnext_atto", {"depths": [1, 1, 1, 1]}, 64, False),
-        ("swin_tiny_patch4_window7_224", {"img_size": 64, "window_size": 2}, 64, False),
+        ("swin_tiny_patch4_window7_224", SWIN, 64, False),
         ("tf_efficientnet_lite0", {}, 64, False),
         ("regnetx_002", {}, 64, True),
         ("densenet121", {"block_config": [2, 2]}, 64, True),

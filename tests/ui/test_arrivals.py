@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from data_tools.arriving import bring, recognise
 from tests.loctex import test_layouts as layouts
 from ui.data import exchange, listing
 from ui.data import tab as data
@@ -55,6 +56,25 @@ def test_boxes_come_in_from_a_folder_or_an_archive_and_can_be_replayed(form, wor
     name = "pets" if form == "folder" else "my"
     (narrative, *_) = [one for _, one in workspace.store.each_narrative(1)]
     assert narrative.dataset_id == f"{name}_train_simulated"
+
+
+def test_an_import_of_boxes_is_stopped_while_they_are_told(workspace, tmp_path):
+    layouts.cvat_coco(tmp_path / "pets")
+    steps = exchange.import_narratives(workspace, "own", str(tmp_path / "pets"), "")
+    preview = [next(steps), next(steps)][1]
+    assert preview.text.startswith("COCO: 4 pictures") and counts(workspace) == (0, 0)
+    steps.close()
+    assert counts(workspace) == (0, 0)
+    shares = []
+
+    def progress(num_done: int, total: int) -> None:
+        shares.append((num_done, total))
+        if num_done == 2:
+            raise InterruptedError("stopped")
+
+    with pytest.raises(InterruptedError):
+        bring(workspace.store, recognise(tmp_path / "pets"), "own", progress)
+    assert shares == [(1, 8), (2, 8)] and counts(workspace) == (0, 0)
 
 
 def test_captions_wait_for_their_trace_under_annotate(workspace, tmp_path):

@@ -9,6 +9,7 @@ Captions of the same pictures (annotations/captions_*.json) come with them.
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,6 +24,7 @@ BESIDE_INSTANCES = (
     "stuff",
     "image_info",
 )  # the same pictures again
+INSTANCES, CAPTIONS = "instances", "captions"
 LARGEST_JSON = 4 << 30  # bytes
 
 
@@ -34,11 +36,12 @@ def evidence(tree: Tree) -> PurePosixPath | None:
 def read(tree: Tree, images: Path | None, unused: UnusedLabels) -> Iterator[LabeledPicture]:
     """ValueError names the file and the field that is wrong."""
     index = PictureIndex(tree, images) if images is not None else PictureIndex(tree)
-    contents = {file: read_json(tree.path(file)) for file in _files(tree)}
-    captions_of = _captions({f: c for f, c in contents.items() if is_captions(c)})
+    files = _files(tree)
+    captioned = [file for file in files if _kind(tree.path(file)) == CAPTIONS]
+    captions_of = _captions({file: read_json(tree.path(file)) for file in captioned})
 
-    for file, content in contents.items():
-        if is_captions(content):
+    for file in files:
+        if file in captioned:
             continue
         split = split_of(file.parent) or official(file.stem)
         for image in annotations.read(tree.path(file), unused=unused):
@@ -72,44 +75,39 @@ def _captions(contents: Mapping[PurePosixPath, Any]) -> dict[tuple[str | None, s
     return dict(captions)
 
 
-def is_instances(content: Any) -> bool:
-    """Whether it is COCO's images, categories and annotations of things."""
-    return is_coco(content) and isinstance(content.get("categories"), list)
-
-
-def is_captions(content: Any) -> bool:
-    if not is_coco(content) or not content["annotations"]:
-        return False
-    first = content["annotations"][0]
-    return isinstance(first, Mapping) and isinstance(first.get("caption"), str)
-
-
-def is_coco(content: Any) -> bool:
-    if not isinstance(content, Mapping):
-        return False
-    return all(isinstance(content.get(key), list) for key in ("images", "annotations"))
-
-
 def _files(tree: Tree) -> list[PurePosixPath]:
     """The files of instances, and of captions; those of the same pictures again are not read."""
     files = []
     for file in tree.ending(".json"):
         is_placed = file.parent.name.lower() in ("annotations", "labels") or len(file.parts) <= 2
-        if is_placed and _is_one(tree.path(file)):
+        if is_placed and _kind(tree.path(file)):
             files.append(file)
     first = [file for file in files if not file.name.startswith(BESIDE_INSTANCES)]
     return first or files
 
 
-def _is_one(path: Path) -> bool:
-    """Read whole only where its beginning does not rule it out."""
-    if not 2 < path.stat().st_size <= LARGEST_JSON:
-        return False
+def _kind(path: Path) -> str:
+    """INSTANCES, CAPTIONS, or "" for another file; read whole where its beginning is JSON's, and
+    once."""
+    status = path.stat()
+    return _kind_of(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _kind_of(path: Path, size: int, written: int) -> str:
+    if not 2 < size <= LARGEST_JSON:
+        return ""
     with open(path, "rb") as file:
         if file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
-            return False
+            return ""
     try:
         content = read_json(path)
     except ValueError:
-        return False
-    return is_instances(content) or is_captions(content)
+        return ""
+
+    if not all(isinstance(content.get(key), list) for key in ("images", "annotations")):
+        return ""
+    if isinstance(content.get("categories"), list):
+        return INSTANCES
+    first = next(iter(content["annotations"]), None)
+    return CAPTIONS if isinstance(first, Mapping) and "caption" in first else ""
