@@ -30,10 +30,10 @@ UNKNOWN = "terms not stated: ask whoever made the snapshot"
 ROW_SCORES = ("map", "knn", "box_ap", "mask_ap")  # of a transfer task's row
 
 
-def preview(run: Path, checkpoint: Path, format: str) -> str:
+def preview(run: Path, checkpoint: Path, format: str, license: str = "") -> str:
     """The card that an export of this checkpoint will carry, before it is made."""
     folder = folder_at(checkpoint).resolve()
-    return write(run, folder, LocTexConfig.from_pretrained(folder), format, {})
+    return write(run, folder, LocTexConfig.from_pretrained(folder), format, {}, license)
 
 
 def write(

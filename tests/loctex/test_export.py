@@ -22,7 +22,7 @@ from timm.data import create_transform, resolve_model_data_config
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, pipeline
 
 from loctex import settings
-from loctex.export import card, onnx_parts
+from loctex.export import card, onnx_parts, wheel
 from loctex.export import formats as export
 from loctex.export.__main__ import main as export_command
 from loctex.jobs import checkpoint_files
@@ -264,9 +264,9 @@ def test_the_card_s_snippets_run_as_they_stand_where_no_checkout_is(
     site = tmp_path / "site"
     site.mkdir()
     if format == "huggingface":
-        (wheel,) = out.glob("*.whl")
+        (file,) = out.glob("*.whl")
         install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", f"--target={site}"]
-        subprocess.run([*install, wheel], check=True, timeout=120)
+        subprocess.run([*install, file], check=True, timeout=120)
     blocks = snippets_of((out / "README.md").read_text())
     assert len(blocks) == {"huggingface": 3, "timm": 2}.get(format, 1)
     environment = os.environ | {"PYTHONPATH": str(site), "HF_HUB_OFFLINE": "1"}
@@ -503,3 +503,28 @@ def test_it_is_uploaded_only_when_asked(run, monkeypatch, tmp_path, capsys):
     )
     assert uploads == [("me/garden", ["README.md", "config.json", "model.safetensors"])]
     assert "uploaded to https://hub/me/garden" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_an_installed_package_hands_on_a_wheel_that_installs_again(run, tmp_path):
+    """Where pip installed loctex there is no checkout to build from: its own files are packed."""
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target"]
+    wheel.write_wheel(tmp_path)
+    sites = [tmp_path / "site", tmp_path / "again"]
+    subprocess.run([*install, sites[0], tmp_path / wheel.wheel_name()], check=True, timeout=120)
+
+    code = "import sys; from pathlib import Path; from loctex.export.wheel import write_wheel; "
+    code += "print(write_wheel(Path(sys.argv[1])))"
+    (tmp_path / "repacked").mkdir()
+    environment = os.environ | {"PYTHONPATH": str(sites[0])}
+    command = [sys.executable, "-c", code, str(tmp_path / "repacked")]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=120)
+    repacked = tmp_path / "repacked" / wheel.wheel_name()
+    subprocess.run([*install, sites[1], repacked], check=True, timeout=120)
+
+    contents = [
+        {path.relative_to(site): path.read_bytes() for path in site.rglob("*.py")} for site in sites
+    ]
+    assert contents[0] == contents[1] and len(contents[0]) > 90
+    (record,) = sites[1].glob("loctex-*.dist-info/METADATA")
+    assert "Requires-Dist: torch>=2.11" in record.read_text()

@@ -9,6 +9,7 @@ from data_tools.arriving import bring, recognise
 from tests.loctex import test_layouts as layouts
 from ui.data import exchange, listing
 from ui.data import tab as data
+from ui.export import exports
 from ui.workspace import Workspace
 
 
@@ -105,3 +106,17 @@ def test_what_cannot_be_read_is_refused_with_the_way_out_and_nothing_comes_in(wo
             with pytest.raises(ValueError, match=message):
                 list(steps)
     assert counts(workspace) == (0, 0)
+
+
+def test_the_license_of_exported_weights_is_written_as_the_hub_names_it(workspace) -> None:
+    model = str(workspace.runs_dir / "mine" / "best")
+    for typed, words in (
+        ("", ()),
+        ("CC BY 4.0", ("--license", "cc-by-4.0")),
+        (" openrail ", ("--license", "openrail")),
+    ):
+        _, command = exports.command(workspace, model, "timm", typed)
+        assert command.words[11:] == words
+    for typed in ("ask me first", "--push=me/mine"):
+        with pytest.raises(ValueError, match="The hub knows no license"):
+            exports.command(workspace, model, "timm", typed)
