@@ -493,6 +493,42 @@ def test_an_archive_is_refused_with_the_way_out_and_what_is_unknown_is_nothing(t
     assert recognise(tmp_path / "cats") is None
 
 
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("data.yaml", "names: [cat]\ntrain: 5\nval: {a: 1}\n"),
+        ("data.yaml", "names: {cat: 1}\ntrain: a\n"),
+        ("x.json", '[{"data": {"image": "a.jpg"}, "annotations": [{"result": [{"value": 1}]}]}]'),
+        ("x.json", '[{"data": {"image": "a.jpg"}, "annotations": [5]}]'),
+        (
+            "x.json",
+            '[{"data": {"image": "a.jpg"}, "annotations": [{"result": [{"value": '
+            '{"points": [1], "polygonlabels": ["a"]}}]}]}]',
+        ),
+        ("annotations/x.json", '{"images": [5], "annotations": [], "categories": []}'),
+        ("annotations/x.json", '{"images": [{}], "annotations": [{"caption": 1}]}'),
+        ("_classes.csv", "filename\na.jpg\n"),
+        ("_classes.csv", "filename, cat\na.jpg, 7\n"),
+        ("_annotations.csv", "filename,width\na.jpg,0\n"),
+        ("metadata.jsonl", '{"file_name": "a.jpg", "objects": {"bbox": [[1]], "categories": [1]}}'),
+        ("metadata.jsonl", '{"file_name": "a.jpg"}\nno json\n'),
+        ("o.csv", "ImageID,LabelName,Confidence,XMin,XMax,YMin,YMax\na,cat,x,y,z,1,2\n"),
+        ("labels/a.txt", "0 0.5 0.5\n"),
+        ("x.csv", "a\0b,c\n"),
+    ],
+)
+def test_what_is_damaged_is_an_error_in_words_and_never_another(name, content, tmp_path):
+    write_picture(tmp_path / "a.jpg")
+    write(tmp_path / name, content)
+    try:
+        layout = recognise(tmp_path)
+        contents = count(layout) if layout is not None else None
+    except ValueError as error:
+        assert len(str(error)) > 20
+    else:
+        assert contents is None or contents.num_boxes == 0
+
+
 def test_narratives_of_people_are_recognised_too(tmp_path, shared_data):
     layout = found(shared_data / "vidln/vidln_as_ln.jsonl")
     assert layout.kind == "Localized Narratives" and layout.has_narratives

@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, unquote, urlparse
 from loctex.records.annotations import Instance, UnusedLabels
 from loctex.records.file_names import EXTENSIONS
 from loctex.records.layouts.form import LabeledPicture, PictureIndex, Tree, relative, split_of
+from loctex.records.layouts.tables import columns
 from loctex.records.text import read_json
 
 MARKS = {"annotation_id", "annotator", "lead_time"}  # of a row, beside its own columns
@@ -33,8 +34,7 @@ def evidence(tree: Tree) -> PurePosixPath | None:
 def is_one(path: Path) -> bool:
     """Whether the file is an export; its beginning says so before all of it is read."""
     if path.suffix.lower() == ".csv":
-        with open(path, encoding="utf-8-sig", errors="replace", newline="") as text:
-            return len(MARKS & set(next(csv.reader(text), []))) >= 2
+        return len(MARKS & set(columns(path))) >= 2
     with open(path, "rb") as file:
         if file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"[":
             return False

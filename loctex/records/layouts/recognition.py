@@ -9,6 +9,7 @@ write.
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -65,7 +66,12 @@ class Layout:
     ) -> Iterator[LabeledPicture]:
         """images: another folder in which the pictures may lie. ValueError says what is wrong."""
         assert self.reader is not None
-        return self.reader(self.tree, images, UnusedLabels() if unused is None else unused)
+        try:
+            yield from self.reader(self.tree, images, UnusedLabels() if unused is None else unused)
+        except (KeyError, TypeError, AttributeError, IndexError, csv.Error) as error:
+            raise ValueError(
+                f"{self.evidence} is not as {self.kind} has it ({error!r}); export it again"
+            ) from error
 
 
 def _narratives(tree: Tree) -> PurePosixPath | None:

@@ -29,6 +29,7 @@ from loctex.records.layouts.form import (
 )
 from loctex.records.narrative import numbered_lines
 
+csv.field_size_limit(1 << 28)  # outlines of a picture are one cell
 METADATA = ("metadata.jsonl", "metadata.csv")
 TEXTS = ("text", "caption", "captions", "sentence", "sentences", "description")
 LABELS = ("label", "labels", "class", "category")
@@ -63,7 +64,10 @@ def columns(path: Path) -> list[str]:
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as text:
         header = text.readline(1 << 16)
     delimiter = max(",;\t|", key=header.count)
-    return [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+    try:
+        return [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+    except csv.Error:  # of a file that is no table
+        return []
 
 
 def first_record(path: Path) -> dict[str, Any]:

@@ -121,9 +121,9 @@ class _Splits:
         self.folders: dict[PurePosixPath, str] = {}
         self.listed: dict[str, str] = {}
         for key, split in SPLITS.items():
-            values = content.get(key) or ()
-            for value in [values] if isinstance(values, str) else values:
-                place = _inside(tree, content, str(value))
+            values = content.get(key)
+            for value in values if isinstance(values, list) else [values]:
+                place = _inside(tree, content, str(value or ""))
                 if place is None:
                     continue
                 if tree.path(place).is_dir():
@@ -147,6 +147,8 @@ def _key(name: str) -> str:
 def _inside(tree: Tree, content: Mapping[str, Any], value: str) -> PurePosixPath | None:
     """A place of data.yaml that lies in the folder: many are written for another machine."""
     parts = [part for part in PurePosixPath(value.replace("\\", "/")).parts if part not in "./.."]
+    if not parts:
+        return None
     base = tuple(PurePosixPath(str(content.get("path") or "")).parts[-1:])
     for start in range(len(parts)):
         for above in ((), base):
