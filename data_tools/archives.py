@@ -14,7 +14,7 @@ import shutil
 import sys
 import tarfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -170,6 +170,50 @@ def unpack(file: Path, to: Path, is_quiet: bool = False) -> None:
         raise ValueError(
             f"{file} cannot be unpacked: {error}; remove it and fetch again"
         ) from error
+
+
+MOST_TIMES = 100  # that an archive of pictures and labels grows: text shrinks to a tenth
+SOME_BYTES = 256 << 20  # that any archive may unpack to
+MOST_MEMBERS = 3_000_000
+
+
+def unpack_of_a_stranger(file: Path, to: Path) -> None:
+    """As `unpack`, of an archive that anybody may have made: refused before it fills the disk.
+
+    ValueError: it grows more than pictures and labels do, holds too many files, or more than the
+    disk has room for; or as `unpack`.
+    """
+    allowed = max(SOME_BYTES, MOST_TIMES * file.stat().st_size)
+    room = shutil.disk_usage(to).free - RESERVE
+    num_bytes = 0
+    for num_members, size in enumerate(_sizes(file), 1):
+        num_bytes += size
+        if num_bytes > allowed or num_members > MOST_MEMBERS:
+            raise ValueError(
+                f"{file} unpacks to more than {num_bytes / 1e9:.1f} GB in {num_members:,} files, "
+                f"from {file.stat().st_size / 1e6:.1f} MB: no pictures and labels do; unpack it "
+                "yourself if you trust it, and name the folder"
+            )
+        if num_bytes > room:
+            raise ValueError(
+                f"{file} unpacks to more than the {max(room, 0) / 1e9:.1f} GB that are free at "
+                f"{to}; unpack it elsewhere, and name the folder"
+            )
+    unpack(file, to, is_quiet=True)
+
+
+def _sizes(file: Path) -> Iterator[int]:
+    """Bytes of each member, as the archive says; what it writes is never more."""
+    try:
+        if file.suffix.lower() == ".zip":
+            with zipfile.ZipFile(file) as archive:
+                yield from (member.file_size for member in archive.infolist())
+        else:
+            with tarfile.open(file) as archive:
+                for member in archive:
+                    yield member.size
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
+        raise ValueError(f"{file} is no archive that can be read: {error}") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,10 +1,12 @@
 """Labeled images and captions to narratives: how someone with boxes starts without recording.
 
-    python -m data_tools.coco simulate INSTANCES --images DIR --to DIR [--captions CAPTIONS.json]
+    python -m data_tools.coco simulate INSTANCES [--images DIR] --to DIR [--captions CAPTIONS.json]
     python -m data_tools.coco captions CAPTIONS --images DIR --to DIR
 
 INSTANCES is a COCO file, a folder of Pascal VOC's XML, or a JSON of boxes
-(loctex/records/annotations.py says how they look); several may be given. `simulate` writes
+(loctex/records/annotations.py says how they look), or a folder as a tool unzips it: YOLO's, CVAT's,
+Roboflow's, Label Studio's, imagefolder, Open Images (loctex/records/layouts); several may be given.
+The pictures lie beside the labels unless --images names their folder. `simulate` writes
 DIR/narratives.jsonl, a few sentences for each image with a simulated voice and pointer, and
 DIR/regions.jsonl, the exact masks or boxes of what is named. With --captions people's own captions
 are spoken too, and pointed at where a word can mean only one thing. `captions` writes captions
@@ -43,9 +45,11 @@ import numpy as np
 from pycocotools import mask as rle
 from tqdm import tqdm
 
+from data_tools.exchange.strict_lines import strict_record
 from data_tools.pictures import name_picture
 from data_tools.processes import stop_tidily
 from data_tools.simulation import captions as texts
+from data_tools.simulation import labeled_pictures
 from data_tools.simulation.instance_captions import PhotoWording, gather, unmarked
 from data_tools.simulation.narrator import (
     PHOTOGRAPHS,
@@ -56,7 +60,6 @@ from data_tools.simulation.narrator import (
 )
 from data_tools.simulation.narrator import phrases as cut
 from data_tools.simulation.nouns import mentions
-from loctex.records import annotations as instances
 from loctex.records.annotations import ImageAnnotations, Instance, UnusedLabels
 from loctex.records.files import whole_folder, write_whole
 from loctex.records.images import Frame, read_frame
@@ -196,11 +199,12 @@ def write_simulated(
     name: str | None = None,
     seed: int = 0,
     settings: NarratorSettings = PHOTOGRAPHS,
+    progress: Callable[[int], None] | None = None,
 ) -> ConversionReport:
     """Write narratives.jsonl, regions.jsonl and narrator.json (seed and settings) into `to`.
 
-    The folder appears whole or not at all. ValueError: a file is wrong, `to` holds something, or
-    there is nothing to tell.
+    progress(number of the image at work); what it raises ends the work. The folder appears whole or
+    not at all. ValueError: a file is wrong, `to` holds something, or there is nothing to tell.
     """
     report = ConversionReport()
 
@@ -214,9 +218,16 @@ def write_simulated(
             _lines(building / "narratives.jsonl") as write_narratives,
             _lines(building / REGIONS) as write_regions,
         ):
-            labeled = (one for file in files for one in instances.read(file, name, report.labels))
-            for as_told in tqdm(labeled, unit="image", leave=False):
-                written = own_captions.of(as_told)
+            labeled = (
+                one
+                for file in files
+                for one in labeled_pictures.read(file, images, name, report.labels)
+            )
+            bar = tqdm(labeled, unit="image", leave=False, disable=progress is not None)
+            for number, (as_told, texts_beside) in enumerate(bar, 1):
+                if progress is not None:
+                    progress(number)
+                written = own_captions.of(as_told) + list(texts_beside)
                 labels = _of_its_picture(as_told, images, report)
                 if labels is None:
                     continue
@@ -225,7 +236,7 @@ def write_simulated(
                 is_lost = not labels.instances and bool(report.labels.orphans)
                 report.num_without_labels += is_lost and not narratives
                 report.num_without_name += not is_lost and not narratives
-                write_narratives([narrative.to_json() for narrative in narratives])
+                write_narratives([strict_record(narrative) for narrative in narratives])
                 write_regions(regions)
 
         report.num_unlabeled_captions = own_captions.num_unused
@@ -337,6 +348,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _simulate(options: argparse.Namespace) -> int:
     settings = _settings(options.set)
+    if options.images is None:
+        options.images = labeled_pictures.pictures_of(options.files[0])
     report = write_simulated(
         options.to,
         options.files,
@@ -409,7 +422,12 @@ def _parser() -> argparse.ArgumentParser:
     writing.add_argument("files", type=Path, nargs="+", metavar="CAPTIONS")
     writing.set_defaults(command=_captions)
     for command in (telling, writing):
-        command.add_argument("--images", type=Path, required=True, help="folder of the pictures")
+        command.add_argument(
+            "--images",
+            type=Path,
+            required=command is writing,
+            help="folder of the pictures" + (" (that of INSTANCES)" if command is telling else ""),
+        )
         command.add_argument("--to", type=Path, required=True, help="the folder to write")
         command.add_argument("--dataset", help="its name, if not coco, voc or the folder's")
     return parser

@@ -92,7 +92,12 @@ def _export(options: argparse.Namespace) -> int:
             bar.update(done - bar.n)
 
         count = export_collection(
-            store, collection_id, options.to, has_parquet=options.parquet, progress=show
+            store,
+            collection_id,
+            options.to,
+            has_parquet=options.parquet,
+            has_all_keys=options.all_keys,
+            progress=show,
         )
     store.close()
     print(f"{count:,} narratives in {options.to}")
@@ -145,6 +150,11 @@ def _parser() -> argparse.ArgumentParser:
     exporting.add_argument("--to", type=Path, required=True, help="the folder to write")
     exporting.add_argument(
         "--parquet", action="store_true", help="also as parquet, for datasets.load_dataset"
+    )
+    exporting.add_argument(
+        "--all-keys",
+        action="store_true",
+        help="lines with keys that the public format does not know, which Google's loader refuses",
     )
     exporting.add_argument("--license", help="its terms of use, kept with the collection")
     exporting.set_defaults(command=_export)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from data_tools.exchange import regions as region_lines
 from data_tools.exchange.checking import read_parts
+from data_tools.exchange.strict_lines import SIDE_FILE, SideFile
 from data_tools.pictures import find_picture
 from loctex.records.narrative import Narrative
 
@@ -53,7 +54,8 @@ class Source(Protocol):
 class Files:
     """A file of Localized Narratives, the folder of its pictures, and its regions if known.
 
-    Iterating checks each line, large files by several processes, and keeps only where it lies. A
+    What lines lost by an export comes back from the unknown_keys.jsonl beside the file. Iterating
+    checks each line, large files by several processes, and keeps only where it lies. A
     wrong line is a ValueError "FILE:LINE: field: what is wrong", or, if not is_strict, in `wrong`.
     """
 
@@ -72,6 +74,7 @@ class Files:
 
         self.narratives, self.images, self.is_strict = narratives, images, is_strict
         self.regions = {} if regions is None else region_lines.read_regions(regions)
+        self.side_file = SideFile(narratives.with_name(SIDE_FILE))
         self.license = license
 
         self.wrong: list[str] = []  # lines
@@ -114,6 +117,7 @@ class Files:
             for start in starts:
                 file.seek(start)
                 lines.append(file.readline().rstrip(b"\r\n"))
+        lines = self.side_file.restore(lines)
         regions = self.regions.get(key)
         if not regions:
             return [(line, []) for line in lines]

@@ -19,6 +19,7 @@ import numpy as np
 
 from data_tools.exchange.sources import Entry, Key, Source, fingerprint
 from data_tools.freezing import near_duplicates, shards, splits
+from data_tools.freezing.dataset_card import snapshot_card
 from data_tools.freezing.shards import EarlierSnapshot, FrozenImage, FrozenRow, Shard
 from data_tools.pictures import for_snapshot
 from data_tools.processes import process_pool
@@ -71,6 +72,7 @@ def freeze(
         manifest = frozen.run()
 
         shards.write_index(building / "rows.parquet", frozen.rows)
+        write_whole(building / "README.md", snapshot_card(to.name, manifest))
         write_whole(building / "snapshot.json", json.dumps(manifest, indent=1))
 
     return manifest
@@ -196,6 +198,7 @@ class _Freeze:
             shard
             for shard, keys in sorted(self.earlier.shards.items())
             if all(key in unchanged and split_of[key] == shard[0] for key in keys)
+            and self.earlier.shows_pictures(shard)
         ]
 
     def _write(

@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_tools.exchange.sources import Key, NarrativeLines, Regions
+from loctex.records.annotations import picture_name
 from loctex.records.frozen import manifest
-from loctex.records.items import NARRATIVE, ROW, ROWS_PER_GROUP
+from loctex.records.items import NARRATIVE, PARQUET_ROW, PICTURE, ROWS_PER_GROUP
 from loctex.records.narrative import Narrative
 
 INDEX = pa.schema(
@@ -162,9 +163,9 @@ COMPACT = {
     "column_encoding": {TIMES: "DELTA_BINARY_PACKED"},
     "use_dictionary": [
         leaf
-        for field in ROW
+        for field in PARQUET_ROW
         for leaf in _leaves(field.type, field.name)
-        if leaf not in (TIMES, "image")
+        if leaf not in (TIMES, "image.bytes")
     ],
 }
 
@@ -172,7 +173,7 @@ COMPACT = {
 def write(shard: Shard, pool: Executor | None) -> list[FrozenRow]:
     """Write the file. pool: processes that make rows from lines; without one this thread does."""
     rows = []
-    with open(shard.path, "wb") as file, pq.ParquetWriter(file, ROW, **COMPACT) as writer:
+    with open(shard.path, "wb") as file, pq.ParquetWriter(file, PARQUET_ROW, **COMPACT) as writer:
         for keys, columns in _row_groups(shard, pool):
             pictures = [shard.picture(key) for key in keys]
             writer.write_table(_table(keys, pictures, columns))
@@ -215,9 +216,12 @@ def _table(
 ) -> pa.Table:
     columns: list[Sequence[Any]] = [*zip(*keys, strict=True)]
     columns += [[p.width for p in pictures], [p.height for p in pictures]]
-    columns.append([p.jpeg for p in pictures])
-    arrays = [pa.array(c, f.type) for c, f in zip(columns, list(ROW)[:5], strict=True)]
-    return pa.Table.from_arrays([*arrays, narrated.narratives], schema=ROW)
+    kinds = list(PARQUET_ROW)[:4]
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, kinds, strict=True)]
+    jpegs = pa.array([p.jpeg for p in pictures], pa.binary())
+    names = pa.array([picture_name(*key, ".jpg") for key in keys], pa.string())
+    arrays.append(pa.StructArray.from_arrays([jpegs, names], fields=list(PICTURE)))
+    return pa.Table.from_arrays([*arrays, narrated.narratives], schema=PARQUET_ROW)
 
 
 def _content(key: Key, picture: FrozenImage, narratives: bytes) -> bytes:
@@ -273,3 +277,10 @@ class EarlierSnapshot:
             earlier.rows[row.key] = row
             earlier.shards.setdefault((row.split, row.shard), []).append(row.key)
         return earlier
+
+    def shows_pictures(self, shard: tuple[str, int]) -> bool:
+        """Whether other programs see pictures in it; a shard of an earlier version has bytes alone,
+        and is written anew."""
+        split, number = shard
+        schema = pq.read_schema(self.path / "data" / self.files[split][number]["file"])
+        return schema.field("image").type == PICTURE

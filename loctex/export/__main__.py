@@ -3,8 +3,9 @@
     python -m loctex.export --run RUN --to DIR --format torchvision
 
     torchvision   resnet50 state dict in safetensors; loads strict=True once fc is Identity
-    timm          the backbone, for timm.create_model(..., checkpoint_path=FILE)
-    huggingface   the whole model, tokenizer and preprocessing; LocTexModel.from_pretrained(DIR)
+    timm          the backbone; timm.create_model("local-dir:DIR", pretrained=True)
+    huggingface   the whole model, tokenizer and preprocessing, and the wheel of loctex beside them;
+                  AutoModel.from_pretrained(DIR), transformers' pipelines
     onnx          image encoder, text encoder and attention
     detectron2    the ResNet under detectron2's names, as MODEL.WEIGHTS
 
@@ -32,13 +33,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--to", type=Path, required=True, help="the folder to write; new or empty")
     parser.add_argument("--format", choices=FORMATS, required=True)
     parser.add_argument(
+        "--license",
+        default="",
+        metavar="ID",
+        help="of the weights, as the hub names it: cc-by-4.0 [stated as unknown]",
+    )
+    parser.add_argument(
         "--push", metavar="OWNER/NAME", help="also upload it to this private hub repository"
     )
 
     arguments = parser.parse_args(argv)
 
     try:
-        differences = export(arguments.run, arguments.to, arguments.format, arguments.checkpoint)
+        differences = export(
+            arguments.run,
+            arguments.to,
+            arguments.format,
+            arguments.checkpoint,
+            arguments.license,
+        )
         for name, value in differences.items():
             print(f"{name:16s} differs by {value:.1e} after reloading")
         print(f"written to {arguments.to}")

@@ -4,11 +4,12 @@ What the run does not say (moved snapshots, no evaluation) is said to be unknown
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from loctex import settings
+from loctex.export import snippets
 from loctex.jobs import provenance
 from loctex.jobs.checkpoint_files import folder_at
 from loctex.jobs.run import Run
@@ -24,14 +25,15 @@ LIBRARIES = {
     "onnx": "onnx",
     "detectron2": "detectron2",
 }
+TASKS = {"huggingface": "zero-shot-image-classification"}  # of the hub; the others give features
 UNKNOWN = "terms not stated: ask whoever made the snapshot"
 ROW_SCORES = ("map", "knn", "box_ap", "mask_ap")  # of a transfer task's row
 
 
-def preview(run: Path, checkpoint: Path, format: str) -> str:
+def preview(run: Path, checkpoint: Path, format: str, license: str = "") -> str:
     """The card that an export of this checkpoint will carry, before it is made."""
     folder = folder_at(checkpoint).resolve()
-    return write(run, folder, LocTexConfig.from_pretrained(folder), format, {})
+    return write(run, folder, LocTexConfig.from_pretrained(folder), format, {}, license)
 
 
 def write(
@@ -40,19 +42,27 @@ def write(
     config: LocTexConfig,
     format: str,
     differences: Mapping[str, float],
+    license: str = "",
 ) -> str:
     """Markdown. run: the run, or a save_pretrained folder; checkpoint: the folder exported.
 
     differences: output -> what the reloaded export differs by; nothing before it was made.
+    license: of the weights, as the hub names it (cc-by-4.0); empty where nobody stated one.
     """
     name = run.resolve().name
-    head = {"library_name": LIBRARIES[format], "tags": ["loctex", "localized-narratives"]}
+    head: dict[str, object] = {
+        "library_name": LIBRARIES[format],
+        "pipeline_tag": TASKS.get(format, "image-feature-extraction"),
+        "tags": ["loctex", "localized-narratives"],
+    }
+    head |= terms.hub_license(license)
     kind = "LocTex" if config.localized else "contrastive only: no trace was trained on"
 
     sections = {
-        "Use": _use(format, config),
+        "Use": snippets.use(format, config),
         "Check": _check(differences),
         "Data": "\n".join(_data(run)),
+        "License": _license(license),
         "Scores": "\n".join(_scores(run)),
         "Intended use": "Features for other tasks on images like those above, and showing where a "
         "caption's words are. Check both on your own labels first: "
@@ -74,55 +84,14 @@ def _front(head: Mapping[str, object]) -> str:
     return "".join(f"{key}: {json.dumps(value)}\n" for key, value in head.items())
 
 
-def _use(format: str, config: LocTexConfig) -> str:
-    name, size = config.backbone, config.image_size
-    pairs = config.backbone_options.items()
-    options = "".join(f",\n                          {key}={value!r}" for key, value in pairs)
-
-    lines = {
-        "torchvision": [
-            f"model = torchvision.models.{name}()",
-            "model.fc = torch.nn.Identity()",
-            "model.load_state_dict(safetensors.torch.load_file('model.safetensors'), strict=True)",
-        ],
-        "timm": [
-            f"model = timm.create_model({name!r}, features_only=True, out_indices=(-1,),",
-            f"                          checkpoint_path='model.safetensors'{options})",
-            "features = model(images)[-1].mean((2, 3))",
-        ],
-        "huggingface": [
-            "model = loctex.model.model.LocTexModel.from_pretrained('.')",
-            "tokenizer = transformers.AutoTokenizer.from_pretrained('.')",
-            "processor = transformers.AutoImageProcessor.from_pretrained('.')",
-        ],
-        "onnx": [
-            "image = onnxruntime.InferenceSession('image.onnx')",
-            "embedding, features, cells = image.run(None, {'images': images})",
-            "text = onnxruntime.InferenceSession('text.onnx')",
-            "embedding, words = text.run(None, {'tokens': tokens})",
-            "attention = onnxruntime.InferenceSession('attention.onnx')",
-            "(maps,) = attention.run(None, {'cell_vectors': cells, 'token_vectors': words})",
-        ],
-        "detectron2": [
-            "MODEL.WEIGHTS = 'model.pkl'",
-            f"MODEL.PIXEL_MEAN = [{_three(config.pixel_mean, 255)}]",
-            f"MODEL.PIXEL_STD = [{_three(config.pixel_std, 255)}]",
-            "MODEL.RESNETS.STRIDE_IN_1X1 = False",
-            "INPUT.FORMAT = 'RGB'",
-        ],
-    }[format]
-
-    code = "\n".join(lines)
+def _license(license: str) -> str:
+    code = "The code that reads them, LocTex Studio, is under Apache-2.0."
+    if license:
+        return f"The weights: {license}, as whoever exported them stated. {code}"
     return (
-        f"```python\n{code}\n```\n\n"
-        f"Pixels: RGB / 255, less the mean ({_three(config.pixel_mean)}), divided by "
-        f"({_three(config.pixel_std)}). It was trained on squares of {size} pixels."
+        "Nobody stated one for the weights; the terms of the data above bind whoever passes them "
+        f"on (`--license ID` states one). {code}"
     )
-
-
-def _three(values: Sequence[float], factor: int = 1) -> str:
-    """Numbers of red, green and blue, as a person writes them."""
-    return ", ".join(f"{factor * value:.3f}" for value in values)
 
 
 def _check(differences: Mapping[str, float]) -> str:

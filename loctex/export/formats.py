@@ -1,6 +1,5 @@
 """Writers and readers of each format of weights; `export` writes, reloads and compares.
 
-
 Every export holds a model card (README.md) written from the run. It is reloaded by the code it is
 for, and its features are compared with the run's; it is there whole, or not at all.
 """
@@ -13,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import timm
 import torch
 import torchvision
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from loctex.export import card, onnx_parts
+from loctex.export import card, onnx_parts, timm_folder
+from loctex.export.wheel import write_wheel
 from loctex.jobs import checkpoint_files
 from loctex.loading import tokenization
 from loctex.model import build
@@ -40,8 +39,12 @@ class Format:
     read: Callable[[LocTexModel, Path, Tensor, Tensor], Mapping[str, np.ndarray]]
 
 
-def export(run: Path, to: Path, format: str, checkpoint_name: str = "best") -> dict[str, float]:
+def export(
+    run: Path, to: Path, format: str, checkpoint_name: str = "best", license: str = ""
+) -> dict[str, float]:
     """Writes and checks one export; output -> largest difference over largest number.
+
+    license: of the weights, as the hub names it, for the head of the card.
 
     ValueError where the folder is not empty, the model has no such form, or a check fails.
     """
@@ -54,9 +57,19 @@ def export(run: Path, to: Path, format: str, checkpoint_name: str = "best") -> d
     with draft_folder(to) as draft:
         FORMATS[format].write(model, words, draft)
         differences = compare(model, draft, FORMATS[format].read)
-        text = card.write(run, checkpoint_folder, model.config, format, differences)
+        text = card.write(run, checkpoint_folder, model.config, format, differences, license)
         write_whole(draft / "README.md", text)
+        _open_to_others(draft)
     return differences
+
+
+def _open_to_others(folder: Path) -> None:
+    """Files that other libraries wrote for their owner alone get the mode that the umask says, as
+    the card has it."""
+    mode = (folder / "README.md").stat().st_mode
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
 
 
 def compare(model: LocTexModel, folder: Path, read_back: Callable) -> dict[str, float]:
@@ -65,6 +78,7 @@ def compare(model: LocTexModel, folder: Path, read_back: Callable) -> dict[str, 
     for num_pairs, num_tokens in ((1, model.config.max_tokens), (3, 5)):
         images, tokens = onnx_parts.examples(model, num_pairs, num_tokens)
         expected = onnx_parts.outputs(model, images, tokens)
+        expected["pooled_output"] = _pooled_output(model, images)
         for name, value in read_back(model, folder, images, tokens).items():
             if value.shape != expected[name].shape:
                 raise ValueError(f"{name} of the export has shape {value.shape}")
@@ -76,6 +90,12 @@ def compare(model: LocTexModel, folder: Path, read_back: Callable) -> dict[str, 
     if wrong:
         raise ValueError(f"the reloaded export differs by more than {TOLERANCE:g}: {wrong}")
     return worst
+
+
+@torch.no_grad()
+def _pooled_output(model: LocTexModel, images: Tensor) -> np.ndarray:
+    """(B, C) what a whole model without a classifier answers."""
+    return model.encode_image(images).last.mean(dim=(2, 3)).numpy()
 
 
 def check_keys(
@@ -141,24 +161,23 @@ def read_torchvision(model: LocTexModel, folder: Path, images: Tensor, tokens: T
 
 
 def write_timm(model: LocTexModel, words: PreTrainedTokenizerFast, folder: Path) -> None:
-    write_whole(folder / WEIGHTS, save(stages(model), {"format": "pt"}))
+    state = stages(model)
+    if model.backbone_head is not None:
+        state |= {name: value.detach() for name, value in model.backbone_head.state_dict().items()}
+    timm_folder.write(model.config, state, folder)
 
 
-@torch.no_grad()
 def read_timm(model: LocTexModel, folder: Path, images: Tensor, tokens: Tensor) -> dict:
-    options = {"features_only": True, "out_indices": (-1,), **model.config.backbone_options}
-    twin = timm.create_model(model.config.backbone, **options).eval()
-    check_keys(load_file(folder / WEIGHTS), twin.state_dict(), f"timm's {model.config.backbone}")
-    twin = timm.create_model(
-        model.config.backbone, checkpoint_path=str(folder / WEIGHTS), **options
-    ).eval()
-    return {"image_features": twin(images)[-1].mean(dim=(2, 3)).numpy()}
+    expected = timm_folder.expected_weights(model.config)
+    check_keys(load_file(folder / WEIGHTS), expected, f"timm's {model.config.backbone}")
+    return {name: value.numpy() for name, value in timm_folder.answers(folder, images).items()}
 
 
 def write_huggingface(model: LocTexModel, words: PreTrainedTokenizerFast, folder: Path) -> None:
     model.save_pretrained(folder)
     words.save_pretrained(folder)
     write_preprocessing(model, folder)
+    write_wheel(folder)
 
 
 def read_huggingface(model: LocTexModel, folder: Path, images: Tensor, tokens: Tensor) -> dict:

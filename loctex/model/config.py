@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import BertConfig, PretrainedConfig
+from transformers import AutoConfig, BertConfig, PretrainedConfig
 
 # Of ImageNet's pixels, as torchvision's weights expect; all models before 0.1.0 were fed so.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -99,3 +99,6 @@ class LocTexConfig(PretrainedConfig):
             attn_implementation="sdpa",
         )
         return BertConfig(**options)
+
+
+AutoConfig.register(LocTexConfig.model_type, LocTexConfig, exist_ok=True)

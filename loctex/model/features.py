@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers.utils import ModelOutput
 
 
 @dataclass
@@ -55,6 +56,23 @@ class Output:
     hidden: Tensor | None = None
     guessing: Tensor | None = None
     changed: Tensor | None = None
+
+
+@dataclass
+class PipelineOutput(ModelOutput):
+    """What transformers' pipelines read, by their names; None for the side that was not asked.
+
+    logits_per_image: (B, N) scaled cosines of B images and N captions. last_hidden_state:
+    (B, h * w, C) of an image's last stage, or (N, T, width) of a caption alone. pooler_output:
+    (B, C) its mean. image_embeds, text_embeds: (B, D), (N, D), l2-normalised.
+    """
+
+    logits_per_image: Tensor | None = None
+    logits_per_text: Tensor | None = None
+    last_hidden_state: Tensor | None = None
+    pooler_output: Tensor | None = None
+    image_embeds: Tensor | None = None
+    text_embeds: Tensor | None = None
 
 
 def cosines(image: ImageFeatures, text: TextFeatures) -> list[Tensor]:

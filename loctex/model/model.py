@@ -7,17 +7,30 @@ B pairs, T tokens, C channels, N cells of a feature map, D embedding size.
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import BertModel, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForZeroShotImageClassification,
+    BertModel,
+    PreTrainedModel,
+)
 from transformers.utils import logging as transformers_logging
 
 from loctex.model.backbones import Backbone, grids, head_convolution
 from loctex.model.config import LocTexConfig
-from loctex.model.features import ImageFeatures, Output, TextFeatures, cosine, cosines, direction
+from loctex.model.features import (
+    ImageFeatures,
+    Output,
+    PipelineOutput,
+    TextFeatures,
+    cosine,
+    cosines,
+    direction,
+)
 from loctex.model.fusion import FusionEncoder
 from loctex.model.losses import ATTENTION
 from loctex.model.soft_masks import grad_cam
@@ -50,7 +63,7 @@ class LocTexModel(PreTrainedModel):
     """Image encoder, text encoder and the two heads; see `build` for the way from settings."""
 
     config_class = LocTexConfig
-    main_input_name = "images"
+    main_input_name = "pixel_values"
     _no_split_modules = ["BertLayer"]
     config: LocTexConfig
     fusion: FusionEncoder | None
@@ -133,7 +146,14 @@ class LocTexModel(PreTrainedModel):
         return self.fusion
 
     def _init_weights(self, module: nn.Module) -> None:
-        """timm and Bert start their own weights; the heads keep PyTorch's."""
+        """timm and Bert start their own weights; the heads keep PyTorch's.
+
+        What no file of weights holds, as the numbers of relative positions in a Swin, timm computes
+        anew: transformers' loading leaves it empty.
+        """
+        compute_buffers: Any = getattr(module, "init_non_persistent_buffers", None)
+        if compute_buffers is not None:
+            compute_buffers()
 
     @property
     def scale(self) -> Tensor:
@@ -220,17 +240,29 @@ class LocTexModel(PreTrainedModel):
 
     def forward(
         self,
-        images: Tensor,
-        tokens: Tensor,
+        images: Tensor | None = None,
+        tokens: Tensor | None = None,
         lengths: Sequence[int] | None = None,
         guessing: Tensor | None = None,
         changed: Tensor | None = None,
         maps: Sequence[Tensor] | None = None,
-    ) -> Output:
+        *,
+        pixel_values: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> Output | PipelineOutput:
         """guessing, changed: (B, T) tokens with some words hidden, with one changed, if needed.
 
         maps: what the backbone says of the images, where that is known; they are then not read.
+
+        pixel_values, input_ids, attention_mask: as transformers' processors and tokenizers name
+        images and captions, which need not be pairs; the answer is a PipelineOutput, of either
+        alone too.
         """
+        if images is None or tokens is None:
+            return self._answer(pixel_values, input_ids, attention_mask)
+
         image = self.encode_image(images) if maps is None else self.encode_maps(maps)
         text = self.encode_text(tokens, lengths)
         output = Output(image=image.embedding, text=text.embedding, cosine=cosines(image, text))
@@ -240,6 +272,54 @@ class LocTexModel(PreTrainedModel):
             output.guessing = text.hidden if guessing is None else self.read(guessing, lengths)
             output.changed = None if changed is None else self.read(changed)
         return output
+
+    def _answer(
+        self, pixel_values: Tensor | None, input_ids: Tensor | None, attention_mask: Tensor | None
+    ) -> PipelineOutput:
+        output = PipelineOutput()
+        if pixel_values is None and input_ids is None:
+            raise ValueError("LocTexModel needs pixel_values, input_ids, or images with tokens")
+
+        if input_ids is not None:
+            text = self.encode_text(self._without_masked(input_ids, attention_mask))
+            output.text_embeds = text.embedding
+            if pixel_values is None:
+                output.last_hidden_state = text.hidden
+
+        if pixel_values is not None:
+            image = self.encode_image(pixel_values)
+            output.image_embeds = image.embedding
+            output.last_hidden_state = image.last.flatten(2).transpose(1, 2)
+            output.pooler_output = image.last.mean(dim=(2, 3))
+
+        if output.image_embeds is not None and output.text_embeds is not None:
+            output.logits_per_image = self.scale * output.image_embeds @ output.text_embeds.T
+            output.logits_per_text = output.logits_per_image.T
+        return output
+
+    def _without_masked(self, tokens: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """The tokens with padding where the mask is 0."""
+        if attention_mask is None:
+            return tokens
+        return tokens.masked_fill(attention_mask == 0, self.config.pad_token_id)
+
+    def get_image_features(self, pixel_values: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, D), l2-normalised; as CLIP's models call it."""
+        return self.encode_image(pixel_values).embedding
+
+    def get_text_features(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> Tensor:
+        """(N, T) tokens -> (N, D), l2-normalised; as CLIP's models call it."""
+        return self.encode_text(self._without_masked(input_ids, attention_mask)).embedding
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """The logarithm of the contrastive scale; as CLIP's models call it."""
+        return self.log_scale
 
     def attend(self, image: ImageFeatures, text: TextFeatures) -> list[Tensor]:
         """Per scale, finest first: (B, T, N) attention of each token, of mass 1."""
@@ -302,6 +382,10 @@ class LocTexModel(PreTrainedModel):
                 is_inspected=True,
             )
             return grad_cam(fusion.judge(fused.start)[:, 1], fused.weights)
+
+
+for _auto_class in (AutoModel, AutoModelForZeroShotImageClassification):
+    _auto_class.register(LocTexConfig, LocTexModel, exist_ok=True)
 
 
 def _groups(lengths: Sequence[int]) -> list[tuple[int, int, int]]:

@@ -1,5 +1,6 @@
 """An image with all that people said of it, as a row of a snapshot and as an `Item`."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,23 @@ ROW = pa.schema(
         ("narratives", pa.list_(NARRATIVE)),
     ]
 )
+
+
+# In parquet a picture is kept as `datasets` keeps its Image, which the schema says for it: the hub
+# and load_dataset show pictures. Files of earlier versions hold the bytes alone; both are read.
+PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_FEATURES = {"info": {"features": {"image": {"_type": "Image"}}}}
+PARQUET_ROW = ROW.set(ROW.get_field_index("image"), pa.field("image", PICTURE)).with_metadata(
+    {"huggingface": json.dumps(_FEATURES)}
+)
+
+
+def plain_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows of a parquet file of any version -> rows of ROW, whose image is its bytes."""
+    place = batch.schema.get_field_index("image")
+    if pa.types.is_struct(batch.schema.field(place).type):
+        batch = batch.set_column(place, "image", batch.column(place).field("bytes"))
+    return batch.cast(ROW)
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,7 +41,8 @@ class Narrative:
     """What one annotator said about one image while pointing at it.
 
     strokes: (P, 3) float64 arrays of x, y (fractions) and t (seconds, never falling), P >= 1.
-    voice: the recording's path as the record names it. extra: unknown keys, kept, and optional
+    voice: the recording's path as the record names it; a path of "" says, as none does, that there
+    is no recording. extra: unknown keys, kept, and optional
     keys that were null. absent: optional keys that the record left out.
     """
 
@@ -89,13 +90,14 @@ class Narrative:
             caption=_text(record["caption"], "caption"),
             words=_words(optional.get("timed_caption", [])),
             strokes=_strokes(optional.get("traces", [])),
-            voice=_voice(optional.get("voice_recording")),
+            voice=_voice(optional.get("voice_recording")) or None,
             extra=extra | nulls,
             absent=frozenset(key for key in _OPTIONAL if key not in record),
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The public record, equal as JSON values to the one that came in."""
+        """The public record, equal as JSON values to the one that came in; a voice_recording of ""
+        is left out."""
         record: dict[str, Any] = {
             "dataset_id": self.dataset_id,
             "image_id": self.image_id,

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from loctex.records.files import cache_place, draft_file
 from loctex.records.frozen import manifest
-from loctex.records.items import ROW, Item, Rows, Split
+from loctex.records.items import ROW, Item, Rows, Split, plain_rows
 from loctex.records.streamed import StreamedSplit
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _map(parquet: Path, arrow: Path) -> None:
         with pq.ParquetFile(parquet) as rows, pa.OSFile(str(draft), "wb") as file:
             with pa.ipc.new_stream(file, ROW) as writer:
                 for batch in rows.iter_batches(1024):
-                    writer.write_batch(batch.cast(ROW))
+                    writer.write_batch(plain_rows(batch))
 
 
 def open_streamed(url: str) -> Snapshot:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from loctex.records.items import ROW, Item, Rows, Split
+from loctex.records.items import Item, Rows, Split, plain_rows
 
 BLOCK = 16  # row groups whose images are mixed: 1,024 images, 30 MB
 AT_ONCE = 8  # row groups being fetched
@@ -111,10 +111,10 @@ class StreamedSplit(Split):
         files, path = fsspec.url_to_fs(self._files[shard])
         with files.open(path, "rb", cache_type="none") as file:  # pyarrow knows what it will need
             rows = pq.ParquetFile(file, metadata=self._metadata.get(shard), pre_buffer=True)
-            table = rows.read_row_group(group - int(self._first[shard])).cast(ROW)
+            table = rows.read_row_group(group - int(self._first[shard]))
         self._metadata[shard] = rows.metadata
         (batch,) = table.combine_chunks().to_batches()
-        return Rows(batch)
+        return Rows(plain_rows(batch))
 
 
 def shares(order: np.ndarray, batch_size: int, num_ranks: int) -> np.ndarray:

@@ -69,3 +69,25 @@ def of(dataset_id: str) -> Terms | None:
     if "simulated" in name.split("_"):
         return Terms(_BY_START[prefix].images, SIMULATED)
     return _BY_START[prefix]
+
+
+# Licenses by the names that the hub's cards know them by.
+_HUB = (
+    *("cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"),
+    *("cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-4.0"),
+    *("cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "mit", "apache-2.0", "odbl", "pddl"),
+    *("odc-by", "cdla-permissive-2.0", "cdla-sharing-1.0", "gpl-3.0", "unlicense"),
+)
+
+
+def hub_license(stated: str | None) -> dict[str, str]:
+    """The head of a card on the hub: `license`, and where that is none it knows, `license_name` and
+    `license_link`. stated: the terms as a person wrote them; None or empty where nobody did.
+
+    "CC BY 4.0" -> {"license": "cc-by-4.0"}
+    """
+    words = "-".join((stated or "").lower().replace("license", "").split())
+    if words in _HUB:
+        return {"license": words}
+    name = "terms-in-the-card" if stated else "not-stated"
+    return {"license": "other", "license_name": name, "license_link": "README.md"}

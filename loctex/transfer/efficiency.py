@@ -3,9 +3,10 @@
     python -m loctex.transfer.efficiency --run RUN --labels FOLDER [--also OTHER ...]
 
 --labels is a folder of class folders (or train/ and test/ of such), a CSV with the columns image,
-label and optionally split, COCO JSON, a dataset saved with `datasets`' save_to_disk, or a
-VOCdevkit. Where it does not say what to test on, one image of five of each kind is held out, by
-the images' names.
+label and optionally split, COCO JSON, a dataset that `datasets` saved to disk, a VOCdevkit, or
+a folder as another tool unzips it: YOLO, CVAT, Roboflow, Label Studio, imagefolder, Open Images (a
+picture shows the classes of its boxes). Where it does not say what to test on, one image of five of
+each kind is held out, by the images' names.
 
 Prints the score over the number of labels for random initialization, the run and each --also
 (another run, timm:MODEL, or timm:MODEL=FILE), with the standard deviation over the draws, and a

@@ -1,4 +1,5 @@
-"""Reads labels as people keep them: class folders, CSV, COCO JSON, a saved dataset, VOCdevkit.
+"""Reads labels as people keep them: class folders, CSV, COCO JSON, a saved dataset, VOCdevkit, and
+what other tools unzip (loctex/records/layouts): YOLO, Roboflow, CVAT, Label Studio, Open Images.
 
 Every reader gives rows; `read` makes the tables to train and to test on out of them. An image is
 named by its place in its source.
@@ -18,9 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loctex.records.annotations import plain_id, twice
+from loctex.records.annotations import UnusedLabels, plain_id, twice
 from loctex.records.file_names import EXTENSIONS, find_file, is_hidden
 from loctex.records.images import begins_as_image
+from loctex.records.layouts.form import SPLITS
+from loctex.records.layouts.recognition import (
+    NARRATIVES,
+    SNAPSHOT,
+    VIDEO_NARRATIVES,
+    recognise,
+)
 from loctex.records.text import read_json, read_text
 from loctex.transfer import voc
 from loctex.transfer.encoders import Picture
@@ -35,16 +43,10 @@ COLUMNS = {  # of a CSV, with the names that other programs give them
     "label": ("label", "labels", "class", "category"),
     "split": ("split",),
 }
+TABLES = {"Roboflow CSV", "Label Studio", "Open Images CSV"}  # a CSV with columns of its own
+WITHOUT_CLASSES = {"captions", NARRATIVES, VIDEO_NARRATIVES, SNAPSHOT}
+NO_CLASSES = {"images", "image", "imgs", "img", "pictures", "photos", "jpegimages", "data"}
 UNLABELED = {"unsupervised", "unlabeled", "unlabelled"}  # splits that say they have no labels
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-}
 TEST_SHARE = 5  # one image of five is tested on where the source does not say
 
 
@@ -135,18 +137,46 @@ def _read_rows(labels: Path, images: Path | None, left_out: LeftOut) -> list[Row
 
 
 def _reader(path: Path) -> Callable[[Path, Path | None, LeftOut | None], Iterator[Row]]:
-    if path.suffix.lower() in (".csv", ".tsv"):
-        return read_csv
-    if path.suffix.lower() == ".json":
-        return read_coco
     if any((path / name).exists() for name in ("dataset_dict.json", "dataset_info.json")):
         return read_saved
+    layout = recognise(path) if path.exists() else None
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return read_layout if layout is not None and layout.kind in TABLES else read_csv
+    if path.suffix.lower() == ".json":
+        return read_layout if layout is not None and layout.kind == "Label Studio" else read_coco
+    if layout is not None and layout.kind not in WITHOUT_CLASSES:
+        return read_layout
     if path.is_dir():
         return read_folders
     raise ValueError(
         f"{path}: expected a folder of class folders, a .csv, a COCO .json, a dataset saved with "
-        "save_to_disk, or a VOCdevkit"
+        "save_to_disk, a VOCdevkit, or what YOLO, Roboflow, CVAT, Label Studio, Open Images write"
     )
+
+
+def read_layout(
+    path: Path, images: Path | None = None, left_out: LeftOut | None = None
+) -> Iterator[Row]:
+    """A layout that another tool wrote; the boxes of a picture say which classes it shows."""
+    layout = recognise(path)
+    assert layout is not None  # or it was given to another reader
+    unused, num_missing = UnusedLabels(), 0
+    for picture in layout.pictures(images, unused):
+        if picture.file is None:
+            num_missing += 1
+            continue
+        values = {_class_name(name): value for name, value in picture.shown().items()}
+        yield Row(picture.name, picture.file, values, picture.split)
+    if left_out is None:
+        return
+    if num_missing:
+        left_out["pictures that are named and not there"] = f"{num_missing} not read"
+    for kind, sentences in (
+        ("labels of no picture", unused.orphans),
+        ("labels that cannot be used", unused.unusable),
+    ):
+        if sentences:
+            left_out[kind] = f"{len(sentences)} not read, as {sentences[0]}"
 
 
 def _assign(row: Row, split: str) -> Row:
@@ -194,6 +224,7 @@ def read_folders(
     class's are walked down."""
     ignored = Counter[str]()
     is_found = False
+    names: set[str] = set()
     for split_folder, split in _split_folders(root, left_out).items():
         for folder in sorted(_visible(split_folder)):
             if not folder.is_dir():
@@ -207,10 +238,17 @@ def read_folders(
                     ignored[f"files {file.suffix.lower() or file.name}"] += 1
                     continue
                 is_found = True
+                names.add(folder.name)
                 name = file.relative_to(root).as_posix()
                 yield Row(name, file, {_class_name(folder.name): 1}, split)
     if not is_found:
         raise ValueError(f"{root} holds no CLASS/image; put each image into its class's folder")
+    if {name.lower() for name in names} <= NO_CLASSES:
+        raise ValueError(
+            f"{root}: its only class would be {', '.join(sorted(names))!r}, which is no class: it "
+            "holds pictures, and no labels that are known. Put each image into its class's folder, "
+            "or add what names the labels (YOLO's data.yaml, COCO's instances.json, a labels.csv)"
+        )
     if left_out is not None:
         left_out |= {kind: f"{count} not read" for kind, count in sorted(ignored.items()) if count}
 

@@ -27,7 +27,7 @@ def said(page: Page, text: str) -> None:
 
 def import_file(page: Page, narratives, images) -> None:
     page.get_by_role("tab", name="Import").click()
-    page.get_by_label("Narratives", exact=True).fill(str(narratives))
+    page.get_by_label("Narratives, captions or boxes").fill(str(narratives))
     page.get_by_label("Folder of pictures").fill(str(images))
     page.get_by_role("button", name="Import").click()
 

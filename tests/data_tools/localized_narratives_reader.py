@@ -1,14 +1,28 @@
 """A reader of Localized Narratives files, written from their public description alone.
 
-It shares nothing with the studio: JSON Lines; `dataset_id` str, `image_id` str, `annotator_id` int,
+It shares nothing with the studio, and like Google's own loader it takes these keys and no other.
+JSON Lines; `dataset_id` str, `image_id` str, `annotator_id` int,
 `caption` str, `timed_caption` [{`utterance`, `start_time`, `end_time`}], `traces` [[{`x`, `y`,
-`t`}]], `voice_recording` the relative path of an Ogg Vorbis file. Images: %012d.jpg for COCO, else
-the image_id with an extension.
+`t`}]], `voice_recording` the relative path of an Ogg Vorbis file, or "".
+Images: %012d.jpg for COCO, else the image_id with an extension.
 """
 
 import json
 import math
 from pathlib import Path
+from typing import TypedDict
+
+
+class Record(TypedDict):
+    """The keys, each of which a record has."""
+
+    dataset_id: str
+    image_id: str
+    annotator_id: int
+    caption: str
+    timed_caption: list
+    traces: list
+    voice_recording: str
 
 
 def read(file: Path, images: Path | None = None) -> list[dict]:
@@ -36,14 +50,9 @@ def _need(condition: bool, what: str) -> None:
 
 
 def _check(one: dict, folder: Path, images: Path | None) -> None:
-    for key, kind in (
-        ("dataset_id", str),
-        ("image_id", str),
-        ("annotator_id", int),
-        ("caption", str),
-        ("timed_caption", list),
-        ("traces", list),
-    ):
+    unknown = one.keys() - Record.__annotations__.keys()
+    _need(not unknown, f"unknown keys {sorted(unknown)}")
+    for key, kind in Record.__annotations__.items():
         _need(type(one[key]) is kind, f"{key} is {type(one[key]).__name__}")
     for word in one["timed_caption"]:
         _need(type(word["utterance"]) is str and word["utterance"].strip() != "", "empty utterance")
@@ -59,7 +68,7 @@ def _check(one: dict, folder: Path, images: Path | None) -> None:
             all(-0.5 <= _number(point[axis]) <= 1.5 for point in stroke for axis in "xy"),
             "a point far outside the image",
         )
-    if (voice := one.get("voice_recording")) is not None:
+    if voice := one["voice_recording"]:
         path = folder / voice
         _need(not Path(voice).is_absolute() and ".." not in Path(voice).parts, "a path elsewhere")
         head = path.read_bytes()[:64]

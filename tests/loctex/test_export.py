@@ -1,10 +1,14 @@
 """Hand-over: what others load computes what the run computes, or there is no export."""
 
 import json
+import os
 import pickle
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +16,13 @@ import safetensors.torch
 import timm
 import torch
 import torchvision
-from transformers import AutoImageProcessor, AutoTokenizer
+import yaml
+from PIL import Image
+from timm.data import create_transform, resolve_model_data_config
+from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, pipeline
 
 from loctex import settings
-from loctex.export import card, onnx_parts
+from loctex.export import card, onnx_parts, wheel
 from loctex.export import formats as export
 from loctex.export.__main__ import main as export_command
 from loctex.jobs import checkpoint_files
@@ -28,6 +35,7 @@ from loctex.scoring import predictor as answers
 from tests.loctex.small import BACKBONE, small
 from tests.loctex.weights import write_run, write_weights
 
+SWIN = {"img_size": 64, "window_size": 2, "depths": [1, 1, 1, 1], "embed_dim": 48}
 NAMES = {name for _, part in onnx_parts.NAMES.values() for name in part}
 
 
@@ -47,6 +55,11 @@ def resnet50(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def load(run: Path) -> LocTexModel:
     return build.load(checkpoint_files.find(run)).eval()
+
+
+def snippets_of(card_text: str) -> list[str]:
+    """The Python that a card shows."""
+    return re.findall(r"```python\n(.*?)```", card_text, re.DOTALL)
 
 
 @torch.no_grad()
@@ -99,6 +112,176 @@ def test_timm_loads_the_backbone_in_one_line(run, tmp_path):
     with torch.no_grad():
         found = theirs(images)[-1].mean((2, 3))
     assert np.allclose(found, features(load(run), images), rtol=0, atol=1e-5)
+
+
+def test_timm_opens_the_folder_by_itself_with_the_run_s_pixels_and_equal_features(tmp_path):
+    stages = {"layers": [1, 1, 1, 1], "channels": [16, 16, 16, 16]}
+    run = write_run(tmp_path / "garden", model__backbone_options=BACKBONE | stages)
+    export.export(run, tmp_path / "out", "timm")
+    theirs: Any = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    wanted = load(run)
+    images = torch.randn(3, 3, 64, 64)
+    with torch.no_grad():
+        assert np.array_equal(theirs(images), features(wanted, images))
+
+    told = resolve_model_data_config(theirs)
+    assert tuple(told["input_size"]) == (3, 64, 64) and told["interpolation"] == "bilinear"
+    assert (told["crop_pct"], told["crop_mode"]) == (1.0, "squash")
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    pixels = create_transform(**told)(Image.fromarray(picture))
+    ours = answers.normalise(torch.from_numpy(picture[None]), wanted.config)[0]
+    assert torch.allclose(pixels, ours, rtol=0, atol=1e-5)
+    wide = create_transform(**told)(Image.new("RGB", (640, 480)))  # stretched, never cut
+    assert wide.shape == (3, 64, 64)
+
+    tuned = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True, num_classes=7)
+    assert tuned(images).shape == (3, 7)
+    stem, loaded = wanted.backbone.state_dict()["stages.conv1.0.weight"], tuned.state_dict()
+    assert torch.equal(loaded["conv1.0.weight"], stem)
+
+
+def test_timm_opens_the_same_folder_from_the_hub(run, tmp_path, monkeypatch):
+    """By timm's own hf-hub code, from the hub's cache as a download leaves it: no network."""
+    cache = tmp_path / "cache" / "models--me--garden"
+    export.export(run, cache / "snapshots" / ("0" * 40), "timm")
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    theirs: Any = timm.create_model(
+        "hf-hub:me/garden", pretrained=True, cache_dir=str(tmp_path / "cache")
+    ).eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert np.array_equal(theirs(images)[-1].mean((2, 3)), features(load(run), images))
+
+
+@pytest.mark.parametrize(
+    "name, options, size, is_whole",
+    [
+        ("vit_tiny_patch16_224", {"img_size": 64, "depth": 2}, 64, False),
+        ("convnext_atto", {"depths": [1, 1, 1, 1]}, 64, False),
+        ("swin_tiny_patch4_window7_224", SWIN, 64, False),
+        ("tf_efficientnet_lite0", {}, 64, False),
+        ("regnetx_002", {}, 64, True),
+        ("densenet121", {"block_config": [2, 2]}, 64, True),
+        ("resnetv2_50", {"layers": [1, 1, 1, 1], "channels": [32, 32, 64, 64]}, 64, False),
+    ],
+)
+def test_timm_opens_the_folder_of_any_family_of_backbones(
+    name, options, size, is_whole, tmp_path, monkeypatch
+):
+    values = small("scenes", model__backbone_options=options, data__image_size=size)
+    run = write_weights(
+        tmp_path / name, settings.with_values(values, {"model": {"backbone": name}})
+    )
+    outputs = {"image_features", "pooled_output"} if is_whole else {"image_features"}
+    differences = export.export(run, tmp_path / "out", "timm")
+    assert set(differences) == outputs and max(differences.values()) <= 1e-5
+    monkeypatch.chdir(tmp_path / "out")
+    blocks = snippets_of((tmp_path / "out" / "README.md").read_text())
+    names: dict[str, Any] = {}
+    for code in blocks:
+        exec(code, names)
+    assert names["features"].shape == (1, load(run).backbone.channels[-1])
+
+
+def test_an_efficientnet_with_its_head_convolution_opens_whole(tmp_path):
+    values = {"model": {"backbone": "tf_efficientnet_lite0", "backbone_head": True}}
+    small_run = small("scenes", model__backbone_options={})
+    run = write_weights(tmp_path / "lite", settings.with_values(small_run, values))
+    differences = export.export(run, tmp_path / "out", "timm")
+    assert set(differences) == {"image_features", "pooled_output"}
+    theirs: Any = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        last = load(run).encode_image(images).last.mean((2, 3))
+        assert theirs.num_features == 1280 and torch.allclose(theirs(images), last, atol=1e-5)
+
+
+def test_transformers_own_classes_and_pipelines_open_the_folder(run, tmp_path):
+    export.export(run, tmp_path / "out", "huggingface")
+    theirs, ours = AutoModel.from_pretrained(tmp_path / "out").eval(), load(run)
+    assert type(theirs) is LocTexModel
+    processor = AutoImageProcessor.from_pretrained(tmp_path / "out")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    picture = Image.effect_mandelbrot((80, 60), (-2, -1.5, 1, 1.5), 20).convert("RGB")
+    captions = ["a red circle left of a blue square", "a dog"]
+    pixels = processor(images=[picture, picture.rotate(90)], return_tensors="pt")
+    words = tokenizer(captions, padding=True, return_tensors="pt")
+
+    with torch.no_grad():
+        image = theirs.get_image_features(**pixels)
+        text = theirs.get_text_features(**words)
+        assert torch.equal(image, ours.encode_image(pixels["pixel_values"]).embedding)
+        logits = theirs(**pixels, **words).logits_per_image
+        alone = theirs(**pixels)
+    predictor = answers.Predictor(ours, tokenization.load(checkpoint_files.find(run)))
+    assert np.allclose(text, predictor.embed(captions), rtol=0, atol=1e-6)
+    assert torch.allclose(logits, theirs.logit_scale.exp() * image @ text.T, atol=1e-5)
+    assert alone.logits_per_image is None and torch.equal(alone.image_embeds, image)
+    with pytest.raises(ValueError, match="needs pixel_values, input_ids, or images with tokens"):
+        theirs()
+
+    classify = pipeline("zero-shot-image-classification", model=str(tmp_path / "out"))
+    scores = classify(picture, candidate_labels=captions, hypothesis_template="{}")
+    expected = logits[0].softmax(-1)
+    assert {one["label"]: one["score"] for one in scores} == pytest.approx(
+        dict(zip(captions, expected.tolist(), strict=True)), abs=1e-5
+    )
+    extract = pipeline("image-feature-extraction", model=str(tmp_path / "out"))
+    (pooled,) = extract(picture, pool=True)
+    assert np.allclose(pooled, features(ours, pixels["pixel_values"][:1])[0], rtol=0, atol=1e-5)
+
+
+def test_the_files_of_an_export_have_the_mode_that_the_umask_says(run, tmp_path):
+    before = os.umask(0o027)
+    try:
+        export.export(run, tmp_path / "out", "huggingface")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()}
+    assert set(modes.values()) == {0o640} and "loctex-0.1.0-py3-none-any.whl" in modes
+
+
+def test_the_license_of_the_weights_is_what_is_stated(run, tmp_path):
+    export_command(
+        [f"--run={run}", f"--to={tmp_path / 'out'}", "--format=timm", "--license=cc-by-4.0"]
+    )
+    text = (tmp_path / "out/README.md").read_text()
+    head = yaml.safe_load(text.split("---\n")[1])
+    assert head["license"] == "cc-by-4.0" and "license_name" not in head
+    assert "The weights: cc-by-4.0, as whoever exported them stated." in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["torchvision", "timm", "huggingface", "onnx"])
+def test_the_card_s_snippets_run_as_they_stand_where_no_checkout_is(
+    format, run, resnet50, tmp_path
+):
+    """In a folder of its own, with the wheel of loctex alone beside what it needs."""
+    out = tmp_path / "out"
+    export.export(resnet50 if format == "torchvision" else run, out, format)
+    site = tmp_path / "site"
+    site.mkdir()
+    if format == "huggingface":
+        (file,) = out.glob("*.whl")
+        install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", f"--target={site}"]
+        subprocess.run([*install, file], check=True, timeout=120)
+    blocks = snippets_of((out / "README.md").read_text())
+    assert len(blocks) == {"huggingface": 3, "timm": 2}.get(format, 1)
+    environment = os.environ | {"PYTHONPATH": str(site), "HF_HUB_OFFLINE": "1"}
+    for code in blocks:
+        if format == "huggingface":
+            code += f"\nimport loctex; assert loctex.__file__.startswith({str(site)!r})"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=out,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
 
 
 def test_huggingface_holds_model_tokenizer_and_preprocessing(run, tmp_path):
@@ -197,7 +380,7 @@ def test_a_folder_with_files_is_not_written_over(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_the_card_says_what_the_run_says(snapshot, tmp_path):
+def test_the_card_says_what_the_run_says(snapshot, tmp_path, monkeypatch):
     run = write_run(tmp_path / "garden", snapshot=f"{snapshot}=2")
     (run / "result.json").write_text(json.dumps({"metrics": {"pointing_region": 0.8125}}))
     rows = [{"name": "random initialization", "map": 0.125}, {"name": "garden", "map": 0.5}]
@@ -214,6 +397,9 @@ def test_the_card_says_what_the_run_says(snapshot, tmp_path):
     text = (tmp_path / "out/README.md").read_text()
     manifest = json.loads((snapshot / "snapshot.json").read_text())
     assert text.startswith('---\nlibrary_name: "timm"\n')
+    head = yaml.safe_load(text.split("---\n")[1])
+    assert head["pipeline_tag"] == "image-feature-extraction"
+    assert (head["license"], head["license_name"]) == ("other", "not-stated")
     assert manifest["hash"] in text and "32 images and 32 narratives" in text
     assert "images: rendered by this software, free; narratives: simulated by this" in text
     assert "| validation at the end of training | pointing_region | 0.812 |" in text
@@ -221,11 +407,13 @@ def test_the_card_says_what_the_run_says(snapshot, tmp_path):
     assert "| efficiency-mine-best, a | accuracy, 40 labels | 0.625 |" in text
     assert "steps: 8" in text and "Checkpoint `step-00000001`" in text
     assert str(tmp_path) not in text and str(snapshot.parent) not in text
-    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
-    names = {"timm": timm, "images": torch.zeros(1, 3, 64, 64)}
-    code = code.replace("model.safetensors", str(tmp_path / "out/model.safetensors"))
-    exec(code, names)
-    assert names["features"].shape == (1, 16)
+    monkeypatch.chdir(tmp_path / "out")
+    for code in snippets_of(text):
+        names: dict[str, Any] = {}
+        exec(code, names)
+        assert names["model"].feature_info.channels() == [16]
+        if "features" in names:
+            assert names["features"].shape == (1, 16)
 
 
 def test_the_card_of_bare_weights_admits_what_it_does_not_know(run, tmp_path):
@@ -313,5 +501,30 @@ def test_it_is_uploaded_only_when_asked(run, monkeypatch, tmp_path, capsys):
     export_command(
         [f"--run={run}", f"--to={tmp_path / 'two'}", "--format=timm", "--push=me/garden"]
     )
-    assert uploads == [("me/garden", ["README.md", "model.safetensors"])]
+    assert uploads == [("me/garden", ["README.md", "config.json", "model.safetensors"])]
     assert "uploaded to https://hub/me/garden" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_an_installed_package_hands_on_a_wheel_that_installs_again(run, tmp_path):
+    """Where pip installed loctex there is no checkout to build from: its own files are packed."""
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target"]
+    wheel.write_wheel(tmp_path)
+    sites = [tmp_path / "site", tmp_path / "again"]
+    subprocess.run([*install, sites[0], tmp_path / wheel.wheel_name()], check=True, timeout=120)
+
+    code = "import sys; from pathlib import Path; from loctex.export.wheel import write_wheel; "
+    code += "print(write_wheel(Path(sys.argv[1])))"
+    (tmp_path / "repacked").mkdir()
+    environment = os.environ | {"PYTHONPATH": str(sites[0])}
+    command = [sys.executable, "-c", code, str(tmp_path / "repacked")]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=120)
+    repacked = tmp_path / "repacked" / wheel.wheel_name()
+    subprocess.run([*install, sites[1], repacked], check=True, timeout=120)
+
+    contents = [
+        {path.relative_to(site): path.read_bytes() for path in site.rglob("*.py")} for site in sites
+    ]
+    assert contents[0] == contents[1] and len(contents[0]) > 90
+    (record,) = sites[1].glob("loctex-*.dist-info/METADATA")
+    assert "Requires-Dist: torch>=2.11" in record.read_text()

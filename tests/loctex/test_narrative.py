@@ -104,6 +104,13 @@ def test_a_record_without_a_trace_is_accepted_in_all_three_spellings():
         assert Narrative.from_json(one).to_json() == one
 
 
+def test_a_voice_of_no_name_is_no_voice_as_google_s_files_need_the_key():
+    named = record(voice_recording="")
+    assert Narrative.from_json(named).voice is None
+    del named["voice_recording"]
+    assert Narrative.from_json(record(voice_recording="")).to_json() == named
+
+
 def point(**changes):
     return {"x": 0.5, "y": 0.5, "t": 1.0} | changes
 

@@ -95,9 +95,10 @@ def test_a_folder_gives_its_files_by_name_and_says_when_it_cannot(tmp_path):
 
 def test_import_export_import_gives_the_same_narratives(workspace, own, scenes, tmp_path):
     source = scenes / "narratives.jsonl"
-    first, *steps, last = exchange.import_narratives(
+    first, preview, *steps, last = exchange.import_narratives(
         workspace, "own", str(source), str(scenes / "images")
     )
+    assert preview.text.startswith("Localized Narratives: 40 narratives of 40 images, of which 40")
     assert last.text == "40 narratives imported" and not last.problems
     assert (first.text, first.share) == ("Reading narratives.jsonl", 0)
     assert all(0 < step.share <= 1 for step in steps)
@@ -148,7 +149,7 @@ def test_lines_that_are_no_narratives_are_named_and_the_rest_comes_in(workspace,
     *_, last = exchange.import_narratives(workspace, "own", str(file), str(tmp_path / "images"))
     assert last.text.startswith("1 narrative imported, 1 picture not found in ")
     assert any("some.jsonl:2: dataset_id: is missing" in problem for problem in last.problems)
-    with pytest.raises(ValueError, match="There is no file"):
+    with pytest.raises(ValueError, match="There is no file or folder"):
         next(exchange.import_narratives(workspace, "own", "nowhere.jsonl", str(tmp_path)))
 
 

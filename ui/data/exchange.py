@@ -17,6 +17,7 @@ from loctex.records.images import simplified
 from ui.workspace import Workspace
 
 if TYPE_CHECKING:
+    from data_tools.arriving import Arrival
     from data_tools.exchange.importing import ImportReport
 
 DEMO = "Demo scenes"
@@ -124,25 +125,68 @@ def files_of(folder: str) -> list[Path]:
     return files
 
 
-def import_narratives(
-    workspace: Workspace, collection: str, file: str, images: str
-) -> Iterator[Outcome]:
-    """Add a file of the public format and its pictures, in a thread of its own.
+def look(place: str, images: str) -> Iterator[Outcome]:
+    """What there is to import, counted, and what an import would make of it; nothing is written.
 
-    Yields the outcome so far; closing the iterator stops the import, and what is in stays in.
-    ValueError: there is no such file or folder, or a line of it is no narrative.
+    ValueError: there is no such place, or nothing in it is known.
     """
-    from data_tools.exchange.importing import import_file
+    from data_tools import arriving
 
-    path, folder = Path(file.strip()).expanduser(), Path(images.strip()).expanduser()
-    if not file.strip() or not path.is_file():
-        raise ValueError(f"There is no file {file.strip()!r} on this machine.")
-    files_of(images)
+    path, folder = _place(place), _folder_of_pictures(images)
+    yield Outcome(f"Looking at {path.name}", share=0.0)
+    with arriving.opened(path) as inside:
+        yield previewed(arriving.recognise(inside, folder))
+
+
+def previewed(arrival: Arrival) -> Outcome:
+    """What was recognised, as the page shows it."""
+    examples = "".join(f" {line}." for line in arrival.examples)
+    text = f"{arrival.sentence}.{examples} Import: {arrival.becomes}."
+    return Outcome(text, arrival.problems)
+
+
+def import_narratives(
+    workspace: Workspace, collection: str, place: str, images: str
+) -> Iterator[Outcome]:
+    """Add narratives, captions or boxes of a file, a folder or an archive, and their pictures, in a
+    thread of its own.
+
+    Yields first what it is, and then the outcome so far; closing the iterator stops the import, and
+    what is in stays in. ValueError: there is no such place, nothing in it is known, or nothing can
+    be told.
+    """
+    from data_tools import arriving
+
+    path, folder = _place(place), _folder_of_pictures(images)
     yield Outcome(f"Reading {path.name}", share=0.0)  # all of it, before the first picture
-    report = yield from _watched(
-        lambda progress: import_file(workspace.store, path, folder, collection, progress), "image"
-    )
-    yield imported(report, folder)
+    with arriving.opened(path) as inside:
+        arrival = arriving.recognise(inside, folder)
+        yield Outcome(previewed(arrival).text, share=0.0)
+        report = yield from _watched(
+            lambda progress: arriving.bring(workspace.store, arrival, collection, progress), "image"
+        )
+        problems = [*report.problems, *_not_told(arrival, report)]
+        yield imported(report, arrival.images, problems)
+
+
+def _not_told(arrival: Arrival, report: ImportReport) -> Sequence[str]:
+    """What its layout could not say; of narratives the import itself has said it."""
+    return [text for text in arrival.problems if text not in set(report.problems)]
+
+
+def _place(place: str) -> Path:
+    path = Path(place.strip()).expanduser()
+    if not place.strip() or not path.exists():
+        raise ValueError(f"There is no file or folder {place.strip()!r} on this machine.")
+    return path
+
+
+def _folder_of_pictures(images: str) -> Path | None:
+    """None where the pictures lie beside what is imported."""
+    if not images.strip():
+        return None
+    files_of(images)
+    return Path(images.strip()).expanduser()
 
 
 def _watched(work: Callable[[Progress], T], noun: str) -> Generator[Outcome, None, T]:
@@ -173,13 +217,13 @@ def _watched(work: Callable[[Progress], T], noun: str) -> Generator[Outcome, Non
     return future.result()
 
 
-def imported(report: ImportReport, folder: Path) -> Outcome:
+def imported(report: ImportReport, folder: Path, problems: Sequence[str]) -> Outcome:
     text = f"{counted(report.num_imported, 'narrative')} imported"
     if report.num_known:
         text += f", {report.num_known:,} already there"
     if report.num_missing_images:
         text += f", {counted(report.num_missing_images, 'picture')} not found in {folder}"
-    return Outcome(text, report.problems)
+    return Outcome(text, problems)
 
 
 def export(

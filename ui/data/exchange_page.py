@@ -44,17 +44,28 @@ class ExchangePage:
 
     def _build_import(self) -> None:
         _note(
-            "A file of the public Localized Narratives format, one narrative a line, and the "
-            "folder that holds its pictures. What is there already is not added twice."
+            "Narratives (Localized Narratives, Video Localized Narratives, the studio's parquet), "
+            "captions to be traced, or boxes, which a simulated narrator tells: a file, a folder "
+            "or an archive, as YOLO, COCO, CVAT, Roboflow, Label Studio, Open Images or "
+            "imagefolder have it. Look says what it is and how much, and writes nothing; what is "
+            "there already is not added twice."
         )
         with gr.Row(elem_classes="studio-line"):
             self.file = gr.Textbox(
-                label="Narratives", placeholder="/home/me/narratives.jsonl", max_lines=1, scale=3
+                label="Narratives, captions or boxes",
+                placeholder="/home/me/export.zip",
+                max_lines=1,
+                scale=3,
+                elem_id="data-import",
             )
             self.images = gr.Textbox(
-                label="Folder of pictures", placeholder="/home/me/images", max_lines=1, scale=3
+                label="Folder of pictures",
+                placeholder="left empty: beside them",
+                max_lines=1,
+                scale=3,
             )
-            self.bring = gr.Button("Import", scale=0, min_width=160, variant="primary")
+            self.look = gr.Button("Look", scale=0, min_width=100)
+            self.bring = gr.Button("Import", scale=0, min_width=140, variant="primary")
 
     def _build_export(self) -> None:
         _note(
@@ -104,6 +115,7 @@ class ExchangePage:
             (self.files.upload, self._drop, [collection, self.files]),
             (self.add_folder.click, self._folder, [collection, self.folder]),
             (self.folder.submit, self._folder, [collection, self.folder]),
+            (self.look.click, exchange.look, [self.file, self.images]),
             (self.bring.click, self._import, [collection, self.file, self.images]),
             (self.give.click, self._export, [collection, self.to, self.terms, self.parquet]),
         ):

@@ -89,7 +89,8 @@ class EvaluateTab(JobTab):
                 max_lines=1,
                 elem_id="evaluation-labels",
                 info="A path on this machine: a folder of class folders, a CSV with the columns "
-                "image and label, COCO JSON, a dataset saved to disk, or a VOCdevkit.",
+                "image and label, COCO JSON, a dataset saved to disk, a VOCdevkit, or a folder as "
+                "YOLO, CVAT, Roboflow, Label Studio, imagefolder or Open Images have it.",
             )
             with gr.Accordion("More", open=False), gr.Row(equal_height=True):
                 self.images = gr.Textbox(

@@ -15,6 +15,7 @@ from gradio.utils import get_upload_folder
 from loctex.jobs.checkpoint_files import folder_at
 from loctex.jobs.command import Command, short
 from loctex.jobs.run import Run
+from loctex.records import terms
 from loctex.records.files import draft_file
 from ui import heavy
 from ui.evaluate.questions import free_path
@@ -49,9 +50,11 @@ def state(job: Run) -> str:
     return "done" if (files(job) / "README.md").exists() else job.state
 
 
-def command(workspace: Workspace, model: str, format: str) -> tuple[Run, Command]:
-    """The job that writes RUN/best in a format, and what it executes. ValueError: none chosen, or
-    one that this format has no place for."""
+def command(
+    workspace: Workspace, model: str, format: str, license: str = ""
+) -> tuple[Run, Command]:
+    """The job that writes RUN/best in a format, and what it executes. license: of the weights, for
+    the card. ValueError: none chosen, or one that this format has no place for."""
     if not model:
         raise ValueError("Choose a model.")
     if format not in dict(FORMATS):
@@ -77,8 +80,24 @@ def command(workspace: Workspace, model: str, format: str) -> tuple[Run, Command
         format,
         "--to",
         short(files(job)),
+        *(("--license", _license_id(license)) if license.strip() else ()),
     )
     return job, Command(words, devices=("cpu",), grace=0.0)
+
+
+def _license_id(license: str) -> str:
+    """The hub's name of a license, also of one that is written as people write it; ValueError where
+    it is several words that it knows no name of."""
+    named = terms.hub_license(license)
+    if named["license"] != "other":
+        return named["license"]
+    words = license.split()
+    if len(words) != 1 or words[0].startswith("-"):
+        raise ValueError(
+            f"The hub knows no license {license.strip()!r}: write its name there, as cc-by-4.0, or "
+            "leave it empty and say it in the card."
+        )
+    return words[0]
 
 
 def _has_own_layers(checkpoint: Path) -> bool:
@@ -90,11 +109,12 @@ def _has_own_layers(checkpoint: Path) -> bool:
     return False
 
 
-def card(model: str, format: str) -> str:
+def card(model: str, format: str, license: str = "") -> str:
     """The model card that an export would carry, as Markdown."""
     cards = heavy.module("export.card")
     checkpoint = Path(model)
-    return without_head(cards.preview(checkpoint.parent, checkpoint, format))
+    stated = _license_id(license) if license.strip() else ""
+    return without_head(cards.preview(checkpoint.parent, checkpoint, format, stated))
 
 
 def without_head(text: str) -> str:

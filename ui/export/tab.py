@@ -35,7 +35,16 @@ class ExportTab(JobTab):
                 min_width=320,
                 scale=2,
             )
-        self.question_inputs, self.offered = [self.model, self.format], [self.model]
+            self.license = gr.Textbox(
+                label="License of the weights",
+                placeholder="cc-by-4.0",
+                max_lines=1,
+                min_width=180,
+                scale=1,
+                elem_id="export-license",
+            )
+        self.question_inputs = [self.model, self.format, self.license]
+        self.offered = [self.model]
 
     def build_actions(self) -> None:
         self.peek = gr.Button("Read the model card first", **ACTION)
@@ -58,9 +67,9 @@ class ExportTab(JobTab):
             **QUIET,
         )
 
-    def _card(self, model: str, format: str) -> list[Any]:
+    def _card(self, model: str, format: str, license: str) -> list[Any]:
         try:
-            text = exports.card(str(self.workspace.checkpoint(model)), format)
+            text = exports.card(str(self.workspace.checkpoint(model)), format, license)
         except (ValueError, OSError) as error:
             return [gr.update(visible=False), problem(str(error))]
         return [gr.update(value=text, visible=True), problem("")]
@@ -78,9 +87,9 @@ class ExportTab(JobTab):
         models = checkpoints(self.workspace)
         return [gr.update(choices=models, value=still_offered(models, model))]
 
-    def plan(self, model: str | None, format: str) -> tuple[Run, Command]:
+    def plan(self, model: str | None, format: str, license: str = "") -> tuple[Run, Command]:
         checkpoint = str(self.workspace.checkpoint(model)) if model else ""
-        return exports.command(self.workspace, checkpoint, format)
+        return exports.command(self.workspace, checkpoint, format, license)
 
     def state(self, job: Run) -> str:
         return exports.state(job)
