@@ -68,5 +68,6 @@ def test_labels_are_evaluated_in_the_background_and_weights_taken_home(
     with zipfile.ZipFile(waiting.value.path()) as archive:
         assert {Path(name).name for name in archive.namelist()} == {
             "README.md",
+            "config.json",
             "model.safetensors",
         }
