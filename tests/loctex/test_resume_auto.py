@@ -208,15 +208,15 @@ def test_preempted_ten_times_at_random_it_learns_the_same_bits(snapshot, tmp_pat
 
     No step before the last checkpoint is taken again: its lines are those of the first time.
     """
-    wanted_settings = lively(
-        snapshot, train__steps=600, train__log_every=1, train__checkpoint_every=25
+    every = {"checkpoint": 10, "evaluate": 25, "film": 20, "log": 1}
+    run_settings = lively(
+        snapshot, train__steps=300, **{f"train__{name}_every": n for name, n in every.items()}
     )
-    wanted_settings = settings.with_values(wanted_settings, {"train": {"evaluate_every": 40}})
     whole, run = Run(tmp_path / "whole"), Run(tmp_path / "run")
-    train(wanted_settings, whole)
+    train(run_settings, whole)
 
     file, printed = tmp_path / "settings.yaml", tmp_path / "printed.txt"
-    file.write_text(settings.dump(wanted_settings))
+    file.write_text(settings.dump(run_settings))
     words = [sys.executable, "-m", "loctex.train", "--run", str(run.path)]
     words += ["--settings", str(file), "--resume", "auto"]
     draw = random.Random(19)
@@ -227,7 +227,7 @@ def test_preempted_ten_times_at_random_it_learns_the_same_bits(snapshot, tmp_pat
         step = checkpoint_files.step_of(kept) if kept else 0
         with open(printed, "ab") as log:
             process = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log)
-        target = step + draw.randint(1, 50)
+        target = step + draw.randint(1, 25)
         wait_for(
             lambda target=target, process=process: (
                 run.metrics()[-1:]
