@@ -33,7 +33,8 @@ from loctex.records.annotations import UnusedLabels, dataset_id, picture_name
 from loctex.records.file_names import is_hidden
 from loctex.records.items import Item, Region
 from loctex.records.layouts import recognition
-from loctex.records.layouts.form import LabeledPicture, split_of
+from loctex.records.layouts.csv_tables import first_record
+from loctex.records.layouts.labeled import LabeledPicture, split_of
 from loctex.records.layouts.recognition import (
     ARCHIVES,
     NARRATIVES,
@@ -41,7 +42,6 @@ from loctex.records.layouts.recognition import (
     VIDEO_NARRATIVES,
     Layout,
 )
-from loctex.records.layouts.tables import first_record
 from loctex.records.narrative import Narrative, write_jsonl
 from loctex.records.snapshot import Snapshot
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from loctex.records.annotations import long_id
-from loctex.records.layouts.form import Tree
-from loctex.records.layouts.tables import rows
+from loctex.records.layouts.csv_tables import rows
+from loctex.records.layouts.labeled import Tree
 from loctex.records.narrative import Narrative, NarrativeError
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from loctex import settings
 from loctex.jobs.run import Run
-from loctex.jobs.slurm import record, wording
+from loctex.jobs.slurm import record, sentences
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ _KNOWN = (  # (what the log says, what happened, what to do); the first that fit
 
 def explain(run: Run) -> Failure:
     """Why a failed run failed, from its exit code and the end of its log."""
-    if ended_by_cluster := wording.end(record.read(run.path)):
+    if ended_by_cluster := sentences.end(record.read(run.path)):
         return Failure(*ended_by_cluster)
     failure = from_log(run.exit_code, run.log_tail(60))
     if failure.what != KILLED:

@@ -22,7 +22,7 @@ import numpy as np
 from loctex.records.annotations import UnusedLabels, plain_id, twice
 from loctex.records.file_names import EXTENSIONS, find_file, is_hidden
 from loctex.records.images import begins_as_image
-from loctex.records.layouts.form import SPLITS
+from loctex.records.layouts.labeled import SPLITS
 from loctex.records.layouts.recognition import (
     NARRATIVES,
     SNAPSHOT,

@@ -13,7 +13,7 @@ from loctex.jobs import checkpoint_files, failures, provenance
 from loctex.jobs import queue as jobs
 from loctex.jobs.command import Command, training
 from loctex.jobs.run import Run
-from loctex.jobs.slurm import record, wording
+from loctex.jobs.slurm import record, sentences
 from loctex.records.files import holder, is_locked, worker
 from loctex.settings import presets
 from tests.loctex import slurm_cluster
@@ -135,7 +135,7 @@ def test_a_run_waits_in_the_cluster_runs_and_is_done_with_its_log_in_its_folder(
     sentence = (
         f"It waits in the cluster's queue as job {number}: no node that it needs is free yet."
     )
-    assert wording.sentence(job_of(run)) == sentence
+    assert sentences.sentence(job_of(run)) == sentence
     assert "no node that it needs is free yet" in shown(run)
     assert "in the cluster&#x27;s queue" in run_facts.run_list([run], "", {}) or (
         "in the cluster's queue" in run_facts.run_list([run], "", {})
@@ -405,7 +405,7 @@ def test_resume_takes_up_a_living_job_or_ends_it_before_another_starts(
     wait_for(lambda: not is_locked(run.job_lock), PATIENCE)
     run.exit_file.write_text('{"code": 1}')
     wait_for(lambda: not is_locked(workspace / "watcher.lock"), PATIENCE)
-    assert "may still be in the cluster" in wording.end(job_of(run))[0]
+    assert "may still be in the cluster" in sentences.end(job_of(run))[0]
 
     step = run.metrics()[-1]["step"]
     run.train_lock.rename(run.path / "elsewhere.lock")  # as on a file system without locks

@@ -12,7 +12,7 @@ from loctex.jobs import failures
 from loctex.jobs import queue as jobs
 from loctex.jobs.launchers import launchers, slurm_options, wrap
 from loctex.jobs.run import Run
-from loctex.jobs.slurm import client, record, wording
+from loctex.jobs.slurm import client, record, sentences
 from loctex.jobs.slurm.attendant import Attendant, always_the_same
 from loctex.jobs.slurm.options import SlurmOptions
 from loctex.jobs.slurm.record import ClusterJob
@@ -131,7 +131,7 @@ def test_what_scontrol_shows_is_read_whatever_the_paths_hold() -> None:
 )
 def test_the_clusters_state_is_a_sentence(state, reason, restarts, sentence) -> None:
     job = ClusterJob("t", WORDS, "12", state, reason, "n1", restarts)
-    assert sentence in wording.sentence(job)
+    assert sentence in sentences.sentence(job)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_without_slurm_a_run_ends_with_a_sentence_and_a_living_job_is_not_forgot
     attendant = Attendant(run, SlurmOptions(), (*WORDS[:-1], str(run.path)))
     assert attendant.attend() == 1
     job = record.read(run.path)
-    assert wording.end(job)[0] == "Slurm refused the job: sbatch is not installed on this machine"
+    assert sentences.end(job)[0] == "Slurm refused the job: sbatch is not installed on this machine"
 
     ClusterJob("t", attendant.words, "12", "RUNNING").write(run.path)
     with pytest.raises(client.MissingError, match="scontrol is not installed"):

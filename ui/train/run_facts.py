@@ -14,7 +14,7 @@ from loctex import settings
 from loctex.jobs import checkpoint_files, damage, failures, provenance
 from loctex.jobs import queue as jobs
 from loctex.jobs.run import METRICS_TAIL, Run, parse_row
-from loctex.jobs.slurm import record, wording
+from loctex.jobs.slurm import record, sentences
 from loctex.settings import Settings
 
 SCORES = {  # what a finished run is summed up by
@@ -200,8 +200,8 @@ def _where(run: Run, run_progress: RunProgress, ahead: Sequence[str]) -> str:
         return where
     if run_progress.state == "waiting":
         step = f" It goes on from step {run_progress.step:,}." if run_progress.step else ""
-        return wording.sentence(job) + step
-    return f"{where.rstrip('.')}. {wording.sentence(job)}"
+        return sentences.sentence(job) + step
+    return f"{where.rstrip('.')}. {sentences.sentence(job)}"
 
 
 def sentence(run_progress: RunProgress, ahead: Sequence[str] = ()) -> str:

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from loctex.jobs.command import ROOT, with_option
 from loctex.jobs.run import Run
-from loctex.jobs.slurm import client, record, wording
+from loctex.jobs.slurm import client, record, sentences
 from loctex.jobs.slurm.client import JobStatus, MissingError, RefusedError, UnreachableError
 from loctex.jobs.slurm.options import EXIT, SCRIPT, SlurmOptions
 from loctex.jobs.slurm.record import ClusterJob
@@ -204,7 +204,7 @@ class Attendant:
                 code = f", exit code {job.exit_code}" if job.exit_code else ""
                 logging.info("slurm: job %s ended: %s%s", job.job, job.state, code)
             elif not job.problem:
-                logging.info("slurm: %s", wording.sentence(job))
+                logging.info("slurm: %s", sentences.sentence(job))
 
     def _pause(self, seconds: float) -> None:
         """Waits, or until a file or a signal says that there is something to do."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from loctex.records import annotations
 from loctex.records.annotations import UnusedLabels, official, plain_id
-from loctex.records.layouts.form import LabeledPicture, PictureIndex, Tree, relative, split_of
+from loctex.records.layouts.labeled import LabeledPicture, PictureIndex, Tree, relative, split_of
 from loctex.records.text import read_json
 
 BESIDE_INSTANCES = (

@@ -18,8 +18,8 @@ from urllib.parse import parse_qs, unquote, urlparse
 
 from loctex.records.annotations import Instance, UnusedLabels
 from loctex.records.file_names import EXTENSIONS
-from loctex.records.layouts.form import LabeledPicture, PictureIndex, Tree, relative, split_of
-from loctex.records.layouts.tables import columns
+from loctex.records.layouts.csv_tables import columns
+from loctex.records.layouts.labeled import LabeledPicture, PictureIndex, Tree, relative, split_of
 from loctex.records.text import read_json
 
 MARKS = {"annotation_id", "annotator", "lead_time"}  # of a row, beside its own columns

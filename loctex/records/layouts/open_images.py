@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from loctex.records.annotations import Instance, UnusedLabels
-from loctex.records.layouts.form import LabeledPicture, PictureIndex, Tree, relative, split_of
-from loctex.records.layouts.tables import columns, rows
+from loctex.records.layouts.csv_tables import columns, rows
+from loctex.records.layouts.labeled import LabeledPicture, PictureIndex, Tree, relative, split_of
 
 BOX = {"ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax"}
 LABEL = {"ImageID", "LabelName", "Confidence"}

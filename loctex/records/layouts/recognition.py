@@ -20,13 +20,13 @@ from loctex.records.file_names import EXTENSIONS
 from loctex.records.frozen import manifest
 from loctex.records.layouts import (
     coco_folder,
+    csv_tables,
     label_studio,
     open_images,
-    tables,
     voc_folder,
     yolo,
 )
-from loctex.records.layouts.form import LabeledPicture, Tree
+from loctex.records.layouts.labeled import LabeledPicture, Tree
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 Reader = Callable[[Tree, Path | None, UnusedLabels], Iterator[LabeledPicture]]
@@ -85,7 +85,7 @@ def _video_narratives(tree: Tree) -> PurePosixPath | None:
 
 def _lines_with(tree: Tree, keys: set[str]) -> PurePosixPath | None:
     for file in tree.ending(".jsonl"):
-        if keys <= tables.first_record(tree.path(file)).keys():
+        if keys <= csv_tables.first_record(tree.path(file)).keys():
             return file
     return None
 
@@ -103,11 +103,11 @@ KINDS: tuple[Kind, ...] = (
     Kind("YOLO", yolo.evidence, yolo.read),
     Kind("COCO", coco_folder.evidence, coco_folder.read),
     Kind("Label Studio", label_studio.evidence, label_studio.read),
-    Kind("Roboflow CSV", tables.roboflow_evidence, tables.read_roboflow),
-    Kind("imagefolder with metadata", tables.metadata_evidence, tables.read_metadata),
+    Kind("Roboflow CSV", csv_tables.roboflow_evidence, csv_tables.read_roboflow),
+    Kind("imagefolder with metadata", csv_tables.metadata_evidence, csv_tables.read_metadata),
     Kind("Open Images CSV", open_images.evidence, open_images.read),
     Kind("Pascal VOC", voc_folder.evidence, voc_folder.read),
-    Kind("captions", tables.caption_evidence, tables.read_captions),
+    Kind("captions", csv_tables.caption_evidence, csv_tables.read_captions),
 )
 
 

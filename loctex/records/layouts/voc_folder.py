@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from loctex.records import annotations
 from loctex.records.annotations import UnusedLabels
-from loctex.records.layouts.form import LabeledPicture, PictureIndex, Tree, relative, split_of
+from loctex.records.layouts.labeled import LabeledPicture, PictureIndex, Tree, relative, split_of
 
 
 def evidence(tree: Tree) -> PurePosixPath | None:

@@ -22,7 +22,7 @@ import yaml
 from loctex.records.annotations import Instance, UnusedLabels
 from loctex.records.file_names import EXTENSIONS
 from loctex.records.images import read_frame
-from loctex.records.layouts.form import (
+from loctex.records.layouts.labeled import (
     SPLITS,
     LabeledPicture,
     PictureIndex,

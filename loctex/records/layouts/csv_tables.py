@@ -19,7 +19,7 @@ from typing import Any
 
 from loctex.records.annotations import Instance, UnusedLabels
 from loctex.records.images import read_frame
-from loctex.records.layouts.form import (
+from loctex.records.layouts.labeled import (
     SPLITS,
     LabeledPicture,
     PictureIndex,
