@@ -43,7 +43,8 @@ def test_who_has_no_login_uploads_nothing(studio: Studio) -> None:
         headers = {"cookie": cookie} if cookie else {}
         files = {"files": ("one.txt", b"x")}
         answer = httpx.post(f"{studio.url}/gradio_api/upload", files=files, headers=headers)
-        assert answer.status_code in (401, 403)
+        # 400: with httptools installed the server itself refuses the last one as no HTTP
+        assert answer.status_code in ((400, 401, 403) if "\x7f" in cookie else (401, 403))
 
 
 def test_a_quota_is_of_an_hour_and_of_each_person() -> None:
