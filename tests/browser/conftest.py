@@ -19,6 +19,13 @@ from data_tools.store import Store
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium")
+UNANSWERED = (
+    "Failed to load resource",
+    "Failed to fetch",
+    "Connection errored out",
+    "AbortError",
+    "net::ERR_",
+)
 PATIENCE = 240  # seconds until a studio on a busy machine must answer
 expect.set_options(timeout=30_000)  # milliseconds
 
@@ -118,7 +125,7 @@ def page(page):
 
     def listen(message) -> None:
         # what was not answered is what some tests are about; everything else is a mistake of ours
-        if message.type == "error" and not message.text.startswith("Failed to load resource"):
+        if message.type == "error" and not any(text in message.text for text in UNANSWERED):
             broken.append(message.text)
 
     page.on("console", listen)
