@@ -220,8 +220,8 @@ def bring(
         if layout.kind == VIDEO_NARRATIVES:
             missing: list[str] = []
             frames = VideoFrames(images)
-            told = video_narratives.read(layout.evidence, frames, missing)
-            write_jsonl(folder / "narratives.jsonl", told)
+            narratives = video_narratives.read(layout.evidence, frames, missing)
+            write_jsonl(folder / "narratives.jsonl", narratives)
         elif layout.kind == SNAPSHOT:
             images = folder / "images"
             _write_items(Snapshot.open(layout.evidence.parent), folder, images)

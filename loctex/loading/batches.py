@@ -130,12 +130,15 @@ def _in_processes(maker: BatchMaker, start: int) -> Generator[Batch]:
             "streamed: set --data.processes 0 (threads), or download it first"
         )
 
-    is_pinned, maker.collate.is_pinned = maker.collate.is_pinned, False
+    # Only this process may pin memory: the others must not touch the GPU. They are forked, so that
+    # maps of snapshots and features are shared with them and nothing has to be pickled.
+    is_pinned = maker.collate.is_pinned
+    maker.collate.is_pinned = False
     can_fork = "fork" in multiprocessing.get_all_start_methods()
     loader = DataLoader(
         maker,
         batch_size=None,
-        sampler=range(start, 2**62),
+        sampler=range(start, 2**62),  # steps, without end
         num_workers=maker.settings.processes,
         collate_fn=cast(Callable, _as_it_is),
         pin_memory=is_pinned,

@@ -26,16 +26,21 @@ def full_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
 
 
 def violations(page: Page) -> list[str]:
-    found = Axe().run(page, options=LEVELS).response["violations"]
-    return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
+    """rule: HTML of each element that breaks it."""
+    lines = []
+    for rule in Axe().run(page, options=LEVELS).response["violations"]:
+        lines += [f"{rule['id']}: {node['html'][:200]}" for node in rule["nodes"]]
+    return lines
 
 
 def lasting_violations(page: Page, patience: float = 30) -> list[str]:
     """What fades in is too pale for a moment."""
     deadline = time.monotonic() + patience
-    while (found := violations(page)) and time.monotonic() < deadline:
+    lines = violations(page)
+    while lines and time.monotonic() < deadline:
         page.wait_for_timeout(500)
-    return found
+        lines = violations(page)
+    return lines
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -258,5 +258,5 @@ def read_captions(
     for name, texts in captions.items():
         picture = index.find(name) or index.find_stem(name)
         own_name = relative(picture, tree.root, name)
-        told = tuple(text for text in texts if text.strip())
-        yield LabeledPicture(own_name, picture, split_by_name.get(name), captions=told)
+        written = tuple(text for text in texts if text.strip())
+        yield LabeledPicture(own_name, picture, split_by_name.get(name), captions=written)
